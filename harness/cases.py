@@ -1,0 +1,87 @@
+"""What is tested: cases, their sources and their readable, stable ids."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from pathlib import Path
+from typing import Literal
+
+DTYPES = ("float32", "float16", "bfloat16")
+NUMERICS = ("default", "strict")
+TIERS = ("smoke", "core", "full")
+
+ModelKind = Literal["directory", "architecture", "sample"]
+InputKind = Literal["synthetic", "photos", "images"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from.
+
+    `kind` "directory": `ref` is a timm model directory (config.json + weights);
+    "architecture": `ref` is a timm architecture name and its weights are discriminating random
+    weights made from `seed`; "sample": `ref` names a model that a command of ours prepares.
+
+    `allow_keys` holds names of state-dict keys (fnmatch patterns are allowed) that may be
+    missing, unexpected or mis-shaped; anything else fails the load.  `allow_pickle` permits
+    model.bin / .pth (read with weights_only=True).
+    """
+
+    kind: ModelKind
+    ref: str
+    num_classes: int | None = None
+    seed: int = 0
+    allow_keys: tuple[str, ...] = ()
+    allow_pickle: bool = False
+
+    @property
+    def name(self) -> str:
+        """Short readable name, used in case ids."""
+        return Path(self.ref).resolve().name if self.kind == "directory" else self.ref
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSource:
+    """Where images come from: seeded synthetic ones, the shipped photos, or the user's files."""
+
+    kind: InputKind
+    path: str | None = None
+    count: int = 6
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Short readable name, used in case ids."""
+        if self.kind == "images" and self.path is not None:
+            return f"images-{Path(self.path).name}"
+        suffix = f"-n{self.count}" if self.count != 6 else ""
+        return f"{self.kind}{suffix}" + (f"-s{self.seed}" if self.seed else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One thing to be judged: model x inputs x dtype x batch x numerics profile."""
+
+    model: ModelSource
+    inputs: InputSource
+    dtype: str = "float32"
+    batch_size: int = 8
+    numerics: str = "default"
+    tier: str = "core"
+
+    @property
+    def id(self) -> str:
+        """Readable id, stable over runs; it names everything that changes the result."""
+        parts = [self.model.name, self.inputs.name, self.dtype, f"b{self.batch_size}", self.numerics]
+        if self.model.num_classes is not None:
+            parts.insert(1, f"c{self.model.num_classes}")
+        if self.model.kind == "architecture" and self.model.seed:
+            parts.insert(1, f"w{self.model.seed}")
+        return "-".join(re.sub(r"[^\w.+-]+", "_", part) for part in parts)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all fields: two cases with one id but another source differ here."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
