@@ -62,7 +62,7 @@ def _field(family: str, rng: np.random.Generator, height: int, width: int) -> Ar
     across = -x * np.sin(angle) + y * np.cos(angle)
     cy, cx = rng.uniform(-0.3, 0.3, 2)
     if family == "clouds":
-        return _power_noise(rng, height, width, rng.uniform(1.0, 2.0))
+        return _power_noise(rng, height, width, rng.uniform(0.7, 1.4))
     if family == "grating":
         wave = np.sin(2 * np.pi * rng.uniform(4.0, 24.0) * along)
         envelope = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * rng.uniform(0.15, 0.5) ** 2))
@@ -88,12 +88,19 @@ def _field(family: str, rng: np.random.Generator, height: int, width: int) -> Ar
     raise ValueError(f"unknown family {family!r}; known: {', '.join(FAMILIES)}")
 
 
+def _gradient(rng: np.random.Generator, height: int, width: int) -> Array:
+    """Linear light [H, W] in 0..1, falling in a random direction."""
+    angle = rng.uniform(0.0, 2 * np.pi)
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    return np.asarray(0.5 + 0.35 * (x * np.cos(angle) + y * np.sin(angle)))
+
+
 def structured_image(family: str, rng: np.random.Generator, height: int, width: int) -> Array:
     """Return one image [3, H, W] in 0..1: a coloured pattern, shading and fine texture."""
     pattern = _blend(_field(family, rng, height, width), _colours(rng, int(rng.integers(2, 5))))
-    shade = _power_noise(rng, height, width, rng.uniform(1.2, 2.2))
+    shade = _gradient(rng, height, width)
     texture = _power_noise(rng, height, width, rng.uniform(0.0, 1.0))
-    image = pattern * (0.6 + 0.8 * shade) + rng.uniform(0.05, 0.35) * (texture - 0.5)
+    image = pattern * (0.6 + 0.8 * shade) + rng.uniform(0.05, 0.2) * (texture - 0.5)
     return np.asarray(np.clip(image, 0.0, 1.0))
 
 
