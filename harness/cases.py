@@ -13,7 +13,7 @@ NUMERICS = ("default", "strict")
 TIERS = ("smoke", "core", "full")
 
 ModelKind = Literal["directory", "architecture", "sample"]
-InputKind = Literal["synthetic", "photos", "images"]
+InputKind = Literal["synthetic", "noise", "photos", "images"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,12 @@ class ModelSource:
 
 @dataclasses.dataclass(frozen=True)
 class InputSource:
-    """Where images come from: seeded synthetic ones, the shipped photos, or the user's files."""
+    """Where images come from.
+
+    `kind` "synthetic": seeded structured images that a classifier tells apart; "noise": seeded
+    white noise, as published reports use it; "photos": six photos shipped with scikit-image and
+    scikit-learn; "images": the file or folder at `path`.
+    """
 
     kind: InputKind
     path: str | None = None
