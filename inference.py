@@ -1,6 +1,6 @@
 """Classify images with a timm model directory on CPU, NPU, emulated NPU or CUDA.
 
-    python inference.py --model_path ./google--efficientnet-b0 --image photo.jpg --device npu
+python inference.py --model_path ./google--efficientnet-b0 --image photo.jpg --device npu
 """
 
 from __future__ import annotations

@@ -70,7 +70,9 @@ class _Entry(pydantic.BaseModel):
             allow_keys=tuple(self.allow_keys),
             allow_pickle=self.allow_pickle,
         )
-        sources = [InputSource(kind, count=self.count, seed=self.input_seed) for kind in self.inputs]
+        sources = [
+            InputSource(kind, count=self.count, seed=self.input_seed) for kind in self.inputs
+        ]
         if self.images is not None:
             sources = [InputSource("images", path=str(folder / self.images))]
         return [
@@ -94,7 +96,8 @@ def read(path: Path) -> list[Case]:
     entries = document.pop("case", [])
     if document or not isinstance(entries, list):
         raise UsageProblem(
-            f"Case file {path}: only [[case]] entries are known, not {', '.join(document) or 'case'}."
+            f"Case file {path}: only [[case]] entries are known, "
+            f"not {', '.join(document) or 'case'}."
         )
     found: list[Case] = []
     for number, raw in enumerate(entries, start=1):

@@ -79,7 +79,13 @@ class Case:
     @property
     def id(self) -> str:
         """Readable id, stable over runs; it names everything that changes the result."""
-        parts = [self.model.name, self.inputs.name, self.dtype, f"b{self.batch_size}", self.numerics]
+        parts = [
+            self.model.name,
+            self.inputs.name,
+            self.dtype,
+            f"b{self.batch_size}",
+            self.numerics,
+        ]
         if self.model.num_classes is not None:
             parts.insert(1, f"c{self.model.num_classes}")
         if self.model.kind == "architecture" and self.model.seed:

@@ -42,9 +42,7 @@ class TimmClassifier:
         if batch_size < 1:
             raise UsageProblem(f"batch_size is {batch_size}: it must be at least 1.")
         self.choice = devices.choose(device)
-        self.device = devices.open_device(
-            self.choice.spec, cache_dir=store.default_cache_dir()
-        )
+        self.device = devices.open_device(self.choice.spec, cache_dir=store.default_cache_dir())
         from harness import models
 
         self.batch_size = batch_size
@@ -92,9 +90,7 @@ class TimmClassifier:
         from harness import inputs
 
         source = InputSource("synthetic", count=1)
-        stored = inputs.prepare_inputs(
-            source, self.loaded.data_config, store.default_cache_dir()
-        )
+        stored = inputs.prepare_inputs(source, self.loaded.data_config, store.default_cache_dir())
         return inputs.load_inputs(stored), list(stored.labels)
 
 
@@ -148,14 +144,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--model_path", "--model-path", required=True, type=Path, help="timm model directory")
-    add("--image", action="append", nargs="+", default=[], metavar="FILE|DIR",
-        help="images or a folder of images; without it one synthetic image is classified")
+    add(
+        "--image",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar="FILE|DIR",
+        help="images or a folder of images; without it one synthetic image is classified",
+    )
     add("--device", default="auto", help="cpu, npu, npu:N, npu-emulated, cuda, auto (default)")
     add("--batch-size", "--batch_size", type=options.positive, default=8)
     add("--top-k", type=options.positive, default=5)
     add("--num-classes", type=options.positive, default=None)
-    add("--allow-key", action="append", default=[], metavar="PATTERN",
-        help="a weight that may be missing, unexpected or of another shape (repeatable)")
+    add(
+        "--allow-key",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="a weight that may be missing, unexpected or of another shape (repeatable)",
+    )
     add("--allow-pickle", action="store_true", help="accept model.bin / .pth (weights only)")
     add("--json", action="store_true", help="print one JSON document")
     return parser

@@ -139,9 +139,7 @@ class OperatorCounter(TorchDispatchMode):
         super().__init__()
         self.counts: dict[str, int] = {}
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = f"{func._schema.name}.{func._overloadname}"
         self.counts[name] = self.counts.get(name, 0) + 1
         return func(*args, **(kwargs or {}))

@@ -73,9 +73,7 @@ def max_absolute_error(reference: Array, candidate: Array) -> WorstElement:
     difference = np.abs(cand - ref)
     flat = int(np.argmax(difference))
     index = tuple(int(i) for i in np.unravel_index(flat, difference.shape))
-    return WorstElement(
-        float(difference[index]), index, float(ref[index]), float(cand[index])
-    )
+    return WorstElement(float(difference[index]), index, float(ref[index]), float(cand[index]))
 
 
 def rmse(reference: Array, candidate: Array) -> float:

@@ -24,30 +24,77 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the harness' options."""
     group = parser.getgroup("accuracy", "NPU accuracy harness")
     add = group.addoption
-    add("--device", default="auto", metavar="DEVICE",
+    add(
+        "--device",
+        default="auto",
+        metavar="DEVICE",
         help="cpu, npu, npu:N, npu-emulated, cuda or auto (default: a real NPU, else the "
-        "emulated one)")
-    add("--model", action="append", default=[], metavar="GLOB|DIR",
+        "emulated one)",
+    )
+    add(
+        "--model",
+        action="append",
+        default=[],
+        metavar="GLOB|DIR",
         help="run these models only: a glob over model names, a timm architecture, or a timm "
-        "model directory (repeatable)")
-    add("--case-file", action="append", default=[], metavar="FILE", type=Path,
-        help="read cases from this TOML file instead of cases/*.toml (repeatable)")
+        "model directory (repeatable)",
+    )
+    add(
+        "--case-file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        type=Path,
+        help="read cases from this TOML file instead of cases/*.toml (repeatable)",
+    )
     add("--tier", choices=TIERS, default="core", help="how many cases (default: core)")
     add("--dtype", choices=DTYPES, help="run every case in this dtype")
     add("--numerics", choices=NUMERICS, help="run every case with this numerics profile")
-    add("--batch-size", type=options.positive, metavar="N", help="run every case with this batch size")
-    add("--seed", type=options.natural, metavar="N", help="seed of synthetic inputs and random weights")
+    add(
+        "--batch-size",
+        type=options.positive,
+        metavar="N",
+        help="run every case with this batch size",
+    )
+    add(
+        "--seed",
+        type=options.natural,
+        metavar="N",
+        help="seed of synthetic inputs and random weights",
+    )
     add("--images", metavar="FILE|DIR", help="run every case on these images")
-    add("--repeat", type=options.positive, default=2, metavar="N",
-        help="forwards that must agree bit for bit (default: 2)")
-    add("--case-timeout", type=options.seconds, default=600.0, metavar="S",
-        help="seconds that the device has for one case (default: 600)")
-    add("--allow-cpu-fallback", action="store_true",
-        help="accept operators that ran on the CPU instead of the device")
-    add("--results", type=Path, default=None, metavar="DIR",
-        help="where records go (default: reports/)")
-    add("--fault-plan", type=Path, metavar="FILE",
-        help="plant these faults in the emulated NPU (JSON)")
+    add(
+        "--repeat",
+        type=options.positive,
+        default=2,
+        metavar="N",
+        help="forwards that must agree bit for bit (default: 2)",
+    )
+    add(
+        "--case-timeout",
+        type=options.seconds,
+        default=600.0,
+        metavar="S",
+        help="seconds that the device has for one case (default: 600)",
+    )
+    add(
+        "--allow-cpu-fallback",
+        action="store_true",
+        help="accept operators that ran on the CPU instead of the device",
+    )
+    add(
+        "--results",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="where records go (default: reports/)",
+    )
+    add(
+        "--fault-plan",
+        type=Path,
+        metavar="FILE",
+        help="plant these faults in the emulated NPU (JSON)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -144,9 +191,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         result = records.read(run.results)
         judged = sum(not case.status.is_pass for case in result.cases)
-        session.exitstatus = exit_code(
-            result, other_failures=max(0, session.testsfailed - judged)
-        )
+        session.exitstatus = exit_code(result, other_failures=max(0, session.testsfailed - judged))
     run.end(int(session.exitstatus))
 
 
@@ -269,5 +314,3 @@ def _is_xdist_worker(config: pytest.Config) -> bool:
 def _has_results(config: pytest.Config) -> bool:
     run = config.stash.get(_SESSION, None)
     return run is not None and run.started
-
-

@@ -7,11 +7,14 @@ import datetime
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness import devices, environment, records, store
 from harness.records import EndRecord, Run, RunRecord
-from harness.runner import CaseRunner, RunnerOptions
 from harness.status import ExitCode, UsageProblem
+
+if TYPE_CHECKING:
+    from harness.runner import CaseRunner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Session:
     def runner(self) -> CaseRunner:
         """The runner, made on first use."""
         if self._runner is None:
+            from harness.runner import CaseRunner, RunnerOptions  # brings torch in
+
             self._runner = CaseRunner(
                 RunnerOptions(
                     device=self.choice.spec,

@@ -138,9 +138,7 @@ def judge(
     return Verdict(tuple(findings), gate, outputs, discrimination)
 
 
-def documented_gate(
-    reference: Array, candidate: Array, labels: Sequence[str]
-) -> DocumentedGate:
+def documented_gate(reference: Array, candidate: Array, labels: Sequence[str]) -> DocumentedGate:
     """Compute the documented accuracy tables from logits [N, C] of both sides."""
     p_cpu, p_dev = metrics.softmax(reference), metrics.softmax(candidate)
     cosines = metrics.cosine_similarity(p_cpu, p_dev)

@@ -88,4 +88,3 @@ def render_summary(
             for case in shown
         ],
     )
-

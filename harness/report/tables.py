@@ -117,7 +117,16 @@ def outputs(case: CaseRecord) -> Table | None:
         return None
     return Table(
         label(case, "Outputs, device against CPU"),
-        ("output", "shape", "smallest cosine", "max abs", "mean abs", "rmse", "nrmse", "norm ratio"),
+        (
+            "output",
+            "shape",
+            "smallest cosine",
+            "max abs",
+            "mean abs",
+            "rmse",
+            "nrmse",
+            "norm ratio",
+        ),
         tuple(
             (
                 o.name,
