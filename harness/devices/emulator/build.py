@@ -1,0 +1,291 @@
+"""Builds the emulator's libraries on first use and keeps them in a cache.
+
+The key of a build is what it depends on: the sources, torch, torch_npu, the compiler and the
+machine.  A build happens in a directory of its own that is renamed when it is complete, under a
+file lock, so that neither a killed process nor two at once leave a broken one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import EmulatorError
+
+SOURCES = Path(__file__).resolve().parent / "src"
+SUPPORTED_TORCH_NPU = ("2.8.0.post4", "2.13.0")
+
+# libascendcl does not depend on torch, libopapi does.  Thin libraries hold nothing: torch_npu
+# calls dlsym on the handle of a library it knows by name, and dlsym searches the dependencies.
+ASCENDCL_UNITS = ("control", "fault_control", "memory", "runtime", "legacy_aclop", "stubs")
+OPAPI_UNITS = ("opapi_1", "opapi_2")
+THIN_OVER_ASCENDCL = ("hccl", "acl_op_compiler", "ge_runner", "graph", "acl_tdt_channel")
+THIN_OVER_OPAPI = ("nnopbase",)
+
+# In the order of loading.
+LIBRARIES = ("ascendcl", *THIN_OVER_ASCENDCL, "opapi", *THIN_OVER_OPAPI)
+
+_FLAGS = ("-std=c++17", "-O1", "-fPIC", "-w", "-fvisibility=hidden")
+_MAX_JOBS = 2
+_BUILD_TIMEOUT_S = 900
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """What a build depends on beside the sources."""
+
+    compiler: tuple[str, ...]
+    compiler_version: str
+    torch_dir: Path
+    torch_version: str
+    torch_npu_dir: Path
+    torch_npu_version: str
+
+    @property
+    def acl_include(self) -> Path:
+        """Directory of CANN's headers in the torch_npu wheel."""
+        return self.torch_npu_dir / "include" / "third_party" / "acl" / "inc"
+
+
+def default_cache_dir() -> Path:
+    """``npu-accuracy/emulator`` below $XDG_CACHE_HOME or ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "npu-accuracy" / "emulator"
+
+
+def _package_dir(name: str) -> Path | None:
+    """Directory of an installed package, without importing it."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except ValueError:  # a module in sys.modules without a spec
+        return None
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent
+
+
+def find_torch_npu() -> tuple[Path, str]:
+    """Directory and version of torch_npu, found without importing it.
+
+    Raises:
+        EmulatorError: torch_npu is missing or its version is not one the emulator was tried with.
+    """
+    directory = _package_dir("torch_npu")
+    if directory is None:
+        raise EmulatorError(
+            "torch_npu is not installed in this Python environment, and the emulator runs the "
+            "real one: install torch_npu (one of " + ", ".join(SUPPORTED_TORCH_NPU) + ")."
+        )
+    try:
+        version = importlib.metadata.version("torch_npu").split("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        version = "unknown"
+    if version not in SUPPORTED_TORCH_NPU:
+        raise EmulatorError(
+            f"torch_npu {version} is not one the emulator was tried with: install one of "
+            + ", ".join(SUPPORTED_TORCH_NPU)
+            + "."
+        )
+    return directory, version
+
+
+def find_compiler() -> tuple[tuple[str, ...], str]:
+    """Command and version line of the C++ compiler: $CXX, else c++, g++, clang++.
+
+    Raises:
+        EmulatorError: there is none, or $CXX does not run.
+    """
+    chosen = os.environ.get("CXX")
+    if chosen:
+        command = tuple(shlex.split(chosen))
+    else:
+        found = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), "")
+        if not found:
+            raise EmulatorError(
+                "no C++ compiler was found (tried c++, g++, clang++ on PATH), and the emulator is "
+                "built on first use: install one (Debian: g++) or name it in CXX."
+            )
+        command = (found,)
+    try:
+        answer = subprocess.run(
+            [*command, "--version"], capture_output=True, text=True, timeout=60, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EmulatorError(
+            f"the C++ compiler {' '.join(command)!r} does not run ({error}): set CXX to one that "
+            "does, or unset it."
+        ) from error
+    return command, (answer.stdout.splitlines() or ["unknown"])[0]
+
+
+def find_toolchain() -> Toolchain:
+    """Everything a build needs.
+
+    Raises:
+        EmulatorError: something is missing.
+    """
+    torch_npu_dir, torch_npu_version = find_torch_npu()
+    torch_dir = _package_dir("torch")
+    if torch_dir is None:
+        raise EmulatorError("torch is not installed in this Python environment: install it.")
+    compiler, compiler_version = find_compiler()
+    toolchain = Toolchain(
+        compiler=compiler,
+        compiler_version=compiler_version,
+        torch_dir=torch_dir,
+        torch_version=importlib.metadata.version("torch"),
+        torch_npu_dir=torch_npu_dir,
+        torch_npu_version=torch_npu_version,
+    )
+    for header in (toolchain.acl_include / "acl" / "acl.h", torch_dir / "include" / "ATen"):
+        if not header.exists():
+            raise EmulatorError(
+                f"{header} is missing: this installation of torch or torch_npu has no headers; "
+                "reinstall it from its wheel."
+            )
+    return toolchain
+
+
+def build_key(toolchain: Toolchain) -> str:
+    """Name of the build: 20 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for source in sorted(SOURCES.iterdir()):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    for part in (
+        toolchain.torch_version,
+        toolchain.torch_npu_version,
+        toolchain.compiler_version,
+        " ".join(toolchain.compiler),
+        " ".join(_FLAGS),
+        platform.machine(),
+    ):
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()[:20]
+
+
+def library_path(directory: Path, name: str) -> Path:
+    """Path of one of `LIBRARIES` in a build."""
+    return directory / f"lib{name}.so"
+
+
+def ensure_built(cache_dir: Path | None = None) -> Path:
+    """Directory with the libraries; builds them when the cache has none that fit.
+
+    Args:
+        cache_dir: Where builds are kept; `default_cache_dir` when not given.
+
+    Raises:
+        EmulatorError: The build is not possible; the message says why and what to do.
+    """
+    toolchain = find_toolchain()
+    cache = cache_dir or default_cache_dir()
+    target = cache / build_key(toolchain)
+    if target.is_dir():
+        return target
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _lock(cache / f"{target.name}.lock"):
+            if not target.is_dir():  # else another process built it while this one waited
+                _build_into(target, toolchain)
+    except OSError as error:
+        raise EmulatorError(
+            f"the emulator's cache {cache} cannot be written ({error}): free space there or choose "
+            "another directory with XDG_CACHE_HOME."
+        ) from error
+    return target
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with open(path, "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield  # closing the file releases the lock
+
+
+def _build_into(target: Path, toolchain: Toolchain) -> None:
+    workspace = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        _compile_all(workspace, toolchain)
+        for leftover in workspace.glob("*.o"):
+            leftover.unlink()
+        workspace.chmod(0o755)
+        os.rename(workspace, target)
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _compile_all(workspace: Path, toolchain: Toolchain) -> None:
+    torch_include = toolchain.torch_dir / "include"
+
+    def compile_unit(unit: str) -> None:
+        includes = [f"-I{toolchain.acl_include}"]
+        if unit in OPAPI_UNITS:
+            includes += ["-isystem", str(torch_include)]
+        _run(
+            toolchain,
+            [*_FLAGS, *includes, "-c", str(SOURCES / f"{unit}.cpp"), "-o", str(workspace / f"{unit}.o")],
+        )
+
+    # The slow ones first.
+    units = (*OPAPI_UNITS, *ASCENDCL_UNITS, "thin")
+    with ThreadPoolExecutor(max_workers=min(_MAX_JOBS, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(compile_unit, units):
+            pass
+
+    def link(name: str, parts: Sequence[str], needs: Sequence[str]) -> None:
+        _run(
+            toolchain,
+            [
+                "-shared",
+                "-o",
+                str(library_path(workspace, name)),
+                f"-Wl,-soname,lib{name}.so",
+                "-Wl,--no-undefined",
+                "-Wl,--no-as-needed",
+                "-Wl,-rpath,$ORIGIN",
+                *(str(workspace / f"{part}.o") for part in parts),
+                f"-L{workspace}",
+                *needs,
+            ],
+        )
+
+    torch_lib = toolchain.torch_dir / "lib"
+    link("ascendcl", ASCENDCL_UNITS, ["-ldl", "-lpthread"])
+    for thin in THIN_OVER_ASCENDCL:
+        link(thin, ["thin"], ["-lascendcl"])
+    # torch is loaded before: its libraries are found by their names, wherever they lie.
+    link("opapi", OPAPI_UNITS, ["-lascendcl", f"-L{torch_lib}", "-ltorch_cpu", "-lc10"])
+    for thin in THIN_OVER_OPAPI:
+        link(thin, ["thin"], ["-lopapi"])
+
+
+def _run(toolchain: Toolchain, arguments: Sequence[str]) -> None:
+    command = [*toolchain.compiler, *arguments]
+    try:
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=_BUILD_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EmulatorError(f"the C++ compiler failed while building the emulator: {error}.") from error
+    if result.returncode == 0:
+        return
+    lines = result.stderr.splitlines()
+    reason = next((line for line in lines if "error" in line or "undefined" in line), "")
+    raise EmulatorError(
+        f"building the emulator with {' '.join(toolchain.compiler)} against torch "
+        f"{toolchain.torch_version} and torch_npu {toolchain.torch_npu_version} failed: "
+        f"{reason or (lines or ['no message'])[-1]} (command: {shlex.join(command)})."
+    )

@@ -1,0 +1,234 @@
+"""Loads the emulator's libraries into the process and talks to them.
+
+Every library is loaded by path with its own SONAME and RTLD_GLOBAL, after torch and before
+torch_npu: the names that torch_npu asks for are then already in the process, and neither
+LD_LIBRARY_PATH nor an installed CANN is looked at.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from .build import LIBRARIES, ensure_built, find_torch_npu, library_path
+from .errors import EmulatorError
+from .faults import FaultPlan
+
+MARKER = "harness_emulator_marker"
+MAX_DEVICES = 8
+_SMALLEST_MEMORY = 64 << 20
+
+
+@dataclass(frozen=True)
+class EmulatorOptions:
+    """What the emulated machine looks like; fixed for the life of a process.
+
+    Attributes:
+        count: Devices, 1 .. 8.
+        soc: Chip name as CANN gives it; torch_npu must know it.
+        memory_bytes: Memory of each device, at least 64 MiB.  Memory is only taken when used.
+        cann_version: What CANN says its version is; "" makes the query fail, as before 8.1.RC1.
+
+    Raises:
+        ValueError: A value is out of range; the message names the field.
+    """
+
+    count: int = 1
+    soc: str = "Ascend910B3"
+    memory_bytes: int = 64 << 30
+    cann_version: str = "8.5.0"
+
+    def __post_init__(self) -> None:
+        """Checks every field."""
+        if not 1 <= self.count <= MAX_DEVICES:
+            raise ValueError(f"count must be in 1 .. {MAX_DEVICES}, got {self.count!r}")
+        if not self.soc.startswith("Ascend"):
+            raise ValueError(f"soc must be a chip name such as Ascend910B3, got {self.soc!r}")
+        if self.memory_bytes < _SMALLEST_MEMORY:
+            raise ValueError(
+                f"memory_bytes must be at least {_SMALLEST_MEMORY}, got {self.memory_bytes!r}"
+            )
+        if len(self.cann_version) > 60:
+            raise ValueError(f"cann_version must be short, got {self.cann_version!r}")
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Raw device allocations of one emulated device, in bytes."""
+
+    used: int
+    peak: int
+    limit: int
+
+
+class Emulator:
+    """The emulated NPU of this process; `load` makes it."""
+
+    def __init__(self, options: EmulatorOptions, directory: Path, library: ctypes.CDLL) -> None:
+        """Takes a loaded libascendcl; use `load`."""
+        self.options = options
+        self.directory = directory
+        self.torch_npu_version = find_torch_npu()[1]
+        self._library = library
+        self._faults = FaultPlan()
+        for query in ("operator_counts", "missing_operators", "fault_effects"):
+            getattr(library, f"harness_emulator_{query}").restype = ctypes.c_char_p
+        library.harness_emulator_reset_counters.restype = None
+
+    @property
+    def library(self) -> ctypes.CDLL:
+        """The loaded libascendcl, for tests that call CANN's C functions."""
+        return self._library
+
+    @property
+    def faults(self) -> FaultPlan:
+        """The plan in force; empty when there is none."""
+        return self._faults
+
+    def import_torch_npu(self) -> ModuleType:
+        """Imports torch_npu on top of the emulator.
+
+        Raises:
+            EmulatorError: torch_npu does not load, for instance for a symbol the emulator lacks.
+        """
+        try:
+            return importlib.import_module("torch_npu")
+        except (ImportError, OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise EmulatorError(
+                f"torch_npu {self.torch_npu_version} does not load on the emulator: {reason} "
+                "(an undefined symbol means that this torch_npu needs a CANN function which the "
+                "emulator lacks: add it to harness/devices/emulator/src)."
+            ) from error
+
+    def set_faults(self, plan: FaultPlan | None) -> None:
+        """Replaces the fault plan (None: no faults) and starts its counts of calls at 0.
+
+        Raises:
+            EmulatorError: The libraries do not understand the plan.
+        """
+        plan = plan or FaultPlan()
+        line = self._library.harness_emulator_set_faults(plan.to_wire().encode())
+        if line:
+            raise EmulatorError(
+                f"the emulator's libraries do not understand fault {line} of the plan "
+                f"({plan.faults[line - 1]}): the cached build does not fit the Python side."
+            )
+        self._faults = plan
+
+    def reset_counters(self) -> None:
+        """Sets the counts of operators, of missing ones and of faults to 0; the plan stays."""
+        self._library.harness_emulator_reset_counters()
+
+    def _query(self, name: str) -> list[str]:
+        text: bytes = getattr(self._library, f"harness_emulator_{name}")()
+        return text.decode().splitlines()
+
+    def operator_counts(self) -> dict[str, int]:
+        """Operators started since the last reset and how often, in the order of first use.
+
+        torch_npu runs operators on a thread of its own unless TASK_QUEUE_ENABLE=0: synchronise
+        before asking.
+        """
+        pairs = (line.split("\t") for line in self._query("operator_counts"))
+        return {name: int(count) for name, count in pairs}
+
+    def missing_operators(self) -> list[str]:
+        """Operators that were asked for and that the emulator lacks, since the last reset.
+
+        Legacy operators always appear.  An aclnn function that is not there is only seen by
+        torch_npu itself (error ERR01004 names it); it appears here when torch_npu logs warnings,
+        that is with ASCEND_GLOBAL_LOG_LEVEL at most 2, and only the first time in a process.
+        """
+        return self._query("missing_operators")
+
+    def fault_effects(self) -> list[int]:
+        """How often each fault of the plan had an effect, in the order of the plan."""
+        return [int(line) for line in self._query("fault_effects")]
+
+    def memory(self, device: int = 0) -> MemoryUse:
+        """Raw device memory in use, its peak and its limit, in bytes.
+
+        Raises:
+            ValueError: There is no such device.
+        """
+        used, peak = ctypes.c_uint64(), ctypes.c_uint64()
+        if self._library.harness_emulator_memory(device, ctypes.byref(used), ctypes.byref(peak)):
+            raise ValueError(f"device must be in 0 .. {self.options.count - 1}, got {device!r}")
+        return MemoryUse(used.value, peak.value, self.options.memory_bytes)
+
+
+_loaded: Emulator | None = None
+
+
+def loaded() -> Emulator | None:
+    """The emulator of this process, None before `load`."""
+    return _loaded
+
+
+def is_emulated() -> bool:
+    """True when "CANN" in this process is the emulator, however it was loaded."""
+    return hasattr(ctypes.CDLL(None), MARKER)
+
+
+def load(
+    options: EmulatorOptions = EmulatorOptions(), *, cache_dir: Path | None = None
+) -> Emulator:
+    """Builds the emulator where needed and loads it; the caller then imports torch_npu.
+
+    A second call with the same options returns the same object.
+
+    Args:
+        options: The machine to emulate.
+        cache_dir: Where builds are kept; ``npu-accuracy/emulator`` below $XDG_CACHE_HOME or
+            ~/.cache when not given.
+
+    Raises:
+        EmulatorError: The emulator cannot be built or loaded, torch_npu was imported before, or
+            the process has an emulator with other options.
+    """
+    global _loaded
+    if _loaded is not None:
+        if _loaded.options == options:
+            return _loaded
+        raise EmulatorError(
+            f"this process already has an emulator with {_loaded.options}; "
+            f"{options} needs another process."
+        )
+    if "torch_npu" in sys.modules:
+        raise EmulatorError(
+            "torch_npu is imported already and has taken its CANN: load the emulator before it, "
+            "in a fresh process."
+        )
+    directory = ensure_built(cache_dir)
+    importlib.import_module("torch")  # libopapi needs its libraries in the process
+    library = ctypes.CDLL(None)
+    for name in LIBRARIES:
+        path = library_path(directory, name)
+        try:
+            handle = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            raise EmulatorError(
+                f"the emulator's library {path} does not load ({error}): delete {directory} and "
+                "try again."
+            ) from error
+        if name == "ascendcl":
+            library = handle
+            library.harness_emulator_configure.argtypes = [
+                ctypes.c_int,
+                ctypes.c_char_p,
+                ctypes.c_uint64,
+                ctypes.c_char_p,
+            ]
+            library.harness_emulator_configure(
+                options.count,
+                options.soc.encode(),
+                options.memory_bytes,
+                options.cann_version.encode(),
+            )
+    _loaded = Emulator(options, directory, library)
+    return _loaded

@@ -1,0 +1,162 @@
+// Options, error text, operator counters, and the plain C functions that Python calls.
+#include "control.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <sstream>
+
+#include "acl/acl.h"
+
+namespace emulator {
+namespace {
+
+std::mutex mutex;
+Options current_options;
+std::vector<std::pair<std::string, int64_t>> counts;  // in the order of first execution
+std::map<std::string, size_t> count_position;
+std::vector<std::string> missing;
+
+struct PlannedFault {
+  std::shared_ptr<const Fault> fault;
+  int64_t seen = 0;
+  int64_t applied = 0;
+};
+std::vector<PlannedFault> plan;
+
+thread_local std::string last_error;
+thread_local std::string reply;  // keeps the text alive that a query returned to Python
+
+bool is_due(const Fault& fault, int64_t call) {
+  if (call < fault.first || (fault.last >= 0 && call > fault.last)) return false;
+  return (call - fault.first) % fault.every == 0;
+}
+
+// One line a fault: key=value fields separated by tabs.  False on an unknown key.
+bool parse_fault(const std::string& line, Fault& fault) {
+  std::istringstream fields(line);
+  std::string field;
+  while (std::getline(fields, field, '\t')) {
+    const auto split = field.find('=');
+    if (split == std::string::npos) return false;
+    const std::string key = field.substr(0, split), value = field.substr(split + 1);
+    if (key == "kind") fault.kind = value;
+    else if (key == "op") fault.op = value;
+    else if (key == "first") fault.first = atoll(value.c_str());
+    else if (key == "last") fault.last = atoll(value.c_str());
+    else if (key == "every") fault.every = std::max<int64_t>(1, atoll(value.c_str()));
+    else if (key == "magnitude") fault.magnitude = atof(value.c_str());
+    else if (key == "index") fault.index = atoll(value.c_str());
+    else if (key == "probability") fault.probability = atof(value.c_str());
+    else if (key == "seed") fault.seed = strtoull(value.c_str(), nullptr, 10);
+    else if (key == "bit") fault.bit = atoll(value.c_str());
+    else if (key == "batch_over") fault.batch_over = atoll(value.c_str());
+    else if (key == "code") fault.code = atoll(value.c_str());
+    else return false;
+  }
+  return !fault.kind.empty() && !fault.op.empty();
+}
+
+}  // namespace
+
+const Options& options() { return current_options; }
+void set_error(const std::string& text) { last_error = text; }
+
+std::vector<Hit> begin_operator(const std::string& name) {
+  std::lock_guard<std::mutex> lock(mutex);
+  const auto entry = count_position.emplace(name, counts.size());
+  if (entry.second) counts.emplace_back(name, 0);
+  ++counts[entry.first->second].second;
+  std::vector<Hit> hits;
+  for (size_t i = 0; i < plan.size(); ++i) {
+    auto& planned = plan[i];
+    const std::string& wanted = planned.fault->op;
+    // "Malloc" is the pseudo-operator of device allocations: "*" means real operators only.
+    if (wanted != name && (wanted != "*" || name == "Malloc")) continue;
+    const int64_t call = ++planned.seen;
+    if (is_due(*planned.fault, call)) hits.push_back({planned.fault, i, call});
+  }
+  return hits;
+}
+
+void mark_applied(const Hit& hit) {
+  std::lock_guard<std::mutex> lock(mutex);
+  // The plan may have been replaced while an operator ran.
+  if (hit.position < plan.size() && plan[hit.position].fault == hit.fault)
+    ++plan[hit.position].applied;
+}
+
+void note_missing(const std::string& name) {
+  std::lock_guard<std::mutex> lock(mutex);
+  if (std::find(missing.begin(), missing.end(), name) == missing.end()) missing.push_back(name);
+}
+
+}  // namespace emulator
+
+using namespace emulator;
+
+// Whoever finds this symbol in the process knows that "CANN" is the emulator.
+EMULATOR_API const int harness_emulator_marker = 1;
+
+EMULATOR_API int harness_emulator_configure(int count, const char* soc, uint64_t memory_bytes,
+                                            const char* cann_version) {
+  current_options = Options{count, soc, memory_bytes, cann_version};
+  return 0;
+}
+
+// Replaces the plan.  Returns 0, or the number (from 1) of the line that was not understood.
+EMULATOR_API int harness_emulator_set_faults(const char* text) {
+  std::vector<PlannedFault> parsed;
+  std::istringstream lines(text);
+  std::string line;
+  int number = 0;
+  while (std::getline(lines, line)) {
+    ++number;
+    auto fault = std::make_shared<Fault>();
+    if (!parse_fault(line, *fault)) return number;
+    parsed.push_back({fault, 0, 0});
+  }
+  std::lock_guard<std::mutex> lock(mutex);
+  plan = std::move(parsed);
+  return 0;
+}
+
+EMULATOR_API void harness_emulator_reset_counters() {
+  std::lock_guard<std::mutex> lock(mutex);
+  counts.clear();
+  count_position.clear();
+  missing.clear();
+  for (auto& planned : plan) planned.seen = planned.applied = 0;
+}
+
+// Lines "name<tab>count".
+EMULATOR_API const char* harness_emulator_operator_counts() {
+  std::lock_guard<std::mutex> lock(mutex);
+  std::ostringstream text;
+  for (const auto& entry : counts)
+    if (entry.first != "Malloc") text << entry.first << '\t' << entry.second << '\n';
+  reply = text.str();
+  return reply.c_str();
+}
+
+EMULATOR_API const char* harness_emulator_missing_operators() {
+  std::lock_guard<std::mutex> lock(mutex);
+  std::ostringstream text;
+  for (const auto& name : missing) text << name << '\n';
+  reply = text.str();
+  return reply.c_str();
+}
+
+// One number a line and fault of the plan: how often it had an effect.
+EMULATOR_API const char* harness_emulator_fault_effects() {
+  std::lock_guard<std::mutex> lock(mutex);
+  std::ostringstream text;
+  for (const auto& planned : plan) text << planned.applied << '\n';
+  reply = text.str();
+  return reply.c_str();
+}
+
+EMULATOR_API const char* aclGetRecentErrMsg() {
+  return last_error.empty() ? nullptr : last_error.c_str();
+}

@@ -1,0 +1,69 @@
+#include "cube.h"
+
+#include <cstring>
+
+namespace emulator {
+namespace {
+
+// Values of cubeMathType in the aclnn interface.
+constexpr int8_t kAllowDownPrecision = 1;
+constexpr int8_t kUseFp16 = 2;
+constexpr int8_t kUseHf32 = 3;
+
+// The cube unit multiplies tiles of 16: the partial sums leave it after 16 terms.
+constexpr int64_t kTile = 16;
+
+// HF32 has the exponent of fp32 and 11 mantissa bits: CANN's documentation of --allow_hf32,
+// "HF32 shares the same value range with float32, but its mantissa precision (11 bits) is close
+// to FP16 (10 bits)".  SetHF32's default transMode 0 rounds to nearest, ties to even.
+constexpr uint32_t kDroppedBits = 23 - 11;
+
+float to_hf32(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  if ((bits & 0x7F800000u) == 0x7F800000u) return value;  // Inf, NaN
+  const uint32_t odd = (bits >> kDroppedBits) & 1u;
+  bits += (1u << (kDroppedBits - 1)) - 1u + odd;
+  bits &= ~((1u << kDroppedBits) - 1u);
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+at::Tensor rounded_to_hf32(const at::Tensor& value) {
+  at::Tensor result = value.contiguous().clone();
+  float* data = result.data_ptr<float>();
+  for (int64_t i = 0, n = result.numel(); i < n; ++i) data[i] = to_hf32(data[i]);
+  return result;
+}
+
+// Only the A2 and A3 chips (910B, 910_93) have HF32; older ones lower fp32 to fp16.
+bool chip_has_hf32() {
+  const std::string& soc = options().soc;
+  return soc.rfind("Ascend910B", 0) == 0 || soc.rfind("Ascend910_93", 0) == 0;
+}
+
+}  // namespace
+
+at::Tensor cube_input(const at::Tensor& value, int8_t cube_math_type) {
+  if (value.scalar_type() != at::kFloat) return wide(value);
+  const bool lower = cube_math_type == kAllowDownPrecision;
+  if (cube_math_type == kUseHf32 || (lower && chip_has_hf32())) return rounded_to_hf32(value);
+  if (cube_math_type == kUseFp16 || lower) return value.to(at::kHalf).to(at::kFloat);
+  return value;
+}
+
+at::Tensor cube_matmul(const at::Tensor& a, const at::Tensor& b, bool half_sums) {
+  if (!half_sums) return at::matmul(a, b);
+  const int64_t inner = a.size(-1);
+  at::Tensor sum;
+  for (int64_t start = 0; start < inner; start += kTile) {
+    const int64_t length = std::min(kTile, inner - start);
+    const int64_t row_dim = b.dim() == 1 ? 0 : -2;
+    const at::Tensor part =
+        at::matmul(a.narrow(-1, start, length), b.narrow(row_dim, start, length));
+    sum = (sum.defined() ? sum + part : part).to(at::kHalf).to(at::kFloat);
+  }
+  return sum;
+}
+
+}  // namespace emulator

@@ -1,0 +1,16 @@
+// The arithmetic of the matrix unit: which inputs are rounded before they are multiplied.
+#pragma once
+
+#include "common.h"
+
+namespace emulator {
+
+// Rounds the inputs of a convolution or a matrix product as cubeMathType asks for.  The result is
+// fp32 (fp64 and integers are left alone); accumulation is in fp32 and the output is rounded to
+// its own dtype once, when it is stored.
+at::Tensor cube_input(const at::Tensor& value, int8_t cube_math_type);
+
+// a @ b for matrices and batches of them.  With `half_sums` the sum over k is kept in fp16.
+at::Tensor cube_matmul(const at::Tensor& a, const at::Tensor& b, bool half_sums);
+
+}  // namespace emulator

@@ -1,0 +1,86 @@
+// Scaled dot product attention, forward.  Layouts: BNSD, BSND, BSH, SBH.
+#include <cmath>
+
+#include "acl/acl.h"
+#include "common.h"
+
+using namespace emulator;
+
+namespace {
+
+// To batch, heads, sequence, head size.
+at::Tensor to_heads(const at::Tensor& x, const std::string& layout, int64_t heads) {
+  if (layout == "BNSD") return x;
+  if (layout == "BSND") return x.transpose(1, 2);
+  if (layout == "BSH") return x.unflatten(2, {heads, -1}).transpose(1, 2);
+  if (layout == "SBH") return x.unflatten(2, {heads, -1}).permute({1, 2, 0, 3});
+  throw std::runtime_error("layout " + layout + " is not emulated");
+}
+
+at::Tensor from_heads(const at::Tensor& x, const std::string& layout) {
+  if (layout == "BSND") return x.transpose(1, 2);
+  if (layout == "BSH") return x.transpose(1, 2).flatten(2);
+  if (layout == "SBH") return x.permute({2, 0, 1, 3}).flatten(2);
+  return x;
+}
+
+// Key and value may have fewer heads than the query (grouped query attention).
+int64_t key_heads(const at::Tensor& key, const std::string& layout, int64_t head_size) {
+  if (layout == "BNSD") return key.size(1);
+  if (layout == "BSND") return key.size(2);
+  return key.size(2) / head_size;
+}
+
+struct Attention {
+  T query, key, value, mask, max, sum, out;
+  double scale;
+  int64_t heads, sparse_mode;
+  std::string layout;
+};
+
+constexpr int64_t kCausal = 2;
+
+void attend(const Attention& a) {
+  const at::Tensor query = wide(to_heads((*a.query)(), a.layout, a.heads));
+  const int64_t heads = key_heads((*a.key)(), a.layout, query.size(3));
+  at::Tensor key = wide(to_heads((*a.key)(), a.layout, heads));
+  at::Tensor value = wide(to_heads((*a.value)(), a.layout, heads));
+  if (heads != a.heads) {
+    key = key.repeat_interleave(a.heads / heads, 1);
+    value = value.repeat_interleave(a.heads / heads, 1);
+  }
+  at::Tensor scores = at::matmul(query, key.transpose(-1, -2)).mul_(a.scale);
+  if (a.sparse_mode == kCausal) {
+    scores.masked_fill_(at::ones({scores.size(2), scores.size(3)}, at::kBool).triu_(1), -INFINITY);
+  } else if (a.mask != nullptr) {
+    scores.masked_fill_((*a.mask)().to(at::kBool), -INFINITY);
+  }
+  const at::Tensor largest = scores.amax(-1, true);
+  const at::Tensor weights = (scores - largest).exp_();
+  const at::Tensor total = weights.sum(-1, true);
+  // The outputs for the backward pass come first: the result is what a fault plan damages.
+  if (a.max != nullptr) (*a.max)().copy_(largest.expand((*a.max)().sizes()));
+  if (a.sum != nullptr) (*a.sum)().copy_(total.expand((*a.sum)().sizes()));
+  put(a.out, from_heads(at::matmul(weights.div_(total), value), a.layout));
+}
+
+}  // namespace
+
+EMULATOR_API int aclnnFlashAttentionScoreGetWorkspaceSize(
+    T query, T key, T value, T shift, T drop_mask, T padding_mask, T mask, Ints, double scale,
+    double keep, int64_t, int64_t, int64_t heads, char* layout, int64_t, int64_t sparse_mode, T max,
+    T sum, T, T out, uint64_t* workspace_bytes, aclOpExecutor** executor) {
+  if (drop_mask != nullptr || shift != nullptr || padding_mask != nullptr || keep != 1.0) {
+    set_error("EZ1001: EMULATED NPU: FlashAttentionScore with dropout, shift or padding mask");
+    return 161002;  // ACLNN_ERR_PARAM_INVALID
+  }
+  // The caller's text is gone when the operator runs on another thread: copy it now.
+  const Attention attention{query, key,   value, mask,        max,    sum,
+                            out,   scale, heads, sparse_mode, layout};
+  *workspace_bytes = 0;
+  *executor = new aclOpExecutor{"FlashAttentionScore", [=]() { attend(attention); }};
+  return 0;
+}
+EMULATOR_API int aclnnFlashAttentionScore(void*, uint64_t, aclOpExecutor* executor, void* stream) {
+  return execute(executor, stream);
+}
