@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# Explicit mantissa bits.  float32 has 23; HF32 and TF32 keep 10 (this project's evidence for
-# HF32; NVIDIA documents TF32 as 1 + 8 + 10 bits).
-_HF32_BITS = 10
+# Explicit mantissa bits of float32's 23 that are kept: CANN documents HF32 as float32's range
+# with 11 bits ("its mantissa precision (11 bits) is close to FP16"), NVIDIA TF32 as 1 + 8 + 10.
+HF32_BITS = 11
+TF32_BITS = 10
 
 _aten = torch.ops.aten
 _CONVOLUTIONS = frozenset({_aten.convolution.default, _aten._convolution.default})
@@ -33,24 +34,29 @@ _PRODUCTS: Mapping[Any, tuple[int, int]] = {
 class Arithmetic:
     """A declared arithmetic.
 
-    `dtype`: "float32", "float16" or "bfloat16"; `short_conv`, `short_matmul`: whether float32
-    factors of convolutions and of matrix products are rounded to HF32 (or TF32).
+    `dtype`: "float32", "float16" or "bfloat16"; `short_conv`, `short_matmul`: mantissa bits to
+    which float32 factors of convolutions and of matrix products are rounded, None for all 23.
     """
 
     dtype: str = "float32"
-    short_conv: bool = False
-    short_matmul: bool = False
+    short_conv: int | None = None
+    short_matmul: int | None = None
 
     @property
     def exact(self) -> bool:
         """Whether this is plain float32, whose cost is the CPU's own rounding."""
-        return self.dtype == "float32" and not (self.short_conv or self.short_matmul)
+        return self == Arithmetic()
 
     def __str__(self) -> str:
         if self.dtype != "float32":
             return self.dtype
-        parts = [n for n, on in (("conv", self.short_conv), ("matmul", self.short_matmul)) if on]
-        return f"float32 with HF32/TF32 {' and '.join(parts)}" if parts else "float32"
+        names = {HF32_BITS: "HF32", TF32_BITS: "TF32"}
+        parts = [
+            f"{names.get(bits, f'{bits}-bit')} {where}"
+            for where, bits in (("conv", self.short_conv), ("matmul", self.short_matmul))
+            if bits
+        ]
+        return f"float32 with {' and '.join(parts)}" if parts else "float32"
 
 
 def declared(dtype: str, numerics: Mapping[str, str]) -> Arithmetic:
@@ -59,13 +65,16 @@ def declared(dtype: str, numerics: Mapping[str, str]) -> Arithmetic:
     `numerics`: as `Device.apply_numerics` returns them, for the NPU and for CUDA.
     """
 
-    def on(*names: str) -> bool:
-        return any(numerics.get(name) == "True" for name in names)
+    def bits(hf32: str, tf32: str) -> int | None:
+        if numerics.get(hf32) == "True":
+            return HF32_BITS
+        return TF32_BITS if numerics.get(tf32) == "True" else None
 
+    if dtype != "float32":
+        return Arithmetic(dtype)
     return Arithmetic(
-        dtype=dtype,
-        short_conv=dtype == "float32" and on("conv.allow_hf32", "cudnn.allow_tf32"),
-        short_matmul=dtype == "float32" and on("matmul.allow_hf32", "matmul.allow_tf32"),
+        short_conv=bits("conv.allow_hf32", "cudnn.allow_tf32"),
+        short_matmul=bits("matmul.allow_hf32", "matmul.allow_tf32"),
     )
 
 
@@ -101,14 +110,16 @@ class Imitation(TorchDispatchMode):
         return result
 
     def _short_factors(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        if self.arithmetic.short_conv and func in _CONVOLUTIONS:
-            where: tuple[int, ...] = (0, 1)
-        elif self.arithmetic.short_matmul and func in _PRODUCTS:
-            where = _PRODUCTS[func]
+        if func in _CONVOLUTIONS:
+            bits, where = self.arithmetic.short_conv, (0, 1)
+        elif func in _PRODUCTS:
+            bits, where = self.arithmetic.short_matmul, _PRODUCTS[func]
         else:
             return args
+        if bits is None:
+            return args
         return tuple(
-            round_mantissa(arg, _HF32_BITS) if i in where and arg.dtype == torch.float32 else arg
+            round_mantissa(arg, bits) if i in where and arg.dtype == torch.float32 else arg
             for i, arg in enumerate(args)
         )
 

@@ -38,7 +38,9 @@ class NpuDevice:
                 )
             except emulator.EmulatorError as error:
                 raise UsageProblem(str(error)) from error
-        import torch_npu
+            torch_npu: Any = self.emulator.import_torch_npu()
+        else:
+            import torch_npu
 
         self._npu: Any = torch.npu  # type: ignore[attr-defined]
         self._torch_npu: Any = torch_npu
