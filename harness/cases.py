@@ -13,7 +13,7 @@ NUMERICS = ("default", "strict")
 TIERS = ("smoke", "core", "full")
 
 ModelKind = Literal["directory", "architecture", "sample"]
-InputKind = Literal["synthetic", "photos", "images"]
+InputKind = Literal["synthetic", "noise", "photos", "images"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,12 @@ class ModelSource:
 
 @dataclasses.dataclass(frozen=True)
 class InputSource:
-    """Where images come from: seeded synthetic ones, the shipped photos, or the user's files."""
+    """Where images come from.
+
+    `kind` "synthetic": seeded structured images that a classifier tells apart; "noise": seeded
+    white noise, as published reports use it; "photos": six photos shipped with scikit-image and
+    scikit-learn; "images": the file or folder at `path`.
+    """
 
     kind: InputKind
     path: str | None = None
@@ -74,7 +79,13 @@ class Case:
     @property
     def id(self) -> str:
         """Readable id, stable over runs; it names everything that changes the result."""
-        parts = [self.model.name, self.inputs.name, self.dtype, f"b{self.batch_size}", self.numerics]
+        parts = [
+            self.model.name,
+            self.inputs.name,
+            self.dtype,
+            f"b{self.batch_size}",
+            self.numerics,
+        ]
         if self.model.num_classes is not None:
             parts.insert(1, f"c{self.model.num_classes}")
         if self.model.kind == "architecture" and self.model.seed:

@@ -1,0 +1,38 @@
+# make accuracy: run the accuracy cases and write the report.   make test: check the harness.
+PYTHON ?= python3
+VENV ?= .venv
+# auto takes a real NPU where there is one, else the emulated one, and says which and why.
+DEVICE ?= auto
+# More options for pytest, for example ARGS="--tier smoke --numerics strict".
+ARGS ?=
+
+RUN = $(VENV)/bin/python
+INSTALLED = $(VENV)/.installed
+
+.PHONY: accuracy test lock
+
+$(INSTALLED): requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	touch $@
+
+accuracy: $(INSTALLED)
+	$(RUN) -m harness sample-model
+	$(RUN) -m harness device --device $(DEVICE)
+	$(RUN) -m pytest cases --device $(DEVICE) --html=reports/accuracy.html \
+		--self-contained-html --junitxml=reports/junit.xml $(ARGS)
+
+test: $(INSTALLED)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(RUN) -m pytest tests -W error $(ARGS)
+
+# For maintainers: renew the exact versions.  torch's CUDA packages are left out on purpose.
+lock:
+	uv pip compile --universal --python-version 3.10 --no-header --no-annotate --quiet \
+		--extra npu --extra sample --extra dev --no-emit-package setuptools pyproject.toml \
+		| grep -vE '^(nvidia-|cuda-|triton|colorama)' > requirements.new
+	{ head -2 requirements.lock; cat requirements.new; } > requirements.tmp
+	mv requirements.tmp requirements.lock && rm requirements.new

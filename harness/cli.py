@@ -1,0 +1,65 @@
+"""Commands of `python -m harness`; each is a thin shell over a function of the package."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.status import CaseProblem, ExitCode, UsageProblem
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code (design: 0, 1, 4, 10, 12)."""
+    parser = argparse.ArgumentParser(prog="python -m harness")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    sample = commands.add_parser("sample-model", help="prepare the model with real weights")
+    sample.add_argument("--output", type=Path, metavar="DIR", help="default: in the cache")
+
+    device = commands.add_parser("device", help="say which device a run takes, and why")
+    device.add_argument("--device", default="auto")
+
+    report = commands.add_parser("report", help="print the tables of a results file")
+    report.add_argument("results", type=Path, nargs="?", default=Path("reports/results.jsonl"))
+
+    try:
+        given = parser.parse_args(arguments)
+    except SystemExit as stop:
+        return int(ExitCode.USAGE) if stop.code else 0
+    run = {"sample-model": _sample_model, "device": _device, "report": _report}[given.command]
+    try:
+        return run(given)
+    except UsageProblem as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return ExitCode.USAGE
+    except CaseProblem as problem:
+        print(f"error: {problem.status.value}: {problem.reason}", file=sys.stderr)
+        return ExitCode.FAILED
+
+
+def _sample_model(given: argparse.Namespace) -> int:
+    from harness import sample
+
+    print(sample.prepare_sample(given.output or sample.default_sample_dir()))
+    return ExitCode.OK
+
+
+def _device(given: argparse.Namespace) -> int:
+    from harness import devices
+
+    choice = devices.choose(given.device)
+    note = " - EMULATED: no evidence about NPU hardware" if choice.spec.emulated else ""
+    print(f"{choice.spec} ({choice.reason}){note}")
+    return ExitCode.OK
+
+
+def _report(given: argparse.Namespace) -> int:
+    from harness import records
+    from harness.report import text
+    from harness.session import exit_code
+
+    run = records.read(given.results)
+    print(text.render_run(run.cases, run.missing))
+    return exit_code(run)

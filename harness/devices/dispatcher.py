@@ -1,0 +1,45 @@
+"""Asks PyTorch's dispatcher where an operator has a kernel."""
+
+from __future__ import annotations
+
+import torch
+
+# Kernels that run on any device by calling other operators (which are then seen themselves).
+_COMPOSITE = ("CompositeImplicitAutograd", "CompositeExplicitAutograd")
+# A structured operator's generated kernel: it only allocates the result and calls the `out`
+# overload, so the question moves to that one.
+_STRUCTURED = "CompositeExplicitAutogradNonFunctional"
+
+
+def without_kernel(executed: list[str], backend_key: str) -> list[str]:
+    """Return the operators that a backend lacks, so that they fall back to the CPU.
+
+    `executed`: qualified names with overload, such as "aten::linalg_det.default".
+    `backend_key`: dispatch key of the device, such as "PrivateUse1".  Independent of what ran
+    before in the process, unlike the warning that torch_npu prints once per operator.
+    """
+    return [name for name in executed if not _runs_on(name, backend_key)]
+
+
+def _runs_on(name: str, backend_key: str) -> bool:
+    base, _, overload = name.rpartition(".")
+    qualified = base if overload == "default" else name
+    if any(_has(qualified, key) for key in (backend_key, *_COMPOSITE)):
+        return True
+    return _has(qualified, _STRUCTURED) and any(
+        _has(f"{base}.{out}", backend_key) for out in _out_overloads(base)
+    )
+
+
+def _out_overloads(base: str) -> list[str]:
+    namespace, _, operator = base.partition("::")
+    packet = getattr(getattr(torch.ops, namespace), operator)
+    return [
+        overload
+        for overload in packet.overloads()
+        if any(argument.is_out for argument in getattr(packet, overload)._schema.arguments)
+    ]
+
+
+def _has(qualified: str, key: str) -> bool:
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(qualified, key))

@@ -1,0 +1,175 @@
+"""The NPU through torch_npu, on real CANN or on the CANN emulator."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.devices import EMULATED_DEVICES, DeviceSpec, dispatcher
+from harness.records import DeviceInfo
+from harness.status import CaseProblem, Stage, Status, UsageProblem
+
+# Environment that must stand before torch_npu is loaded.  TASK_QUEUE_ENABLE=0: with the default
+# queue, torch_npu raises an operator's failure once and then silently drops every later operator.
+_BEFORE_LOAD = {"TASK_QUEUE_ENABLE": "0"}
+
+_CODE = re.compile(r"\bERR(\d{2})(\d{3})\b")
+_ACLNN = re.compile(r"\b(aclnn\w+?)(?:GetWorkspaceSize)?\b(?! failed)")
+
+
+class NpuDevice:
+    """One NPU; torch_npu is imported here and nowhere else."""
+
+    def __init__(self, spec: DeviceSpec, *, cache_dir: Path | None = None) -> None:
+        for name, value in _BEFORE_LOAD.items():
+            os.environ.setdefault(name, value)
+        self.emulator: Any = None
+        if spec.emulated:
+            from harness.devices import emulator
+
+            try:
+                self.emulator = emulator.load(
+                    emulator.EmulatorOptions(count=EMULATED_DEVICES), cache_dir=cache_dir
+                )
+            except emulator.EmulatorError as error:
+                raise UsageProblem(str(error)) from error
+            torch_npu: Any = self.emulator.import_torch_npu()
+        else:
+            import torch_npu
+
+        self._npu: Any = torch.npu  # type: ignore[attr-defined]
+        self._torch_npu: Any = torch_npu
+        if not spec.emulated and _is_emulator():
+            raise UsageProblem(
+                "The CANN libraries on the library path are the emulator's: ask for it by its own "
+                "name, --device npu-emulated, so that its results are labelled EMULATED."
+            )
+        count = self._npu.device_count()
+        if spec.index >= count:
+            raise UsageProblem(f"No device {spec}: torch_npu sees {count} device(s).")
+        self.spec = spec
+        self.torch_device = torch.device("npu", spec.index)
+        self._npu.set_device(self.torch_device)
+        # Both affect tensors created later only, so they come before any tensor.
+        self._npu.set_compile_mode(jit_compile=False)
+        self._npu.config.allow_internal_format = False
+        self._defaults = self._read_numerics()
+
+    def synchronize(self) -> None:
+        """Wait for the device; asynchronous operator errors surface here."""
+        self._npu.synchronize(self.torch_device)
+
+    def describe(self) -> DeviceInfo:
+        """Return name, uuid, memory, torch_npu and CANN versions (and where CANN's was read)."""
+        properties = self._npu.get_device_properties(self.spec.index)
+        cann, source = self._cann_version()
+        return DeviceInfo(
+            spec=str(self.spec),
+            kind=self.spec.kind,
+            name=str(properties.name),
+            emulated=self.spec.emulated,
+            index=self.spec.index,
+            uuid=str(getattr(properties, "uuid", "") or "") or None,
+            total_memory_bytes=int(properties.total_memory),
+            details={
+                "torch_npu": str(self._torch_npu.__version__),
+                "cann": cann,
+                "cann_source": source,
+                "soc_version": str(self._call("npu.utils.get_soc_version")),
+                "inf_nan_mode": str(self._call("npu.utils.is_support_inf_nan")),
+                "jit_compile": str(self._call("npu.is_jit_compile_false", invert=True)),
+                "task_queue": os.environ["TASK_QUEUE_ENABLE"],
+            },
+        )
+
+    def apply_numerics(self, profile: str) -> dict[str, str]:
+        """Strict turns HF32 off for convolutions and matrix products."""
+        wanted = dict(self._defaults)
+        if profile == "strict":
+            wanted.update({"conv.allow_hf32": False, "matmul.allow_hf32": False})
+        self._npu.conv.allow_hf32 = wanted["conv.allow_hf32"]
+        self._npu.matmul.allow_hf32 = wanted["matmul.allow_hf32"]
+        got = self._read_numerics()
+        if got != wanted:
+            raise CaseProblem(
+                Status.ERROR_DEVICE,
+                Stage.LOAD,
+                f"Numerics profile {profile!r} did not take: asked for {wanted}, the device reads "
+                f"back {got}.",
+            )
+        return {name: str(value) for name, value in got.items()}
+
+    def fallback_operators(self, executed: list[str]) -> list[str]:
+        """Operators that torch_npu lacks and runs on the CPU."""
+        return dispatcher.without_kernel(executed, "PrivateUse1")
+
+    def explain(self, error: BaseException) -> CaseProblem | None:
+        """Read torch_npu's error codes (ERRmmccc: module and code) and CANN's texts."""
+        text = str(error)
+        first = " ".join(text.split("\n[ERROR]")[0].split())[:400]
+        if isinstance(error, torch.OutOfMemoryError) or "out of memory" in text.lower():
+            return CaseProblem(
+                Status.ERROR_OOM, Stage.FORWARD, f"{self.spec} ran out of memory: {first}"
+            )
+        code = _CODE.search(text)
+        missing = self.emulator.missing_operators() if self.emulator else []
+        unsupported = isinstance(error, NotImplementedError) or (code and code[2] in ("004", "007"))
+        if unsupported or missing:
+            named = missing or sorted(set(_ACLNN.findall(text)))
+            return CaseProblem(
+                Status.FAIL_UNSUPPORTED,
+                Stage.FORWARD,
+                f"{self.spec} lacks an operator of this model ({', '.join(named) or 'unnamed'}): "
+                f"{first}",
+            )
+        if code and code[2] == "011":
+            return CaseProblem(Status.ERROR_TIMEOUT, Stage.FORWARD, f"{self.spec}: {first}")
+        if code or "aicore" in text or "ACL" in text:
+            return CaseProblem(Status.ERROR_DEVICE, Stage.FORWARD, f"{self.spec} failed: {first}")
+        return None
+
+    def _read_numerics(self) -> dict[str, Any]:
+        read: dict[str, Any] = {
+            "conv.allow_hf32": bool(self._npu.conv.allow_hf32),
+            "matmul.allow_hf32": bool(self._npu.matmul.allow_hf32),
+        }
+        # Newer torch_npu only; it can lower the precision of every matrix product.
+        if hasattr(self._npu.matmul, "cube_math_type"):
+            read["matmul.cube_math_type"] = self._npu.matmul.cube_math_type
+        return read
+
+    def _cann_version(self) -> tuple[str, str]:
+        try:
+            version = self._torch_npu.npu.utils.get_cann_version("CANN")
+            if version:
+                return str(version), "torch_npu.npu.utils.get_cann_version"
+        except Exception:  # needs CANN >= 8.1.RC1
+            pass
+        version = getattr(torch.version, "cann", None)
+        if version:
+            return str(version), "torch.version.cann"
+        return "unknown", "neither torch_npu nor torch.version knows it"
+
+    def _call(self, path: str, *, invert: bool = False) -> Any:
+        """Call torch_npu.<path>() where it exists: these differ between versions."""
+        target: Any = self._torch_npu
+        for part in path.split("."):
+            target = getattr(target, part, None)
+        if target is None:
+            return "unknown"
+        try:
+            return not target() if invert else target()
+        except Exception as error:
+            return f"unknown ({type(error).__name__})"
+
+
+def _is_emulator() -> bool:
+    try:
+        return hasattr(ctypes.CDLL("libascendcl.so"), "harness_emulator_marker")
+    except OSError:
+        return False

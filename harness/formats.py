@@ -1,0 +1,140 @@
+"""Reduced arithmetic, imitated on the CPU: what a declared format costs a model on its inputs.
+
+HF32 and TF32 round the factors of convolutions (and, if allowed, matrix products) to a shorter
+mantissa and accumulate in float32.  float16 and bfloat16 models store every weight and every
+operator's result in the format, while operators compute in float32 inside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# Explicit mantissa bits of float32's 23 that are kept: CANN documents HF32 as float32's range
+# with 11 bits ("its mantissa precision (11 bits) is close to FP16"), NVIDIA TF32 as 1 + 8 + 10.
+HF32_BITS = 11
+TF32_BITS = 10
+
+_aten = torch.ops.aten
+_CONVOLUTIONS = frozenset({_aten.convolution.default, _aten._convolution.default})
+# Operator -> positions of the two factors.
+_PRODUCTS: Mapping[Any, tuple[int, int]] = {
+    _aten.mm.default: (0, 1),
+    _aten.bmm.default: (0, 1),
+    _aten.addmm.default: (1, 2),
+    _aten.baddbmm.default: (1, 2),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arithmetic:
+    """A declared arithmetic.
+
+    `dtype`: "float32", "float16" or "bfloat16"; `short_conv`, `short_matmul`: mantissa bits to
+    which float32 factors of convolutions and of matrix products are rounded, None for all 23.
+    """
+
+    dtype: str = "float32"
+    short_conv: int | None = None
+    short_matmul: int | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether this is plain float32, whose cost is the CPU's own rounding."""
+        return self == Arithmetic()
+
+    def __str__(self) -> str:
+        if self.dtype != "float32":
+            return self.dtype
+        names = {HF32_BITS: "HF32", TF32_BITS: "TF32"}
+        parts = [
+            f"{names.get(bits, f'{bits}-bit')} {where}"
+            for where, bits in (("conv", self.short_conv), ("matmul", self.short_matmul))
+            if bits
+        ]
+        return f"float32 with {' and '.join(parts)}" if parts else "float32"
+
+
+def declared(dtype: str, numerics: Mapping[str, str]) -> Arithmetic:
+    """The arithmetic that a device declares by its dtype and the settings read back from it.
+
+    `numerics`: as `Device.apply_numerics` returns them, for the NPU and for CUDA.
+    """
+
+    def bits(hf32: str, tf32: str) -> int | None:
+        if numerics.get(hf32) == "True":
+            return HF32_BITS
+        return TF32_BITS if numerics.get(tf32) == "True" else None
+
+    if dtype != "float32":
+        return Arithmetic(dtype)
+    return Arithmetic(
+        short_conv=bits("conv.allow_hf32", "cudnn.allow_tf32"),
+        short_matmul=bits("matmul.allow_hf32", "matmul.allow_tf32"),
+    )
+
+
+def round_mantissa(values: torch.Tensor, bits: int) -> torch.Tensor:
+    """Round float32 to `bits` explicit mantissa bits, to nearest, ties to even.
+
+    Returns a new float32 tensor; NaN and infinities stay as they are.
+    """
+    drop = 23 - bits
+    raw = values.contiguous().view(torch.int32)
+    odd = (raw >> drop) & 1
+    rounded = (raw + ((1 << (drop - 1)) - 1) + odd) & ~((1 << drop) - 1)
+    return torch.where(torch.isfinite(values), rounded.view(torch.float32), values)
+
+
+class Imitation(TorchDispatchMode):
+    """Makes float32 operators executed inside it round as an arithmetic does."""
+
+    def __init__(self, arithmetic: Arithmetic) -> None:
+        super().__init__()
+        self.arithmetic = arithmetic
+        self._store = getattr(torch, arithmetic.dtype)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operator with rounded factors or a rounded result."""
+        kwargs = kwargs or {}
+        if self.arithmetic.dtype == "float32":
+            return func(*self._short_factors(func, args), **kwargs)
+        result = func(*args, **kwargs)
+        # Views share memory that was rounded when it was written.
+        if not func.is_view:
+            torch.utils._pytree.tree_map_only(torch.Tensor, self._store_result, result)
+        return result
+
+    def _short_factors(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if func in _CONVOLUTIONS:
+            bits, where = self.arithmetic.short_conv, (0, 1)
+        elif func in _PRODUCTS:
+            bits, where = self.arithmetic.short_matmul, _PRODUCTS[func]
+        else:
+            return args
+        if bits is None:
+            return args
+        return tuple(
+            round_mantissa(arg, bits) if i in where and arg.dtype == torch.float32 else arg
+            for i, arg in enumerate(args)
+        )
+
+    def _store_result(self, tensor: torch.Tensor) -> None:
+        # In place, so that a result which is also an argument (relu_) is rounded for everyone.
+        if tensor.dtype == torch.float32 and tensor.numel():
+            tensor.copy_(tensor.to(self._store))
+
+
+def round_weights(model: torch.nn.Module, arithmetic: Arithmetic) -> torch.nn.Module:
+    """Round a float32 model's parameters and buffers to the storage format, in place."""
+    if arithmetic.dtype != "float32":
+        store = getattr(torch, arithmetic.dtype)
+        with torch.no_grad():
+            for tensor in (*model.parameters(), *model.buffers()):
+                if tensor.dtype == torch.float32:
+                    tensor.copy_(tensor.to(store))
+    return model

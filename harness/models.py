@@ -1,0 +1,399 @@
+"""Turns a model source into a CPU model whose weights are accounted for, key by key."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import modeldir, sample, store, torchvision_shim
+from harness.cases import ModelSource
+from harness.modeldir import fail
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightAccount:
+    """What a weights file and a model made of each other.
+
+    `mismatched` holds (name, shape in file, shape in model), `nonfinite` (name, number of NaN or
+    infinite values).  `allowed` lists the keys among them that were excused by name: a missing
+    or mis-shaped one keeps the model's own initial value.  `notes` says what was converted.
+    """
+
+    loaded: int
+    expected: int
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[tuple[str, Shape, Shape], ...] = ()
+    nonfinite: tuple[tuple[str, int], ...] = ()
+    allowed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One phrase per kind of trouble that is not allowed; empty when the load is good."""
+        excused = set(self.allowed)
+        missing = [name for name in self.missing if name not in excused]
+        unexpected = [name for name in self.unexpected if name not in excused]
+        shapes = [
+            f"{name} {_shape(file)} in the file, {_shape(model)} in the model"
+            for name, file, model in self.mismatched
+            if name not in excused
+        ]
+        values = [f"{name} ({count} values)" for name, count in self.nonfinite]
+        phrases = (
+            ("missing in the file", missing),
+            ("unknown to the model", unexpected),
+            ("of another shape", shapes),
+            ("with NaN or infinite values", values),
+        )
+        return tuple(f"{len(found)} {what} ({_first(found)})" for what, found in phrases if found)
+
+    def summary(self) -> str:
+        """One line for tables and logs."""
+        parts = [f"{self.loaded} of {self.expected} tensors loaded", *self.problems]
+        if self.allowed:
+            parts.append(f"{len(self.allowed)} allowed ({_first(list(self.allowed))})")
+        return "; ".join([*parts, *self.notes])
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A timm model in eval mode, on the CPU, in float32, with where it came from.
+
+    `data_config` is timm's preprocessing (input_size, mean, std, interpolation, crop_pct,
+    crop_mode).  `weights_sha256` covers names, dtypes, shapes and bytes of the state dict.
+    `weights_description` is "file model.safetensors", "discriminating random (seed 0)" or
+    "sample efficientnet-lite0 (...)".
+    """
+
+    model: nn.Module
+    data_config: dict[str, Any]
+    weights: WeightAccount
+    weights_sha256: str
+    config: dict[str, Any]
+    description: str
+    weights_description: str
+    num_classes: int
+
+
+def _shape(shape: Shape) -> str:
+    return "x".join(str(size) for size in shape) or "scalar"
+
+
+def _first(names: list[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+def check_architecture(name: str) -> None:
+    """Raise CaseProblem (fail_load), with near names, unless timm knows architecture `name`.
+
+    A name such as "resnet50.a1_in1k" (with a tag of timm) is known when "resnet50" is.
+    """
+    torchvision_shim.ensure()
+    import timm
+
+    # "hf-hub:..." and "local-dir:..." would make timm leave this directory, or this machine.
+    if "/" not in name and ":" not in name and timm.is_model(name.partition(".")[0]):
+        return
+    near = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "see timm.list_models()."
+    raise fail(f"timm {timm.__version__} has no architecture {name!r}: {hint}")
+
+
+def _build(
+    config: dict[str, Any], num_classes: int | None, where: str
+) -> tuple[nn.Module, list[str]]:
+    """Make the model that a config describes, with timm's values for what it does not say."""
+    import timm
+    from timm.models import PretrainedCfg
+
+    from harness.weights import seeded_cpu
+
+    check_architecture(config["architecture"])
+    fields = {field.name for field in dataclasses.fields(PretrainedCfg)}
+    # Never an address: nothing is to be fetched.
+    fields -= {"url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict"}
+    nested = config.get("pretrained_cfg") or {}
+    arguments = config.get("model_args") or {}
+    if not isinstance(nested, dict) or not isinstance(arguments, dict):
+        raise fail(f"`pretrained_cfg` and `model_args` in {where} must be JSON objects.")
+    # As timm: the nested table wins over flat keys, but for num_classes.
+    merged = {**config, **nested}
+    overlay = {key: value for key, value in merged.items() if key in fields and value is not None}
+    overlay.pop("architecture", None)
+    for key in ("input_size", "mean", "std"):
+        value = overlay.get(key)
+        if value is None:
+            continue
+        numbers = isinstance(value, list) and all(isinstance(v, (int, float)) for v in value)
+        if not numbers or len(value) != 3:
+            raise fail(f"`{key}` in {where} is {value!r}, not a list of three numbers.")
+        overlay[key] = tuple(value)
+    classes = config.get("num_classes", nested.get("num_classes"))
+    if classes is not None and (not isinstance(classes, int) or classes < 0):
+        raise fail(f"`num_classes` in {where} is {classes!r}, not a number of classes.")
+    wanted = num_classes if num_classes is not None else classes
+    if wanted is not None:
+        overlay["num_classes"] = wanted
+        arguments = {**arguments, "num_classes": wanted}
+    try:
+        with seeded_cpu(0):  # allowed missing keys get the same values in every process
+            model = timm.create_model(
+                config["architecture"],
+                pretrained=False,
+                pretrained_cfg_overlay=overlay,
+                **arguments,
+            )
+    except Exception as error:  # constructors raise what they like on bad arguments
+        raise fail(
+            f"timm {timm.__version__} cannot build {config['architecture']} as {where} says "
+            f"({type(error).__name__}: {error}): correct `model_args` or `pretrained_cfg`."
+        ) from error
+    unknown = sorted(set(nested) - {f.name for f in dataclasses.fields(PretrainedCfg)})
+    notes = [f"pretrained_cfg keys unknown to timm ignored: {_first(unknown)}"] if unknown else []
+    return model, notes
+
+
+def _converted(
+    state: dict[str, torch.Tensor], model: nn.Module
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Apply timm's own conversion of older checkpoints of a family, where names do not match.
+
+    timm keeps it as `checkpoint_filter_fn` beside the model class; its own hub loading applies
+    it too (some published swin and beit files need it).
+    """
+    names = set(model.state_dict())
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if convert is None or set(state) == names:
+        return state, []
+    try:
+        result = dict(convert(dict(state), model))
+    except Exception:  # made for one layout; anything else may break it
+        return state, []
+    if len(names ^ set(result)) >= len(names ^ set(state)):
+        return state, []
+    return result, [f"{len(state)} tensors of the file converted by timm's checkpoint_filter_fn"]
+
+
+def _load_state(
+    model: nn.Module, state: dict[str, torch.Tensor], allow_keys: tuple[str, ...]
+) -> WeightAccount:
+    """Copy what fits into the model and account for the rest."""
+    import torch
+
+    state, notes = _converted(state, model)
+    own = model.state_dict()
+    good: dict[str, torch.Tensor] = {}
+    mismatched, nonfinite = [], []
+    casts: dict[str, int] = {}
+    for name, tensor in state.items():
+        if name not in own:
+            continue
+        if tensor.shape != own[name].shape:
+            mismatched.append((name, tuple(tensor.shape), tuple(own[name].shape)))
+            continue
+        if tensor.is_floating_point():
+            bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+            if bad:
+                nonfinite.append((name, bad))
+        if tensor.dtype != own[name].dtype:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            casts[kind] = casts.get(kind, 0) + 1
+        good[name] = tensor.to(own[name].dtype)
+    model.load_state_dict(good, strict=False)
+    for kind, count in sorted(casts.items()):
+        notes.append(f"{count} tensors cast from {kind}")
+    missing = tuple(name for name in own if name not in state)
+    unexpected = tuple(name for name in state if name not in own)
+    trouble = [*missing, *unexpected, *(name for name, _, _ in mismatched)]
+    allowed = tuple(n for n in trouble if any(fnmatchcase(n, pattern) for pattern in allow_keys))
+    return WeightAccount(
+        loaded=len(good),
+        expected=len(own),
+        missing=missing,
+        unexpected=unexpected,
+        mismatched=tuple(mismatched),
+        nonfinite=tuple(nonfinite),
+        allowed=allowed,
+        notes=tuple(notes),
+    )
+
+
+def _classes_in_file(account: WeightAccount, num_classes: int) -> int | None:
+    """The file's number of classes when mis-shaped tensors differ in exactly that, else None."""
+    excused = set(account.allowed)
+    found = set()
+    for name, file, model in account.mismatched:
+        if name in excused:
+            continue
+        same_rest = len(file) == len(model) and file[1:] == model[1:]
+        if not (same_rest and model[:1] == (num_classes,)):
+            return None
+        found.add(file[0])
+    return found.pop() if len(found) == 1 else None
+
+
+def _check(account: WeightAccount, path: Path, num_classes: int, asked: str) -> None:
+    if not account.problems:
+        return
+    if account.nonfinite:
+        name, count = account.nonfinite[0]
+        raise fail(
+            f"{path} has NaN or infinite values in {len(account.nonfinite)} tensors, the first "
+            f"is {name} with {count}: restore the file from the model's source."
+        )
+    in_file = _classes_in_file(account, num_classes)
+    if in_file is not None and len(account.problems) == 1:
+        raise fail(
+            f"The classifier in {path} has {in_file} classes but {asked} says {num_classes}: "
+            f"set num_classes to {in_file}, or use the weights that belong to {num_classes}."
+        )
+    raise fail(
+        f"{path} does not fit the model: of {account.expected} tensors {account.loaded} loaded, "
+        + ", ".join(account.problems)
+        + ": use the weights that belong to this config.json, or allow these keys by name."
+    )
+
+
+def load_model(
+    source_dir: Path,
+    *,
+    num_classes: int | None = None,
+    allow_keys: tuple[str, ...] = (),
+    allow_pickle: bool = False,
+) -> LoadedModel:
+    """Load a timm model directory on the CPU in float32, in eval mode.
+
+    `num_classes` overrides config.json.  `allow_keys` are names or fnmatch patterns of keys that
+    may be missing, unexpected or mis-shaped.  Nothing is ever downloaded.  Raises CaseProblem
+    (fail_load, stage load), one sentence, for every bad input.
+    """
+    torchvision_shim.ensure()
+    from timm.data import resolve_data_config
+
+    source_dir = Path(source_dir)
+    config = modeldir.read_config(source_dir)
+    check_architecture(config["architecture"])
+    path = modeldir.find_weights(source_dir, allow_pickle=allow_pickle)
+    state = modeldir.read_weights(path)
+    model, notes = _build(config, num_classes, str(source_dir / "config.json"))
+    account = _load_state(model, state, allow_keys)
+    account = dataclasses.replace(account, notes=(*account.notes, *notes))
+    classes = int(getattr(model, "num_classes", 0))
+    said = "num_classes" in config or "num_classes" in (config.get("pretrained_cfg") or {})
+    asked = "the option" if num_classes is not None else "config.json" if said else "timm"
+    _check(account, path, classes, asked)
+    model = model.float().eval().requires_grad_(False)
+    digest = store.sha256_tensors(model.state_dict())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return LoadedModel(
+        model=model,
+        data_config=dict(resolve_data_config(model=model)),
+        weights=account,
+        weights_sha256=digest,
+        config=config,
+        description=(
+            f"{config['architecture']}, {classes} classes, {parameters / 1e6:.2f} M parameters, "
+            f"{account.summary()}"
+        ),
+        weights_description=_weights_description(config, path, digest),
+        num_classes=classes,
+    )
+
+
+def _weights_description(config: dict[str, Any], path: Path, digest: str) -> str:
+    """Where the weights came from; a claim in config.json counts only if its hash holds."""
+    claim = config.get("harness_weights")
+    if not isinstance(claim, dict):
+        return f"file {path.name}"
+    if claim.get("weights_sha256") != digest:
+        return f"file {path.name} (changed since config.json was written)"
+    if claim.get("kind") == "sample":
+        return f"sample {claim.get('name')} ({claim.get('source')})"
+    return f"discriminating random (seed {claim.get('seed')})"
+
+
+def materialise(source: ModelSource, cache_dir: Path) -> Path:
+    """Turn a source into a timm model directory, so that all devices load by one path.
+
+    "directory" gives the directory itself; "sample" the converted sample model; "architecture"
+    a directory with discriminating random weights, made once per architecture, classes, seed,
+    recipe and versions of timm and torch.  Raises CaseProblem (fail_load).
+    """
+    if source.kind == "directory":
+        return Path(source.ref)
+    if source.kind == "sample":
+        if source.ref != sample.SAMPLE_NAME:
+            raise fail(f"No sample model {source.ref!r}: the known one is {sample.SAMPLE_NAME}.")
+        return sample.prepare_sample(sample.default_sample_dir(cache_dir))
+    return _random_model(source, cache_dir)
+
+
+def _random_model(source: ModelSource, cache_dir: Path) -> Path:
+    check_architecture(source.ref)
+    import timm
+    import torch
+
+    from harness import weights
+
+    versions = {"recipe": weights.RECIPE, "timm": timm.__version__, "torch": torch.__version__}
+    key = hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()[:12]
+    classes = "own" if source.num_classes is None else str(source.num_classes)
+    target = Path(cache_dir) / "models" / f"{source.ref}-c{classes}-s{source.seed}-{key}"
+    stored = target / "model.safetensors"
+    if stored.is_file():
+        try:
+            claim = json.loads((target / "config.json").read_text(encoding="utf-8"))
+            if claim["harness_weights"]["sha256"] == store.sha256_file(stored):
+                return target
+        except (OSError, ValueError, TypeError, KeyError):
+            pass  # damaged: made again below
+    try:
+        with weights.seeded_cpu(source.seed):
+            model = timm.create_model(
+                source.ref, pretrained=False, num_classes=source.num_classes
+            )
+    except Exception as error:
+        raise fail(
+            f"timm {timm.__version__} cannot build {source.ref} with {classes} classes "
+            f"({type(error).__name__}: {error})."
+        ) from error
+    measured = weights.make_discriminating(model, source.seed)
+    with store.publish_directory(target) as directory:
+        state = model.state_dict()
+        store.save_tensors(state, directory / "model.safetensors", {"format": "pt"})
+        origin = {
+            "kind": "discriminating_random",
+            "seed": source.seed,
+            **versions,
+            "measured": measured.as_dict(),
+            "sha256": store.sha256_file(directory / "model.safetensors"),
+            "weights_sha256": store.sha256_tensors(state),
+        }
+        config = store.timm_config(source.ref, model, origin)
+        store.write_json(config, directory / "config.json")
+    return target
+
+
+def load_source(source: ModelSource, cache_dir: Path) -> LoadedModel:
+    """Materialise a source and load it; see :func:`materialise` and :func:`load_model`."""
+    directory = materialise(source, cache_dir)
+    return load_model(
+        directory,
+        # Random weights are made with the wanted number of classes, which config.json says.
+        num_classes=None if source.kind == "architecture" else source.num_classes,
+        allow_keys=source.allow_keys,
+        allow_pickle=source.allow_pickle,
+    )

@@ -1,0 +1,316 @@
+"""pytest options, fixtures and hooks; the work is done elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import casefiles, environment, options, records
+from harness.cases import DTYPES, NUMERICS, TIERS, Case
+from harness.records import CaseRecord
+from harness.report import STYLESHEET
+from harness.session import Session, SessionOptions, exit_code
+from harness.status import UsageProblem
+
+_SESSION: pytest.StashKey[Session] = pytest.StashKey()
+_RECORD: pytest.StashKey[CaseRecord] = pytest.StashKey()
+_CASES: pytest.StashKey[list[Case]] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the harness' options."""
+    group = parser.getgroup("accuracy", "NPU accuracy harness")
+    add = group.addoption
+    add(
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        help="cpu, npu, npu:N, npu-emulated, cuda or auto (default: a real NPU, else the "
+        "emulated one)",
+    )
+    add(
+        "--model",
+        action="append",
+        default=[],
+        metavar="GLOB|DIR",
+        help="run these models only: a glob over model names, a timm architecture, or a timm "
+        "model directory (repeatable)",
+    )
+    add(
+        "--case-file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        type=Path,
+        help="read cases from this TOML file instead of cases/*.toml (repeatable)",
+    )
+    add("--tier", choices=TIERS, default="core", help="how many cases (default: core)")
+    add("--dtype", choices=DTYPES, help="run every case in this dtype")
+    add("--numerics", choices=NUMERICS, help="run every case with this numerics profile")
+    add(
+        "--batch-size",
+        type=options.positive,
+        metavar="N",
+        help="run every case with this batch size",
+    )
+    add(
+        "--seed",
+        type=options.natural,
+        metavar="N",
+        help="seed of synthetic inputs and random weights",
+    )
+    add("--images", metavar="FILE|DIR", help="run every case on these images")
+    add(
+        "--repeat",
+        type=options.positive,
+        default=2,
+        metavar="N",
+        help="forwards that must agree bit for bit (default: 2)",
+    )
+    add(
+        "--case-timeout",
+        type=options.seconds,
+        default=600.0,
+        metavar="S",
+        help="seconds that the device has for one case (default: 600)",
+    )
+    add(
+        "--allow-cpu-fallback",
+        action="store_true",
+        help="accept operators that ran on the CPU instead of the device",
+    )
+    add(
+        "--results",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="where records go (default: reports/)",
+    )
+    add(
+        "--fault-plan",
+        type=Path,
+        metavar="FILE",
+        help="plant these faults in the emulated NPU (JSON)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Reject bad input before any work is done; give pytest-html our style."""
+    if hasattr(config.option, "css"):
+        config.option.css.append(str(STYLESHEET))
+    explicit = config.getoption("device") != "auto"
+    if (explicit or config.getoption("fault_plan")) and not config.option.collectonly:
+        _session(config)
+    images = config.getoption("images")
+    if images is not None:
+        from harness import inputs
+
+        try:
+            inputs.check_images(images)
+        except UsageProblem as problem:
+            raise pytest.UsageError(str(problem)) from problem
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what the run takes and why, and the versions."""
+    lines = [f"accuracy harness: {environment.short()}"]
+    session = config.stash.get(_SESSION, None)
+    if session is not None:
+        lines.append(_device_line(session))
+    return lines
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrise every test that asks for a case."""
+    if "accuracy_case" in metafunc.fixturenames:
+        cases = _cases(metafunc.config)
+        metafunc.parametrize("accuracy_case", cases, ids=[case.id for case in cases])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the results file and the device's process when there are cases to run."""
+    config = session.config
+    node_ids = [item.nodeid for item in session.items if _is_case(item)]
+    if node_ids and not config.option.collectonly:
+        if not _is_xdist_worker(config):
+            _begin(config, node_ids)
+        _session(config).warm_up()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """Start the results file: under xdist the controller collects nothing itself."""
+    cases = [node_id for node_id in ids if "test_accuracy[" in node_id]
+    if cases and not _has_results(node.config):
+        _begin(node.config, cases)
+
+
+@pytest.fixture
+def case_record(accuracy_case: Case, request: pytest.FixtureRequest) -> CaseRecord:
+    """The record of the case: both sides were built and run, and the verdict is in it."""
+    try:
+        record = _session(request.config).runner.run(accuracy_case)
+    except UsageProblem as problem:
+        pytest.exit(str(problem), returncode=4)
+    request.node.stash[_RECORD] = record
+    request.node.user_properties += _properties(record)
+    return record
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach the case's tables to pytest-html's row."""
+    report = yield
+    record = item.stash.get(_RECORD, None)
+    if record is not None and report.when == "call":
+        from pytest_html import extras
+
+        from harness.report import html
+
+        found = getattr(report, "extras", [])
+        report.extras = [*found, extras.html(html.render_case(record))]  # type: ignore[attr-defined]
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Close the device and settle the exit code from the records."""
+    config = session.config
+    run = config.stash.get(_SESSION, None)
+    if run is None or config.option.collectonly:
+        return
+    run.close()
+    if _is_xdist_worker(config) or not _has_results(config):
+        return
+    if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        result = records.read(run.results)
+        judged = sum(not case.status.is_pass for case in result.cases)
+        session.exitstatus = exit_code(result, other_failures=max(0, session.testsfailed - judged))
+    run.end(int(session.exitstatus))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the documented tables."""
+    run = config.stash.get(_SESSION, None)
+    if run is None or not _has_results(config) or config.option.collectonly:
+        return
+    from harness.report import text
+
+    result = records.read(run.results)
+    terminalreporter.section("accuracy")
+    terminalreporter.write_line(text.render_run(result.cases, result.missing))
+    terminalreporter.write_line(f"Records: {run.results}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_html_report_title(report: Any) -> None:
+    """Name the HTML report."""
+    report.title = "NPU accuracy report"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_html_results_summary(prefix: list[str], session: pytest.Session) -> None:
+    """Put the verdict, the overview and the documented tables at the top."""
+    run = session.config.stash.get(_SESSION, None)
+    if run is None or not _has_results(session.config):
+        return
+    from harness.report import html
+
+    result = records.read(run.results)
+    prefix.append(html.render_summary(result.run, result.cases, result.missing))
+
+
+def _session(config: pytest.Config) -> Session:
+    """The run's session; made on first use."""
+    if _SESSION not in config.stash:
+        option = config.getoption
+        try:
+            config.stash[_SESSION] = Session(
+                SessionOptions(
+                    device=option("device"),
+                    results_dir=option("results") or config.rootpath / "reports",
+                    case_timeout=option("case_timeout"),
+                    repeat=option("repeat"),
+                    allow_cpu_fallback=option("allow_cpu_fallback"),
+                    fault_plan=option("fault_plan"),
+                )
+            )
+        except UsageProblem as problem:
+            raise pytest.UsageError(str(problem)) from problem
+    return config.stash[_SESSION]
+
+
+def _begin(config: pytest.Config, node_ids: list[str]) -> None:
+    announced = _SESSION in config.stash
+    run = _session(config)
+    try:
+        run.begin([node_id.partition("[")[2].removesuffix("]") for node_id in node_ids])
+    except UsageProblem as problem:
+        raise pytest.UsageError(str(problem)) from problem
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and not announced:
+        reporter.write_line(_device_line(run))
+
+
+def _cases(config: pytest.Config) -> list[Case]:
+    if _CASES not in config.stash:
+        option = config.getoption
+        files = option("case_file") or sorted((config.rootpath / "cases").glob("*.toml"))
+        selection = casefiles.Selection(
+            models=tuple(option("model")),
+            tier=option("tier"),
+            dtype=option("dtype"),
+            numerics=option("numerics"),
+            batch_size=option("batch_size"),
+            seed=option("seed"),
+            images=option("images"),
+        )
+        try:
+            known = [case for file in files for case in casefiles.read(file)]
+            config.stash[_CASES] = casefiles.select(known, selection)
+        except UsageProblem as problem:
+            raise pytest.UsageError(str(problem)) from problem
+    return config.stash[_CASES]
+
+
+def _device_line(session: Session) -> str:
+    spec = session.choice.spec
+    note = " - EMULATED: no evidence about NPU hardware" if spec.emulated else ""
+    return f"device: {spec} ({session.choice.reason}){note}"
+
+
+def _properties(record: CaseRecord) -> list[tuple[str, object]]:
+    """What a JUnit reader wants to see without opening the records."""
+    found: list[tuple[str, object]] = [
+        ("status", record.status.value),
+        ("emulated", str(record.emulated).lower()),
+    ]
+    if record.stage is not None:
+        found.append(("stage", record.stage.value))
+    if record.gate is not None:
+        found += [
+            ("mean_cosine_similarity", repr(record.gate.mean_cosine)),
+            ("mae", repr(record.gate.mae)),
+            ("error_rate_percent", repr(record.gate.error_rate_percent)),
+            ("top1_agreement", f"{record.gate.top1_matches}/{record.gate.images}"),
+        ]
+    return found
+
+
+def _is_case(item: pytest.Item) -> bool:
+    return "accuracy_case" in getattr(getattr(item, "callspec", None), "params", {})
+
+
+def _is_xdist_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def _has_results(config: pytest.Config) -> bool:
+    run = config.stash.get(_SESSION, None)
+    return run is not None and run.started

@@ -1,0 +1,241 @@
+"""Records: everything measured, as versioned JSON lines.  The source of truth of every report.
+
+A results file holds one `run` line, one `case` line for each case as it ends, and one `end`
+line.  A line is appended with a single write and flushed to disk, so that a run killed at any
+moment loses at most the case in flight.  Non-finite numbers are the strings "NaN", "Infinity"
+and "-Infinity".
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from harness.cases import Case
+from harness.metrics import Discrimination
+from harness.status import Stage, Status, UsageProblem
+from harness.verdict import DocumentedGate, OutputNumbers
+
+SCHEMA_VERSION = 1
+
+
+class _Record(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", ser_json_inf_nan="strings", protected_namespaces=()
+    )
+    schema_version: Literal[1] = SCHEMA_VERSION
+
+
+class DeviceInfo(pydantic.BaseModel):
+    """One side of the comparison."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    spec: str  # as given: "npu:0", "cpu", ...
+    kind: str
+    name: str  # marketing name as the driver gives it
+    emulated: bool
+    index: int = 0
+    uuid: str | None = None
+    total_memory_bytes: int | None = None
+    details: dict[str, str] = {}
+
+
+class Timing(pydantic.BaseModel):
+    """Seconds of each timed forward of one leg, synchronised, after one warm-up."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    batch_size: int
+    images: int
+    forward_seconds: list[float]
+    first_forward_seconds: float
+    threads: int | None = None  # of the CPU side
+
+    @property
+    def images_per_second(self) -> float:
+        """Images through the model per second, from the median forward."""
+        ordered = sorted(self.forward_seconds)
+        return self.images / ordered[len(ordered) // 2]
+
+
+class LegRecord(pydantic.BaseModel):
+    """What one leg did, without its outputs."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    device: DeviceInfo
+    numerics: dict[str, str]  # settings as read back from the device
+    timing: Timing
+    operators: dict[str, int]  # aten operator -> calls in one pass over the images
+    fallback_operators: list[str]  # ran on the CPU though the model was on the device
+    weights_sha256: str
+
+
+class RunRecord(_Record):
+    """First line of a results file."""
+
+    type: Literal["run"] = "run"
+    run_id: str
+    started: datetime.datetime
+    device: str
+    device_reason: str
+    emulated: bool
+    cases: list[str]
+    environment: dict[str, str]
+
+
+class CaseRecord(_Record):
+    """One case with its verdict."""
+
+    type: Literal["case"] = "case"
+    case_id: str
+    case: Case
+    status: Status
+    stage: Stage | None = None
+    reason: str = ""
+    findings: list[str] = []
+    emulated: bool = False
+    weights: str = ""
+    weights_sha256: str = ""
+    inputs: str = ""
+    inputs_sha256: str = ""
+    labels: list[str] = []
+    reference: LegRecord | None = None
+    candidate: LegRecord | None = None
+    gate: DocumentedGate | None = None
+    outputs: list[OutputNumbers] = []
+    discrimination: Discrimination | None = None
+    duration_seconds: float = 0.0
+    log_tail: str = ""  # what the device's process printed before it died
+
+
+class EndRecord(_Record):
+    """Last line: its absence means that the run was cut short."""
+
+    type: Literal["end"] = "end"
+    exit_code: int
+    finished: datetime.datetime
+
+
+Record = Annotated[RunRecord | CaseRecord | EndRecord, pydantic.Field(discriminator="type")]
+_ADAPTER: pydantic.TypeAdapter[RunRecord | CaseRecord | EndRecord] = pydantic.TypeAdapter(Record)
+
+
+def append(path: Path, record: RunRecord | CaseRecord | EndRecord) -> None:
+    """Append one line with one write and force it to disk.
+
+    Several processes may append to the same file: O_APPEND keeps their lines whole.
+    """
+    line = record.model_dump_json().encode() + b"\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        if _ends_torn(path):
+            line = b"\n" + line
+        os.write(descriptor, line)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Run(pydantic.BaseModel):
+    """A results file as read back."""
+
+    run: RunRecord | None
+    cases: list[CaseRecord]
+    end: EndRecord | None
+    torn_lines: int = 0  # lines cut off by a crash
+
+    @property
+    def missing(self) -> list[str]:
+        """Ids of selected cases without a record."""
+        have = {case.case_id for case in self.cases}
+        return [case for case in (self.run.cases if self.run else []) if case not in have]
+
+
+def read(path: Path) -> Run:
+    """Read a results file; a torn last line (crash) is counted, not fatal.
+
+    Raises UsageProblem when the file is missing, has another schema version or is no such file.
+    """
+    if not path.is_file():
+        raise UsageProblem(f"No results file {path}: run pytest first, or give another path.")
+    run: RunRecord | None = None
+    end: EndRecord | None = None
+    cases: dict[str, CaseRecord] = {}
+    torn = 0
+    for number, text in _lines(path):
+        try:
+            raw = json.loads(text)
+        except ValueError:
+            torn += 1
+            continue
+        record = _parse(raw, path, number)
+        if isinstance(record, RunRecord):
+            run = record
+        elif isinstance(record, EndRecord):
+            end = record
+        else:
+            cases[record.case_id] = record
+    if run is None and not cases:
+        raise UsageProblem(f"{path} holds no record of a run: is it a results.jsonl file?")
+    return Run(run=run, cases=list(cases.values()), end=end, torn_lines=torn)
+
+
+def start(results_dir: Path, record: RunRecord) -> Path:
+    """Begin results_dir/results.jsonl; an earlier one moves to results_dir/previous/, never lost.
+
+    Raises UsageProblem when the directory cannot be written.
+    """
+    path = results_dir / "results.jsonl"
+    try:
+        results_dir.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            previous = results_dir / "previous"
+            previous.mkdir(exist_ok=True)
+            stamp = datetime.datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y%m%d-%H%M%S")
+            target = previous / f"results-{stamp}.jsonl"
+            serial = 1
+            while target.exists():
+                target = previous / f"results-{stamp}-{serial}.jsonl"
+                serial += 1
+            path.rename(target)
+        append(path, record)
+    except OSError as error:
+        raise UsageProblem(
+            f"Cannot write results to {results_dir} ({error.strerror}): give --results DIR."
+        ) from error
+    return path
+
+
+def _parse(raw: Any, path: Path, number: int) -> RunRecord | CaseRecord | EndRecord:
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UsageProblem(
+            f"{path}, line {number}: schema version {version!r}, this harness reads "
+            f"{SCHEMA_VERSION}."
+        )
+    try:
+        return _ADAPTER.validate_python(raw, strict=False)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageProblem(f"{path}, line {number}: {where}: {first['msg']}.") from error
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        for number, line in enumerate(stream, start=1):
+            if line.strip():
+                yield number, line
+
+
+def _ends_torn(path: Path) -> bool:
+    with path.open("rb") as stream:
+        if stream.seek(0, os.SEEK_END) == 0:
+            return False
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) != b"\n"

@@ -1,0 +1,5 @@
+"""Reports: views of records.  Tables hold the words and numbers, renderers only lay them out."""
+
+from pathlib import Path
+
+STYLESHEET = Path(__file__).with_name("harness.css")

@@ -1,0 +1,90 @@
+"""HTML fragments for pytest-html; every text is escaped by the template engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jinja2
+from markupsafe import Markup
+
+from harness.records import CaseRecord, RunRecord
+from harness.report import tables
+
+_ENVIRONMENT = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+_TABLE = _ENVIRONMENT.from_string(
+    """\
+<table class="harness-table"><caption>{{ table.title }}</caption>
+<thead><tr>{% for cell in table.header %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in table.rows %}
+<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table>
+"""
+)
+
+_CASE = _ENVIRONMENT.from_string(
+    """\
+<section class="harness-case harness-{{ case.status.value }}">
+<p class="harness-conclusion"><strong>{{ conclusion }}</strong></p>
+{% if case.findings|length > 1 %}
+<ul>{% for finding in case.findings %}<li>{{ finding }}</li>{% endfor %}</ul>
+{% endif %}
+{% for table in tables %}{{ table }}{% endfor %}
+{% if case.log_tail %}<details><summary>Last lines of the device's process</summary>
+<pre>{{ case.log_tail }}</pre></details>{% endif %}
+</section>
+"""
+)
+
+_SUMMARY = _ENVIRONMENT.from_string(
+    """\
+{% if emulated %}<p class="harness-banner">EMULATED: the device is the CANN emulator on this
+host. These results check the harness and the software stack; they are no evidence about NPU
+hardware.</p>{% endif %}
+<p class="harness-top harness-{{ 'pass' if good else 'fail' }}">{{ top_line }}</p>
+{% if device %}<p>Device: {{ device }}</p>{% endif %}
+{{ overview }}
+{% for title, body in cases %}
+<details class="harness-details" open><summary>{{ title }}</summary>{{ body }}</details>
+{% endfor %}
+"""
+)
+
+# With more cases than this, the per-case tables stand only in the rows of the results table.
+_CASES_IN_SUMMARY = 12
+
+
+def render_table(table: tables.Table) -> Markup:
+    """Render one table."""
+    return Markup(_TABLE.render(table=table))
+
+
+def render_case(case: CaseRecord, *, full: bool = True) -> str:
+    """Render one case: conclusion, findings, and all tables or only the documented ones."""
+    chosen = tables.everything(case) if full else tables.documented(case)
+    return _CASE.render(
+        case=case,
+        conclusion=tables.conclusion(case),
+        tables=[render_table(table) for table in chosen],
+    )
+
+
+def render_summary(
+    run: RunRecord | None, cases: Sequence[CaseRecord], missing: Sequence[str] = ()
+) -> str:
+    """Render the head of the report: verdict, EMULATED banner, overview, documented tables."""
+    device = f"{run.device} ({run.device_reason})" if run else ""
+    shown = cases if len(cases) <= _CASES_IN_SUMMARY else ()
+    return _SUMMARY.render(
+        emulated=any(case.emulated for case in cases) or bool(run and run.emulated),
+        good=bool(cases) and not missing and all(case.status.is_pass for case in cases),
+        top_line=tables.top_line(cases, missing),
+        device=device,
+        overview=render_table(tables.overview(cases)) if cases else "",
+        cases=[
+            (tables.label(case, case.case_id), Markup(render_case(case, full=False)))
+            for case in shown
+        ],
+    )

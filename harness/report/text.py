@@ -1,0 +1,65 @@
+"""Plain-text rendering, also valid as a Markdown table."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from harness.records import CaseRecord
+from harness.report import tables
+from harness.report.tables import Table
+from harness.status import Status
+
+# With more cases than this, only those that did not pass are shown in full.
+_FULL = 12
+
+
+def render_table(table: Table) -> str:
+    """Lay a table out in aligned columns."""
+    columns = list(zip(table.header, *table.rows, strict=True))
+    widths = [max(map(_width, column)) for column in columns]
+    lines = [_line(table.header, widths), "|" + "|".join("-" * (w + 2) for w in widths) + "|"]
+    lines += [_line(row, widths) for row in table.rows]
+    return "\n".join([table.title, *lines])
+
+
+def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
+    """The documented tables of each case, the overview and the top line."""
+    blocks = []
+    for case in cases:
+        if len(cases) > _FULL and case.status is Status.PASS:
+            continue
+        blocks.append(render_case(case))
+    if cases:
+        blocks.append(render_table(tables.overview(cases)))
+    if missing:
+        blocks.append("Cases without a record: " + ", ".join(missing))
+    blocks.append(tables.top_line(cases, missing))
+    return "\n\n".join(blocks)
+
+
+def render_case(case: CaseRecord) -> str:
+    """One case: its documented tables, then its conclusion."""
+    title = tables.label(case, f"== {case.case_id}")
+    shown = tables.documented(case)
+    weak = tables.discrimination(case)
+    if weak is not None:
+        shown.append(weak)
+    parts = [title, *(render_table(table) for table in shown)]
+    parts.append(f"Conclusion: {tables.conclusion(case)}")
+    parts += [f"  - {finding}" for finding in case.findings[1:]]
+    return "\n".join(parts)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (
+        cell.replace("|", "\\|") + " " * (width - _width(cell))
+        for cell, width in zip(cells, widths, strict=True)
+    )
+    return "| " + " | ".join(padded) + " |"
+
+
+def _width(text: str) -> int:
+    """Columns that a terminal needs: wide East Asian characters take two."""
+    text = text.replace("|", "\\|")
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)

@@ -1,0 +1,215 @@
+"""The way of one case: sources -> legs -> comparison -> verdict -> record, written at once."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from harness import devices, inputs, legs, models, records, verdict
+from harness.cases import Case, ModelSource
+from harness.devices import DeviceSpec
+from harness.devices.base import Device
+from harness.legs import LegRequest, LegResult
+from harness.records import CaseRecord
+from harness.status import CaseProblem, Stage, Status
+from harness.verdict import Finding, Verdict
+from harness.workers import DeviceWorker, WorkerOptions
+
+# Cases that differ only in the device's numerics share a reference; they follow each other.
+_KEPT_REFERENCES = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class RunnerOptions:
+    """How cases are run."""
+
+    device: DeviceSpec
+    cache_dir: Path
+    results: Path | None  # results.jsonl to append to
+    case_timeout: float = 600.0  # seconds
+    repeat: int = 2
+    allow_cpu_fallback: bool = False
+    fault_plan: str | None = None
+
+
+class CaseRunner:
+    """Runs cases against one device and records each as it ends."""
+
+    def __init__(self, options: RunnerOptions) -> None:
+        self.options = options
+        self.worker = DeviceWorker(
+            WorkerOptions(options.device, options.cache_dir, options.fault_plan)
+        )
+        self._cpu: Device | None = None
+        self._data_configs: dict[ModelSource, dict[str, Any]] = {}
+        self._references: collections.OrderedDict[LegRequest, LegResult] = collections.OrderedDict()
+
+    def run(self, case: Case) -> CaseRecord:
+        """Run one case and append its record; whatever goes wrong becomes its status.
+
+        Raises UsageProblem only when the device itself is not there.
+        """
+        started = time.perf_counter()
+        progress = _Progress(case, self.options.device.emulated)
+        try:
+            self._measure(case, progress)
+        except CaseProblem as problem:
+            progress.problem = problem
+        except Exception as error:
+            # A fault of ours must not take the other cases with it.
+            progress.problem = CaseProblem(
+                Status.ERROR_HARNESS,
+                Stage.COMPARE,
+                f"The harness itself failed: {type(error).__name__}: {error}. Please report it.",
+            )
+            progress.log_tail = traceback.format_exc()
+        record = progress.record(time.perf_counter() - started)
+        if self.options.results is not None:
+            records.append(self.options.results, record)
+        return record
+
+    def close(self) -> None:
+        """End the device's process."""
+        self.worker.stop()
+
+    def _measure(self, case: Case, progress: _Progress) -> None:
+        self.worker.start()  # it loads torch_npu while the CPU side works
+        model_dir = models.materialise(case.model, self.options.cache_dir)
+        data_config = self._data_config(case.model, model_dir)
+        input_set = inputs.prepare_inputs(case.inputs, data_config, self.options.cache_dir)
+        progress.inputs = input_set
+        request = LegRequest(
+            model_dir=model_dir,
+            num_classes=case.model.num_classes,
+            allow_keys=case.model.allow_keys,
+            allow_pickle=case.model.allow_pickle,
+            inputs=input_set,
+            dtype=case.dtype,
+            batch_size=case.batch_size,
+            numerics=case.numerics,
+            repeat=self.options.repeat,
+        )
+        progress.reference = reference = self._reference(request)
+        progress.candidate = candidate = self.worker.run(request, self.options.case_timeout)
+        if candidate.record.weights_sha256 != reference.record.weights_sha256:
+            raise CaseProblem(
+                Status.FAIL_LOAD,
+                Stage.COMPARE,
+                "The two sides loaded different weights (their hashes differ): the files changed "
+                "during the run.",
+            )
+        judged = verdict.judge(
+            reference.outputs,
+            candidate.outputs,
+            logits=reference.logits,
+            labels=input_set.labels,
+        )
+        progress.verdict = dataclasses.replace(
+            judged, findings=(*self._leg_findings(reference, candidate), *judged.findings)
+        )
+
+    def _data_config(self, source: ModelSource, model_dir: Path) -> dict[str, Any]:
+        """The model's preprocessing; loading the model for it also checks its weights."""
+        if source not in self._data_configs:
+            loaded = models.load_model(
+                model_dir,
+                num_classes=source.num_classes,
+                allow_keys=source.allow_keys,
+                allow_pickle=source.allow_pickle,
+            )
+            self._data_configs[source] = loaded.data_config
+        return self._data_configs[source]
+
+    def _reference(self, request: LegRequest) -> LegResult:
+        """The CPU's answer; the same for every numerics profile of the device."""
+        key = dataclasses.replace(request, numerics="strict")
+        if key in self._references:
+            self._references.move_to_end(key)
+            return self._references[key]
+        if self._cpu is None:
+            self._cpu = devices.open_device(DeviceSpec("cpu"))
+        result = legs.run(self._cpu, key, lambda stage: None)
+        self._references[key] = result
+        while len(self._references) > _KEPT_REFERENCES:
+            self._references.popitem(last=False)
+        return result
+
+    def _leg_findings(self, reference: LegResult, candidate: LegResult) -> list[Finding]:
+        found = []
+        if reference.unstable:
+            found.append(
+                Finding(
+                    Status.FAIL_REFERENCE,
+                    Stage.REFERENCE,
+                    f"The CPU gives different values for {', '.join(reference.unstable)} when the "
+                    "same forward is repeated: it cannot serve as a reference.",
+                )
+            )
+        if candidate.unstable:
+            found.append(
+                Finding(
+                    Status.FLAKY,
+                    Stage.FORWARD,
+                    f"The device gives different values for {', '.join(candidate.unstable)} when "
+                    "the same forward is repeated on the same input.",
+                )
+            )
+        fallback = candidate.record.fallback_operators
+        if fallback and not self.options.allow_cpu_fallback:
+            found.append(
+                Finding(
+                    Status.FAIL_FALLBACK,
+                    Stage.FORWARD,
+                    f"Ran on the CPU instead of {self.options.device}: {', '.join(fallback)}. "
+                    "The comparison says nothing about them (--allow-cpu-fallback accepts it).",
+                )
+            )
+        return found
+
+
+@dataclasses.dataclass
+class _Progress:
+    """What is known of a case so far: all of it goes into the record, however the case ends."""
+
+    case: Case
+    emulated: bool
+    inputs: inputs.InputSet | None = None
+    reference: LegResult | None = None
+    candidate: LegResult | None = None
+    verdict: Verdict | None = None
+    problem: CaseProblem | None = None
+    log_tail: str = ""
+
+    def record(self, seconds: float) -> CaseRecord:
+        """Make the record."""
+        findings = list(self.verdict.findings) if self.verdict else []
+        if self.problem is not None:
+            findings.append(Finding(self.problem.status, self.problem.stage, self.problem.reason))
+        judged = Verdict(tuple(findings), None, (), None)
+        leading = judged.leading
+        reference = self.reference
+        return CaseRecord(
+            case_id=self.case.id,
+            case=self.case,
+            status=judged.status,
+            stage=leading.stage if leading else None,
+            reason=leading.reason if leading else "",
+            findings=[f"{f.status.value}: {f.reason}" for f in findings],
+            emulated=self.emulated,
+            weights=reference.weights if reference else "",
+            weights_sha256=reference.record.weights_sha256 if reference else "",
+            inputs=self.inputs.description if self.inputs else "",
+            inputs_sha256=self.inputs.sha256 if self.inputs else "",
+            labels=list(self.inputs.labels) if self.inputs else [],
+            reference=reference.record if reference else None,
+            candidate=self.candidate.record if self.candidate else None,
+            gate=self.verdict.gate if self.verdict else None,
+            outputs=list(self.verdict.outputs) if self.verdict else [],
+            discrimination=self.verdict.discrimination if self.verdict else None,
+            duration_seconds=seconds,
+            log_tail=self.log_tail or getattr(self.problem, "log_tail", ""),
+        )

@@ -1,0 +1,129 @@
+"""Content hashes and atomic writes, shared by models, sample and inputs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def default_cache_dir() -> Path:
+    """Return $HARNESS_CACHE_DIR, else .cache/harness under the current directory."""
+    return Path(os.environ.get("HARNESS_CACHE_DIR", Path(".cache") / "harness"))
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file's bytes as hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_tensors(tensors: Mapping[str, torch.Tensor], extra: object = None) -> str:
+    """Return a sha256 over names, dtypes, shapes and bytes of CPU tensors, sorted by name.
+
+    `extra` is any JSON value that belongs to the identity.  The hash does not depend on the
+    file format, on the order of the tensors or on their memory layout.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    if extra is not None:
+        digest.update(json.dumps(extra, sort_keys=True).encode() + b"\n")
+    for name in sorted(tensors):
+        tensor = tensors[name].detach()
+        head = [name, str(tensor.dtype), list(tensor.shape)]
+        digest.update(json.dumps(head).encode() + b"\n")
+        # As bytes: numpy knows no bfloat16.
+        flat = tensor.contiguous().reshape(-1).view(torch.uint8)
+        digest.update(flat.numpy().data)
+    return digest.hexdigest()
+
+
+def save_tensors(
+    tensors: Mapping[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file so that readers see either nothing or all of it.
+
+    Tensors are cloned, since safetensors refuses views of one storage (tied weights).
+    """
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    try:
+        save_file(own, temporary, metadata=metadata)
+        # mkstemp makes files private; a cache may be shared between users of one group.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(value: Mapping[str, Any], path: Path) -> None:
+    """Write indented JSON; meant for directories that are not published yet."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def publish_directory(target: Path) -> Iterator[Path]:
+    """Give a temporary sibling directory that becomes `target` when the block ends well.
+
+    An existing `target` is replaced.  When two processes publish at once the last one wins;
+    each of them leaves a complete directory.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        temporary.chmod(0o755)
+        yield temporary
+        old = temporary.with_name(temporary.name + ".old")
+        for _ in range(10):
+            # rename(2) does not replace a directory that is not empty: move it aside first.
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(target, old)
+            try:
+                os.replace(temporary, target)
+                break
+            except OSError:
+                shutil.rmtree(old, ignore_errors=True)
+        else:
+            raise OSError(f"could not publish {target}: others keep writing there")
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def timm_config(architecture: str, model: Any, harness_weights: dict[str, Any]) -> dict[str, Any]:
+    """Return config.json of a model in timm's hub format, with where its weights came from.
+
+    Addresses of timm's own weights are left out: these are not those weights.
+    """
+    from timm.models import PretrainedCfg
+
+    fields = {field.name for field in dataclasses.fields(PretrainedCfg)}
+    addresses = {"url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict"}
+    kept = {k: v for k, v in model.pretrained_cfg.items() if k in fields - addresses}
+    kept["num_classes"] = model.num_classes
+    return {
+        "architecture": architecture,
+        "num_classes": model.num_classes,
+        "num_features": model.num_features,
+        "pretrained_cfg": kept,
+        "harness_weights": harness_weights,
+    }

@@ -1,0 +1,61 @@
+"""Entry point of a device's process: `python -m harness.worker_main FD`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+from harness.status import CaseProblem, Stage, Status, UsageProblem
+
+
+def main(descriptor: int) -> int:
+    """Open the device, then run the legs that come over the pipe until it closes."""
+    pipe: Connection[Any, Any] = Connection(descriptor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    options = pipe.recv()
+
+    from harness import devices, legs
+
+    try:
+        device = devices.open_device(options.device, cache_dir=options.cache_dir)
+        if options.fault_plan is not None:
+            _plant(device, options.fault_plan)
+        pipe.send(("ready", device.describe()))
+    except UsageProblem as problem:
+        pipe.send(("unavailable", str(problem)))
+        return 0
+    except Exception as error:
+        traceback.print_exc()
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+        reason = f"{options.device} could not be opened: {text}"
+        pipe.send(("failed", (Status.ERROR_DEVICE.value, Stage.LOAD.value, reason)))
+        return 1
+
+    while True:
+        try:
+            request = pipe.recv()
+        except EOFError:
+            return 0
+        try:
+            result = legs.run(device, request, lambda stage: pipe.send(("stage", stage)))
+            pipe.send(("result", result))
+        except CaseProblem as problem:
+            traceback.print_exc()
+            pipe.send(("failed", (problem.status.value, problem.stage.value, problem.reason)))
+        except Exception as error:
+            traceback.print_exc()
+            reason = f"The harness itself failed: {type(error).__name__}: {error}"
+            pipe.send(("failed", (Status.ERROR_HARNESS.value, Stage.FORWARD.value, reason)))
+
+
+def _plant(device: Any, plan: str) -> None:
+    from harness.devices import emulator
+
+    device.emulator.set_faults(emulator.FaultPlan.from_json(plan))
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

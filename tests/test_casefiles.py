@@ -1,0 +1,113 @@
+import pytest
+
+from harness import casefiles
+from harness.casefiles import Selection
+from harness.cases import Case, InputSource, ModelSource
+from harness.status import UsageProblem
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str):
+        path = tmp_path / "cases.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_an_entry_stands_for_every_combination(write):
+    cases = casefiles.read(
+        write('[[case]]\narchitecture = "resnet18"\ninputs = ["photos", "synthetic"]\n')
+    )
+    assert [case.id for case in cases] == [
+        "resnet18-photos-float32-b8-default",
+        "resnet18-photos-float32-b8-strict",
+        "resnet18-synthetic-float32-b8-default",
+        "resnet18-synthetic-float32-b8-strict",
+    ]
+
+
+def test_directories_are_relative_to_the_file(write, tmp_path):
+    (case, _) = casefiles.read(write('[[case]]\ndirectory = "my model"\n'))
+    assert case.model.ref == str(tmp_path / "my model")
+    assert case.id.startswith("my_model-")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[[case]]\nsample = ", "not valid TOML: .*line 2, column"),
+        ('[[case]]\nmodell = "x"\n', "case 1, modell: Extra inputs are not permitted"),
+        ('[[case]]\nsample = "x"\ndtype = ["float8"]\n', "case 1, dtype.0: "),
+        ('[[case]]\nsample = "x"\nbatch_size = 0\n', "case 1, batch_size: "),
+        ('[[case]]\nsample = "x"\narchitecture = "y"\n', "name exactly one of"),
+        ("[[case]]\n", "name exactly one of"),
+        ('[cases]\nsample = "x"\n', "only \\[\\[case\\]\\] entries are known, not cases"),
+    ],
+)
+def test_bad_files_say_what_and_where(write, text, sentence):
+    with pytest.raises(UsageProblem, match=sentence):
+        casefiles.read(write(text))
+
+
+def test_a_missing_file_is_one_sentence(tmp_path):
+    with pytest.raises(UsageProblem, match="cannot be read: No such file"):
+        casefiles.read(tmp_path / "nope.toml")
+
+
+def case(name: str = "resnet18", **changes) -> Case:
+    return Case(ModelSource("architecture", name), InputSource("synthetic"), **changes)
+
+
+def test_tiers_contain_the_smaller_ones():
+    cases = [case("a", tier="smoke"), case("b", tier="core"), case("c", tier="full")]
+
+    def names(tier):
+        return [c.model.name for c in casefiles.select(cases, Selection(tier=tier))]
+
+    assert names("smoke") == ["a"]
+    assert names("core") == ["a", "b"]
+    assert names("full") == ["a", "b", "c"]
+
+
+def test_a_model_glob_picks_cases():
+    cases = [case("resnet18"), case("resnet34"), case("vit_tiny_patch16_224")]
+    chosen = casefiles.select(cases, Selection(models=("resnet*",)))
+    assert [c.model.name for c in chosen] == ["resnet18", "resnet34"]
+
+
+def test_overrides_merge_cases_that_become_equal():
+    cases = [case(numerics="default"), case(numerics="strict")]
+    chosen = casefiles.select(cases, Selection(numerics="strict", batch_size=2, seed=3))
+    assert [c.id for c in chosen] == ["resnet18-w3-synthetic-s3-float32-b2-strict"]
+
+
+def test_a_directory_becomes_cases(tmp_path):
+    chosen = casefiles.select([], Selection(models=(str(tmp_path),)))
+    assert {c.inputs.kind for c in chosen} == {"photos", "synthetic"}
+    assert {c.numerics for c in chosen} == {"default", "strict"}
+
+
+def test_an_architecture_outside_the_case_files_is_made(tmp_path):
+    chosen = casefiles.select([], Selection(models=("resnet18",)))
+    assert [c.model for c in chosen] == [ModelSource("architecture", "resnet18")] * 2
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sentence"),
+    [
+        ("resnet5000", "matches no case.*Did you mean"),
+        ("./nope", "does not exist"),
+    ],
+)
+def test_a_model_that_names_nothing(pattern, sentence):
+    with pytest.raises(UsageProblem, match=sentence):
+        casefiles.select([], Selection(models=(pattern,)))
+
+
+def test_two_cases_must_not_share_an_id(tmp_path):
+    one = Case(ModelSource("directory", str(tmp_path / "a" / "m")), InputSource("synthetic"))
+    two = Case(ModelSource("directory", str(tmp_path / "b" / "m")), InputSource("synthetic"))
+    with pytest.raises(UsageProblem, match="share the id"):
+        casefiles.select([one, two], Selection())

@@ -1,0 +1,111 @@
+import json
+
+import numpy as np
+import pytest
+
+from harness import records
+from harness.cases import Case, InputSource, ModelSource
+from harness.records import CaseRecord, EndRecord, RunRecord
+from harness.status import Stage, Status, UsageProblem
+from harness.verdict import judge
+
+NOW = "2026-01-01T00:00:00Z"
+
+
+def run_record(*cases: str) -> RunRecord:
+    return RunRecord(
+        run_id="r", started=NOW, device="cpu", device_reason="test", emulated=False,
+        cases=list(cases), environment={},
+    )  # fmt: skip
+
+
+def case_record(name: str = "m", status: Status = Status.PASS, **changes) -> CaseRecord:
+    case = Case(ModelSource("architecture", name), InputSource("synthetic"))
+    return CaseRecord(case_id=case.id, case=case, status=status, **changes)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "results.jsonl"
+
+
+def test_a_record_survives_the_round_trip(path):
+    rng = np.random.default_rng(0)
+    logits = {"output": 3 * rng.normal(size=(2, 5))}
+    judged = judge(logits, logits, logits="output", labels=["ä", "<b>"])
+    record = case_record(
+        gate=judged.gate,
+        outputs=list(judged.outputs),
+        discrimination=judged.discrimination,
+        stage=Stage.COMPARE,
+        reason='世界\n"quotes"',
+    )
+    records.append(path, record)
+    assert records.read(path).cases == [record]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_nonfinite_numbers_are_kept_and_the_file_stays_json(path, value):
+    record = case_record(duration_seconds=value)
+    records.append(path, record)
+    json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"bare {name} in JSON"))
+    assert repr(records.read(path).cases[0].duration_seconds) == repr(value)
+
+
+def test_a_line_cut_off_by_a_crash_costs_only_itself(path):
+    records.append(path, run_record("a", "b"))
+    records.append(path, case_record("a"))
+    whole = path.read_bytes()
+    records.append(path, case_record("b"))
+    torn = path.read_bytes()[: len(whole) + 40]
+    path.write_bytes(torn)
+    records.append(path, case_record("c"))
+    run = records.read(path)
+    assert [case.case.model.ref for case in run.cases] == ["a", "c"]
+    assert run.torn_lines == 1
+
+
+def test_missing_cases_are_those_without_a_record(path):
+    have = case_record("a")
+    records.append(path, run_record(have.case_id, "other"))
+    records.append(path, have)
+    assert records.read(path).missing == ["other"]
+
+
+def test_starting_a_run_keeps_the_earlier_one(tmp_path):
+    for name in ("first", "second", "third"):
+        records.start(tmp_path, run_record(name))
+    kept = sorted((tmp_path / "previous").iterdir())
+    assert [records.read(p).run.cases for p in kept] == [["first"], ["second"]]
+    assert records.read(tmp_path / "results.jsonl").run.cases == ["third"]
+
+
+def test_another_schema_version_is_refused_with_its_place(path):
+    raw = json.loads(run_record().model_dump_json()) | {"schema_version": 99}
+    path.write_text("\n" + json.dumps(raw) + "\n")
+    with pytest.raises(UsageProblem, match="line 2: schema version 99"):
+        records.read(path)
+
+
+@pytest.mark.parametrize("text", ["", "hello\n", "{}\n", "[1, 2]\n", '{"schema_version": 1}\n'])
+def test_files_that_are_no_results(path, text):
+    path.write_text(text)
+    with pytest.raises(UsageProblem):
+        records.read(path)
+
+
+def test_a_missing_file_is_one_sentence(path):
+    with pytest.raises(UsageProblem, match="No results file"):
+        records.read(path)
+
+
+def test_results_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageProblem, match="give --results DIR"):
+        records.start(tmp_path / "file", run_record())
+
+
+def test_the_end_line_is_read(path):
+    records.append(path, run_record())
+    records.append(path, EndRecord(exit_code=12, finished=NOW))
+    assert records.read(path).end.exit_code == 12

@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+from test_records import case_record
+
+from harness.metrics import Discrimination
+from harness.records import DeviceInfo, LegRecord, Timing
+from harness.report import html, tables, text
+from harness.report.tables import Table
+from harness.status import Stage, Status
+from harness.verdict import DocumentedGate, ImageRow, judge
+
+
+def leg(kind: str, seconds: float = 0.05, **changes) -> LegRecord:
+    emulated = kind == "npu-emulated"
+    return LegRecord(
+        device=DeviceInfo(spec=kind, kind=kind, name="Some <card>", emulated=emulated),
+        numerics={},
+        timing=Timing(
+            batch_size=8, images=6, forward_seconds=[seconds], first_forward_seconds=1, threads=2
+        ),
+        operators={"aten::convolution.default": 3},
+        fallback_operators=[],
+        weights_sha256="0",
+        **changes,
+    )
+
+
+def published() -> DocumentedGate:
+    """The published run: its six cosines, all Top-1 984."""
+    cosines = [0.999997, 0.999998, 0.999996, 0.999997, 0.999997, 0.999998]
+    rows = tuple(ImageRow(i, f"{i}", 984, 984, c, 0.01, 1.0) for i, c in enumerate(cosines))
+    return DocumentedGate(0.999997, 0.000002, 0.0003, 6, 6, rows)
+
+
+def published_case(**changes):
+    return case_record(
+        gate=published(), reference=leg("cpu", 2.6), candidate=leg("npu", 0.0521), **changes
+    )
+
+
+def test_the_documented_accuracy_table():
+    assert tables.accuracy(published_case()).rows == (
+        ("mean cosine similarity", "0.999997"),
+        ("MAE", "0.000002"),
+        ("error rate", "0.0003 %"),
+        ("Top-1 agreement", "100.0 % (6/6)"),
+    )
+
+
+def test_the_documented_per_image_table():
+    table = tables.per_image(published_case())
+    assert table.header == ("image", "CPU Top-1", "NPU Top-1", "match", "cosine")
+    assert table.rows[0] == ("0", "984", "984", "yes", "0.999997")
+    assert len(table.rows) == 6
+
+
+def test_the_documented_performance_table():
+    rows = dict(tables.performance(published_case()).rows)
+    assert rows["NPU throughput"] == "115.2 img/s"
+    assert rows["CPU/NPU speed-up"] == "49.9 x"
+
+
+def test_an_emulated_device_has_no_speed():
+    case = case_record(reference=leg("cpu"), candidate=leg("npu-emulated"), emulated=True)
+    table = tables.performance(case)
+    assert "EMULATED" in table.title
+    assert not any("img/s" in value for name, value in table.rows if name != "CPU throughput")
+
+
+def test_a_small_error_is_not_shown_as_zero():
+    assert tables.fixed(3.2e-9, 6) == "3.20e-09"
+    assert tables.fixed(0.0, 6) == "0.000000"
+    assert tables.cosine(1 - 3e-9) == "1.000000 (1 - 3.0e-09)"
+    assert tables.cosine(1.0) == "1.000000"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nonfinite_values_are_shown_as_such(value):
+    assert tables.fixed(value, 4) == str(value)
+
+
+def test_rows_must_fit_the_header():
+    with pytest.raises(ValueError, match="does not fit"):
+        Table("t", ("a", "b"), (("1",),))
+
+
+def test_every_view_of_an_emulated_case_says_so():
+    case = case_record(
+        gate=published(), candidate=leg("npu-emulated"), reference=leg("cpu"), emulated=True
+    )
+    for table in tables.documented(case):
+        assert "EMULATED" in table.title
+    assert "EMULATED" in tables.conclusion(case)
+    assert "EMULATED" in tables.top_line([case])
+    assert "EMULATED" in html.render_summary(None, [case])
+
+
+def test_the_conclusion_follows_from_the_status():
+    assert tables.conclusion(published_case()).startswith("passed: error rate 0.0003 % is below")
+    blind = published_case(status=Status.INCONCLUSIVE, reason="All alike.")
+    assert tables.conclusion(blind) == (
+        "inconclusive: All alike. The documented gate alone would have passed it."
+    )
+
+
+def test_a_failed_case_without_numbers_says_not_measured():
+    case = case_record(status=Status.FAIL_LOAD, stage=Stage.LOAD, reason="Key a is missing.")
+    (row,) = tables.overview([case]).rows
+    assert row[1:5] == ("fail_load", "not measured", "not measured", "not measured")
+    assert tables.accuracy(case) is None
+    assert "fail_load: Key a is missing." in text.render_run([case])
+
+
+def test_top_line_counts_and_names_missing_cases():
+    cases = [case_record("a"), case_record("b", Status.FAIL_NAN)]
+    assert tables.top_line(cases, ["c"]) == "3 cases: 1 fail_nan, 1 pass, 1 missing"
+    assert tables.top_line([]) == "No case was run."
+
+
+def test_text_tables_line_up_also_with_wide_characters():
+    rendered = text.render_table(Table("t", ("名前", "b"), (("x|y", "1"), ("長い名前", "2"))))
+    lines = rendered.splitlines()[1:]
+    assert lines[0] == "| 名前     | b |"
+    assert lines[3] == "| 長い名前 | 2 |"
+
+
+def test_html_escapes_everything_from_outside():
+    evil = "<script>alert(1)</script>"
+    logits = {evil: np.eye(3)}
+    judged = judge(logits, logits, logits=evil, labels=[evil] * 3)
+    case = case_record(
+        evil,
+        gate=judged.gate,
+        outputs=list(judged.outputs),
+        discrimination=Discrimination(3, 0.1, 3, 1.0, 1.0, 0.9),
+        reference=leg("cpu"),
+        candidate=leg("npu"),
+        weights=evil,
+        reason=evil,
+        findings=[evil, evil],
+        log_tail=evil,
+        status=Status.FAIL_NAN,
+    )
+    page = html.render_summary(None, [case], [evil]) + html.render_case(case)
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
