@@ -19,6 +19,8 @@ from typing import Any
 
 import torch
 
+from harness import torchvision_shim
+
 from .errors import EmulatorError
 from .loader import Emulator, EmulatorOptions, load
 
@@ -36,6 +38,7 @@ FORMAT_FLOOR = 1e-3
 
 # Small inputs keep the survey short.  Architectures made for one size get that size.
 _SMALL_INPUT = 64
+_OTHER_INPUT = {"inception_v3": 96, "inception_v4": 96, "mobilevit_xxs": 128, "mobilevitv2_050": 128}
 
 
 @dataclass(frozen=True)
@@ -77,23 +80,6 @@ class Comparison:
         return self.finite and self.spread > 0 and self.error <= self.limit
 
 
-def prepare_torchvision() -> None:
-    """Lets timm import torchvision where torchvision's compiled operators do not load."""
-    try:
-        shim: Any = importlib.import_module("harness.torchvision_shim")
-    except ImportError:
-        if not hasattr(torch.ops.torchvision, "nms"):
-            library = torch.library.Library("torchvision", "FRAGMENT")
-            for name in ("nms", "qnms"):
-                library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            _kept.append(library)  # its definitions live as long as it does
-        return
-    shim.ensure()
-
-
-_kept: list[object] = []
-
-
 def draw_constant_parameters(model: torch.nn.Module, generator: torch.Generator) -> None:
     """Gives parameters that start constant (gains 1, biases 0, layer scales 1e-6) other values.
 
@@ -112,7 +98,7 @@ def draw_constant_parameters(model: torch.nn.Module, generator: torch.Generator)
 
 def build(architecture: str) -> tuple[torch.nn.Module, torch.Tensor]:
     """A model in fp32 on the CPU with discriminating weights, and its input of `BATCH` images."""
-    prepare_torchvision()
+    torchvision_shim.ensure()
     timm: Any = importlib.import_module("timm")
     generator = torch.Generator().manual_seed(SEED)
     torch.manual_seed(SEED)
@@ -120,9 +106,12 @@ def build(architecture: str) -> tuple[torch.nn.Module, torch.Tensor]:
     config = timm.get_pretrained_cfg(architecture)
     channels, height, width = config.input_size
     if not config.fixed_input_size and config.min_input_size is None:
-        height, width = min(height, _SMALL_INPUT), min(width, _SMALL_INPUT)
+        height = width = _OTHER_INPUT.get(architecture, min(height, _SMALL_INPUT))
     draw_constant_parameters(model, generator)
-    images = torch.randn(BATCH, channels, height, width, generator=generator)
+    # Coarse patterns tell images apart where white noise averages out.
+    coarse = torch.randn(BATCH, channels, 4, 4, generator=generator) * 2
+    images = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+    images = images + torch.randn(BATCH, channels, height, width, generator=generator) * 0.5
     norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     if norms:  # running statistics from the images themselves
         momenta = [norm.momentum for norm in norms]
@@ -137,7 +126,32 @@ def build(architecture: str) -> tuple[torch.nn.Module, torch.Tensor]:
             model(images)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-    return model.eval(), images
+    model.eval()
+    centre_classifier(model, images)
+    return model, images
+
+
+def centre_classifier(model: Any, images: torch.Tensor) -> None:
+    """Centres the logits over the images and scales them to a deviation of 3.
+
+    Otherwise a bias common to all images can be so much larger than what tells them apart that
+    fp32 itself does not resolve the difference.  Models with several classifiers are left alone.
+    """
+    classifier = model.get_classifier()
+    if not isinstance(classifier, torch.nn.Linear):
+        return
+    features: list[torch.Tensor] = []
+    hook = classifier.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+    with torch.no_grad():
+        model(images)
+        hook.remove()
+        if len(features) != 1 or features[0].dim() != 2:
+            return
+        centred = features[0] - features[0].mean(0)
+        deviation = (centred @ classifier.weight.T).std()
+        classifier.weight.mul_(3 / deviation)
+        if classifier.bias is not None:
+            classifier.bias.copy_(-(classifier.weight @ features[0].mean(0)))
 
 
 def _skip_single_values(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -180,8 +194,6 @@ def compare(npu: Emulator, architecture: str, *dtypes: torch.dtype) -> list[Comp
             operators = npu.operator_counts()
             actual = _logits(output)
             model.to("cpu", torch.float32)
-            if dtype != dtypes[-1:]:
-                model, images = build(architecture)
             results.append(
                 Comparison(
                     architecture=architecture,
