@@ -40,10 +40,28 @@ size_t rounded(size_t bytes) {
   return std::max(kGranule, (bytes + kGranule - 1) / kGranule * kGranule);
 }
 
-void forget_freed(uintptr_t start, size_t bytes) {
-  auto it = freed.lower_bound(start);
-  if (it != freed.begin() && std::prev(it)->first + std::prev(it)->second > start) --it;
-  while (it != freed.end() && it->first < start + bytes) it = freed.erase(it);
+// Takes a piece of a freed range, or new address space; nullptr when the host has none.
+void* take_range(size_t bytes) {
+  for (auto it = freed.begin(); it != freed.end(); ++it) {
+    if (it->second < bytes) continue;
+    const auto [start, length] = *it;
+    auto* piece = reinterpret_cast<void*>(start);
+    if (mprotect(piece, bytes, PROT_READ | PROT_WRITE) != 0) return nullptr;
+    freed.erase(it);
+    if (length > bytes) freed[start + bytes] = length - bytes;
+    return piece;
+  }
+  void* piece = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return piece == MAP_FAILED ? nullptr : piece;
+}
+
+// Gives the pages back and keeps the addresses: the host never gets an address that once was the
+// device's, and an access that escaped the checks is a fault and not a silent reading.
+void give_back_range(uintptr_t start, size_t bytes) {
+  mmap(reinterpret_cast<void*>(start), bytes, PROT_NONE,
+       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  freed[start] = bytes;
 }
 
 std::string hex(const void* address) {
@@ -94,10 +112,9 @@ aclError allocate(void** pointer, size_t bytes) {
                     std::to_string(options().memory_bytes - usage[device].used) + " of " +
                     std::to_string(options().memory_bytes) + " free");
   }
-  void* memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "the host is out of memory");
+  void* memory = take_range(mapped);
+  if (memory == nullptr) return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "the host is out of memory");
   const auto start = reinterpret_cast<uintptr_t>(memory);
-  forget_freed(start, mapped);
   live[start] = Block{bytes, mapped, device};
   usage[device].used += mapped;
   usage[device].peak = std::max(usage[device].peak, usage[device].used);
@@ -172,8 +189,7 @@ EMULATOR_API aclError aclrtFree(void* pointer) {
                     hex(pointer));
   }
   usage[it->second.device].used -= it->second.mapped;
-  freed[start] = it->second.mapped;
-  munmap(pointer, it->second.mapped);
+  give_back_range(start, it->second.mapped);
   live.erase(it);
   return ACL_SUCCESS;
 }
