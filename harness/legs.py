@@ -128,7 +128,7 @@ def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResu
             fallback_operators=device.fallback_operators(executed),
             weights_sha256=loaded.weights_sha256,
         ),
-        weights=f"{loaded.description}; {loaded.weights.summary()}",
+        weights=f"{loaded.weights_description}: {loaded.description}",
     )
 
 

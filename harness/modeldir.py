@@ -60,16 +60,12 @@ def read_config(directory: Path) -> dict[str, Any]:
     if not path.is_file():
         foreign = _foreign(directory)
         if foreign:
-            raise fail(
-                f"{directory} holds {foreign}, which this harness does not load: {_WANTED}."
-            )
+            raise fail(f"{directory} holds {foreign}, which this harness does not load: {_WANTED}.")
         raise fail(f"{directory} has no config.json: {_WANTED}.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise fail(
-            f"{path} is not JSON ({error}): restore it from the model's source."
-        ) from None
+        raise fail(f"{path} is not JSON ({error}): restore it from the model's source.") from None
     if not isinstance(config, dict):
         raise fail(
             f"{path} holds a JSON {type(config).__name__}, not an object with the key "
@@ -179,9 +175,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     except SafetensorError as error:
         detail = str(error)
         if "IncompleteBuffer" in detail or "incomplete" in detail.lower():
-            raise fail(
-                f"{path} is truncated ({size} bytes; {detail}): {again}."
-            ) from None
+            raise fail(f"{path} is truncated ({size} bytes; {detail}): {again}.") from None
         raise fail(f"{path} is not a readable safetensors file ({detail}): {again}.") from None
     except Exception as error:  # torch.load raises many types on damaged files
         detail = (str(error).splitlines() or [type(error).__name__])[0]

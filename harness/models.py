@@ -362,9 +362,7 @@ def _random_model(source: ModelSource, cache_dir: Path) -> Path:
             pass  # damaged: made again below
     try:
         with weights.seeded_cpu(source.seed):
-            model = timm.create_model(
-                source.ref, pretrained=False, num_classes=source.num_classes
-            )
+            model = timm.create_model(source.ref, pretrained=False, num_classes=source.num_classes)
     except Exception as error:
         raise fail(
             f"timm {timm.__version__} cannot build {source.ref} with {classes} classes "
@@ -387,13 +385,20 @@ def _random_model(source: ModelSource, cache_dir: Path) -> Path:
     return target
 
 
+def classes_to_load(source: ModelSource) -> int | None:
+    """The `num_classes` to give `load_model` for a materialised source.
+
+    Random weights are made with the wanted number of classes, which their config.json says.
+    """
+    return None if source.kind == "architecture" else source.num_classes
+
+
 def load_source(source: ModelSource, cache_dir: Path) -> LoadedModel:
     """Materialise a source and load it; see :func:`materialise` and :func:`load_model`."""
     directory = materialise(source, cache_dir)
     return load_model(
         directory,
-        # Random weights are made with the wanted number of classes, which config.json says.
-        num_classes=None if source.kind == "architecture" else source.num_classes,
+        num_classes=classes_to_load(source),
         allow_keys=source.allow_keys,
         allow_pickle=source.allow_pickle,
     )

@@ -109,7 +109,7 @@ def pytest_configure(config: pytest.Config) -> None:
         from harness import inputs
 
         try:
-            inputs.check_images(images)
+            inputs.check_images(Path(images))
         except UsageProblem as problem:
             raise pytest.UsageError(str(problem)) from problem
 

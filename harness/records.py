@@ -29,7 +29,7 @@ class _Record(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(
         frozen=True, extra="forbid", ser_json_inf_nan="strings", protected_namespaces=()
     )
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
 
 
 class DeviceInfo(pydantic.BaseModel):
@@ -197,10 +197,8 @@ def start(results_dir: Path, record: RunRecord) -> Path:
             previous = results_dir / "previous"
             previous.mkdir(exist_ok=True)
             stamp = datetime.datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y%m%d-%H%M%S")
-            target = previous / f"results-{stamp}.jsonl"
-            serial = 1
-            while target.exists():
-                target = previous / f"results-{stamp}-{serial}.jsonl"
+            serial = 0
+            while (target := previous / f"results-{stamp}-{serial:03}.jsonl").exists():
                 serial += 1
             path.rename(target)
         append(path, record)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from harness import devices, inputs, legs, models, records, verdict
-from harness.cases import Case, ModelSource
+from harness.cases import Case, InputSource, ModelSource
 from harness.devices import DeviceSpec
 from harness.devices.base import Device
 from harness.legs import LegRequest, LegResult
 from harness.records import CaseRecord
-from harness.status import CaseProblem, Stage, Status
+from harness.status import CaseProblem, Stage, Status, UsageProblem
 from harness.verdict import Finding, Verdict
 from harness.workers import DeviceWorker, WorkerOptions
 
@@ -59,6 +59,8 @@ class CaseRunner:
             self._measure(case, progress)
         except CaseProblem as problem:
             progress.problem = problem
+        except UsageProblem:
+            raise
         except Exception as error:
             # A fault of ours must not take the other cases with it.
             progress.problem = CaseProblem(
@@ -80,11 +82,11 @@ class CaseRunner:
         self.worker.start()  # it loads torch_npu while the CPU side works
         model_dir = models.materialise(case.model, self.options.cache_dir)
         data_config = self._data_config(case.model, model_dir)
-        input_set = inputs.prepare_inputs(case.inputs, data_config, self.options.cache_dir)
+        input_set = self._inputs(case.inputs, data_config)
         progress.inputs = input_set
         request = LegRequest(
             model_dir=model_dir,
-            num_classes=case.model.num_classes,
+            num_classes=models.classes_to_load(case.model),
             allow_keys=case.model.allow_keys,
             allow_pickle=case.model.allow_pickle,
             inputs=input_set,
@@ -117,12 +119,19 @@ class CaseRunner:
         if source not in self._data_configs:
             loaded = models.load_model(
                 model_dir,
-                num_classes=source.num_classes,
+                num_classes=models.classes_to_load(source),
                 allow_keys=source.allow_keys,
                 allow_pickle=source.allow_pickle,
             )
             self._data_configs[source] = loaded.data_config
         return self._data_configs[source]
+
+    def _inputs(self, source: InputSource, data_config: dict[str, Any]) -> inputs.InputSet:
+        try:
+            return inputs.prepare_inputs(source, data_config, self.options.cache_dir)
+        except UsageProblem as problem:
+            # Images named in a case file: the other cases still run.
+            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, str(problem)) from problem
 
     def _reference(self, request: LegRequest) -> LegResult:
         """The CPU's answer; the same for every numerics profile of the device."""

@@ -179,7 +179,7 @@ def classifier_layers(model: nn.Module) -> list[nn.Module]:
     if get_classifier is None:
         return []
     heads = get_classifier()
-    found = []
+    found: list[nn.Module] = []
     for head in heads if isinstance(heads, (tuple, list)) else (heads,):
         if isinstance(head, nn.Module):
             layers = [m for m in head.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]

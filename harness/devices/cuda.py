@@ -44,7 +44,10 @@ class CudaDevice:
             index=self.spec.index,
             uuid=str(properties.uuid),
             total_memory_bytes=properties.total_memory,
-            details={"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]},
+            details={
+                "cuda": str(torch.version.cuda),
+                "cudnn": str(torch.backends.cudnn.version()),
+            },
         )
 
     def apply_numerics(self, profile: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import re
 from pathlib import Path
@@ -40,8 +41,7 @@ class NpuDevice:
                 raise UsageProblem(str(error)) from error
             torch_npu: Any = self.emulator.import_torch_npu()
         else:
-            import torch_npu
-
+            torch_npu = importlib.import_module("torch_npu")
         self._npu: Any = torch.npu  # type: ignore[attr-defined]
         self._torch_npu: Any = torch_npu
         if not spec.emulated and _is_emulator():

@@ -112,7 +112,9 @@ def find_compiler() -> tuple[tuple[str, ...], str]:
     if chosen:
         command = tuple(shlex.split(chosen))
     else:
-        found = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), "")
+        found = next(
+            (path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), ""
+        )
         if not found:
             raise EmulatorError(
                 "no C++ compiler was found (tried c++, g++, clang++ on PATH), and the emulator is "
@@ -236,7 +238,14 @@ def _compile_all(workspace: Path, toolchain: Toolchain) -> None:
             includes += ["-isystem", str(torch_include)]
         _run(
             toolchain,
-            [*_FLAGS, *includes, "-c", str(SOURCES / f"{unit}.cpp"), "-o", str(workspace / f"{unit}.o")],
+            [
+                *_FLAGS,
+                *includes,
+                "-c",
+                str(SOURCES / f"{unit}.cpp"),
+                "-o",
+                str(workspace / f"{unit}.o"),
+            ],
         )
 
     # The slow ones first.
@@ -279,7 +288,9 @@ def _run(toolchain: Toolchain, arguments: Sequence[str]) -> None:
             command, capture_output=True, text=True, timeout=_BUILD_TIMEOUT_S, check=False
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise EmulatorError(f"the C++ compiler failed while building the emulator: {error}.") from error
+        raise EmulatorError(
+            f"the C++ compiler failed while building the emulator: {error}."
+        ) from error
     if result.returncode == 0:
         return
     lines = result.stderr.splitlines()

@@ -190,7 +190,9 @@ class FaultPlan:
         if isinstance(self.faults, (str, bytes)) or not all(
             isinstance(fault, Fault) for fault in self.faults
         ):
-            raise ValueError(f"fault plan field 'faults' must be a list of faults, got {self.faults!r}")
+            raise ValueError(
+                f"fault plan field 'faults' must be a list of faults, got {self.faults!r}"
+            )
         object.__setattr__(self, "faults", tuple(self.faults))
 
     def to_json(self) -> str:
@@ -208,7 +210,11 @@ class FaultPlan:
             data = json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"fault plan is not JSON: {error}") from error
-        if not isinstance(data, dict) or set(data) != {"faults"} or not isinstance(data["faults"], list):
+        if (
+            not isinstance(data, dict)
+            or set(data) != {"faults"}
+            or not isinstance(data["faults"], list)
+        ):
             raise ValueError("fault plan must be an object with one field, the list 'faults'")
         known = {field.name for field in fields(Fault)}
         faults = []
