@@ -54,9 +54,7 @@ def _power_noise(rng: np.random.Generator, height: int, width: int, exponent: fl
 
 def _field(family: str, rng: np.random.Generator, height: int, width: int) -> Array:
     """One pattern [H, W] in 0..1; coordinates are in units of the image's height or width."""
-    y, x = np.meshgrid(
-        np.linspace(-0.5, 0.5, height), np.linspace(-0.5, 0.5, width), indexing="ij"
-    )
+    y, x = np.meshgrid(np.linspace(-0.5, 0.5, height), np.linspace(-0.5, 0.5, width), indexing="ij")
     angle = rng.uniform(0.0, np.pi)
     along = x * np.cos(angle) + y * np.sin(angle)
     across = -x * np.sin(angle) + y * np.cos(angle)
