@@ -157,7 +157,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """
     import torch
     from safetensors import SafetensorError
-    from timm.models import load_state_dict
+
+    from harness.torchvision_shim import import_timm
 
     size = path.stat().st_size
     again = "download or copy it again"
@@ -171,7 +172,9 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             "run `git lfs pull` in the repository it came from."
         )
     try:
-        state: Any = load_state_dict(str(path), device="cpu", weights_only=True)
+        state: Any = import_timm().models.load_state_dict(
+            str(path), device="cpu", weights_only=True
+        )
     except SafetensorError as error:
         detail = str(error)
         if "IncompleteBuffer" in detail or "incomplete" in detail.lower():
