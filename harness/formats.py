@@ -94,7 +94,7 @@ class Imitation(TorchDispatchMode):
     """Makes float32 operators executed inside it round as an arithmetic does."""
 
     def __init__(self, arithmetic: Arithmetic) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.arithmetic = arithmetic
         self._store = getattr(torch, arithmetic.dtype)
 

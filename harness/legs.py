@@ -136,7 +136,7 @@ class OperatorCounter(TorchDispatchMode):
     """Counts the aten operators executed inside it, in the order of their first call."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.counts: dict[str, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -45,6 +45,7 @@ host. These results check the harness and the software stack; they are no eviden
 hardware.</p>{% endif %}
 <p class="harness-top harness-{{ 'pass' if good else 'fail' }}">{{ top_line }}</p>
 {% if device %}<p>Device: {{ device }}</p>{% endif %}
+{{ sides }}
 {{ overview }}
 {% for title, body in cases %}
 <details class="harness-details" open><summary>{{ title }}</summary>{{ body }}</details>
@@ -82,6 +83,7 @@ def render_summary(
         good=bool(cases) and not missing and all(case.status.is_pass for case in cases),
         top_line=tables.top_line(cases, missing),
         device=device,
+        sides=render_table(tables.sides(cases)) if cases else "",
         overview=render_table(tables.overview(cases)) if cases else "",
         cases=[
             (tables.label(case, case.case_id), Markup(render_case(case, full=False)))

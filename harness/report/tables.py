@@ -209,21 +209,18 @@ def provenance(case: CaseRecord) -> Table:
         ("inputs", case.inputs or "not prepared"),
         ("inputs sha256", case.inputs_sha256 or "not prepared"),
     ]
-    for side, leg in (("CPU", case.reference), ("device", case.candidate)):
-        if leg is None:
-            rows.append((side, "did not run"))
-            continue
-        device = leg.device
-        rows.append((side, f"{device.name} ({device.spec})" + (f" {EMULATED}" * device.emulated)))
-        rows.append((f"{side} numerics", _pairs(leg.numerics)))
-        rows.append((f"{side} details", _pairs(device.details) or "none"))
-        if device.uuid:
-            rows.append((f"{side} uuid", device.uuid))
+    rows += _side_rows(case)
     if case.candidate is not None:
         fallback = ", ".join(case.candidate.fallback_operators) or "none"
         rows.append(("operators that ran on the CPU instead", fallback))
         rows.append(("operators", _pairs({k: str(v) for k, v in case.candidate.operators.items()})))
     return Table("Provenance", ("item", "value"), tuple(rows))
+
+
+def sides(cases: Sequence[CaseRecord]) -> Table:
+    """Both sides of the run, as the first case that reached the device saw them."""
+    reached = next((case for case in cases if case.candidate is not None), cases[0])
+    return Table(label(reached, "Devices"), ("item", "value"), tuple(_side_rows(reached)))
 
 
 def overview(cases: Sequence[CaseRecord]) -> Table:
@@ -277,6 +274,21 @@ def top_line(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
     if any(case.emulated for case in cases):
         text += f" - {EMULATED}: no evidence about NPU hardware"
     return text
+
+
+def _side_rows(case: CaseRecord) -> list[tuple[str, str]]:
+    rows = []
+    for side, leg in (("CPU", case.reference), ("device", case.candidate)):
+        if leg is None:
+            rows.append((side, "did not run"))
+            continue
+        device = leg.device
+        rows.append((side, f"{device.name} ({device.spec})" + (f" {EMULATED}" * device.emulated)))
+        rows.append((f"{side} numerics, read back", _pairs(leg.numerics)))
+        rows.append((f"{side} details", _pairs(device.details) or "none"))
+        if device.uuid:
+            rows.append((f"{side} uuid", device.uuid))
+    return rows
 
 
 def _device_cell(case: CaseRecord) -> str:
