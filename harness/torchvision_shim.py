@@ -53,15 +53,13 @@ def ensure() -> str | None:
     else:
         try:
             # The same call as torchvision/extension.py; loading twice is harmless.
-            torch.ops.load_library(extension)  # type: ignore[no-untyped-call]
+            torch.ops.load_library(extension)
             return None
         except (ImportError, OSError) as error:
             reason = str(error.__cause__ or error).splitlines()[0]
     missing = [name for name in _SCHEMAS if not hasattr(torch.ops.torchvision, name)]
     if missing:
-        library: Any = torch.library.Library(  # type: ignore[no-untyped-call]
-            "torchvision", "FRAGMENT"
-        )
+        library: Any = torch.library.Library("torchvision", "FRAGMENT")
         for name in missing:
             library.define(_SCHEMAS[name])
         _keep_alive.append(library)
