@@ -42,7 +42,7 @@ class TimmClassifier:
         if batch_size < 1:
             raise UsageProblem(f"batch_size is {batch_size}: it must be at least 1.")
         self.choice = devices.choose(device)
-        self.device = devices.open_device(self.choice.spec, cache_dir=store.default_cache_dir())
+        self.device = devices.open_device(self.choice.spec)
         from harness import models
 
         self.batch_size = batch_size

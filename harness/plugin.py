@@ -113,13 +113,15 @@ def pytest_configure(config: pytest.Config) -> None:
     if (explicit or config.getoption("fault_plan")) and not config.option.collectonly:
         _session(config)
     images = config.getoption("images")
-    if images is not None:
-        from harness import inputs
+    try:
+        if images is not None:
+            from harness import inputs
 
-        try:
             inputs.check_images(Path(images))
-        except UsageProblem as problem:
-            raise pytest.UsageError(str(problem)) from problem
+        if config.getoption("numprocesses", None):
+            _cases(config)  # xdist's processes could not report a usage problem
+    except UsageProblem as problem:
+        raise pytest.UsageError(str(problem)) from problem
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

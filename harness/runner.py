@@ -41,9 +41,7 @@ class CaseRunner:
 
     def __init__(self, options: RunnerOptions) -> None:
         self.options = options
-        self.worker = DeviceWorker(
-            WorkerOptions(options.device, options.cache_dir, options.fault_plan)
-        )
+        self.worker = DeviceWorker(WorkerOptions(options.device, options.fault_plan))
         self._cpu: Device | None = None
         self._data_configs: dict[ModelSource, dict[str, Any]] = {}
         self._references: collections.OrderedDict[LegRequest, LegResult] = collections.OrderedDict()

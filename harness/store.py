@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 
 
 def default_cache_dir() -> Path:
-    """Return $HARNESS_CACHE_DIR, else .cache/harness under the current directory."""
-    return Path(os.environ.get("HARNESS_CACHE_DIR", Path(".cache") / "harness"))
+    """Where models and inputs are kept: $HARNESS_CACHE_DIR, else npu-accuracy in the user's cache.
+
+    The user's cache is $XDG_CACHE_HOME or ~/.cache.
+    """
+    if given := os.environ.get("HARNESS_CACHE_DIR"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "npu-accuracy"
 
 
 def sha256_file(path: Path) -> str:

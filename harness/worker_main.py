@@ -20,7 +20,7 @@ def main(descriptor: int) -> int:
     from harness import devices, legs
 
     try:
-        device = devices.open_device(options.device, cache_dir=options.cache_dir)
+        device = devices.open_device(options.device)
         if options.fault_plan is not None:
             _plant(device, options.fault_plan)
         pipe.send(("ready", device.describe()))

@@ -32,7 +32,6 @@ class WorkerOptions:
     """What the device's process is started with."""
 
     device: DeviceSpec
-    cache_dir: Path
     fault_plan: str | None = None  # JSON, for the emulator only
 
 

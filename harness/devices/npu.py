@@ -6,7 +6,6 @@ import ctypes
 import importlib
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ _ACLNN = re.compile(r"\b(aclnn\w+?)(?:GetWorkspaceSize)?\b(?! failed)")
 class NpuDevice:
     """One NPU; torch_npu is imported here and nowhere else."""
 
-    def __init__(self, spec: DeviceSpec, *, cache_dir: Path | None = None) -> None:
+    def __init__(self, spec: DeviceSpec) -> None:
         for name, value in _BEFORE_LOAD.items():
             os.environ.setdefault(name, value)
         self.emulator: Any = None
@@ -34,9 +33,7 @@ class NpuDevice:
             from harness.devices import emulator
 
             try:
-                self.emulator = emulator.load(
-                    emulator.EmulatorOptions(count=EMULATED_DEVICES), cache_dir=cache_dir
-                )
+                self.emulator = emulator.load(emulator.EmulatorOptions(count=EMULATED_DEVICES))
             except emulator.EmulatorError as error:
                 raise UsageProblem(str(error)) from error
             torch_npu: Any = self.emulator.import_torch_npu()
