@@ -180,6 +180,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         if "IncompleteBuffer" in detail or "incomplete" in detail.lower():
             raise fail(f"{path} is truncated ({size} bytes; {detail}): {again}.") from None
         raise fail(f"{path} is not a readable safetensors file ({detail}): {again}.") from None
+    except AttributeError:  # timm's reader asked a list or an object for its items
+        state = None
     except Exception as error:  # torch.load raises many types on damaged files
         detail = (str(error).splitlines() or [type(error).__name__])[0]
         raise fail(

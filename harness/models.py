@@ -65,8 +65,9 @@ def _build(
     timm = import_timm()
     check_architecture(config["architecture"])
     fields = store.config_fields()  # never an address: nothing is to be fetched
-    nested = config.get("pretrained_cfg") or {}
-    arguments = config.get("model_args") or {}
+    nested, arguments = config.get("pretrained_cfg"), config.get("model_args")
+    nested = {} if nested is None else nested
+    arguments = {} if arguments is None else arguments
     if not isinstance(nested, dict) or not isinstance(arguments, dict):
         raise fail(f"`pretrained_cfg` and `model_args` in {where} must be JSON objects.")
     # As timm: the nested table wins over flat keys, but for num_classes.

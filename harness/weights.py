@@ -14,7 +14,7 @@ layer scales hide faults in the operators that apply them.  Three steps change t
    alone in training mode (momentum=None, a plain average): dropout and stochastic depth stay
    off.  Models without BatchNorm skip this.
 3. The classifier is centred and scaled: W <- s W M, bias <- -s W M mean(feature), with s such
-   that the logits of a typical image have standard deviation 3 over the classes.  M evens out
+   that the logits of a typical image have standard deviation 3 over 1000 classes.  M evens out
    the directions in which features of the calibration images differ: M = (C + r)^(-1/2) with
    their covariance C and r = 0.1 of its mean eigenvalue.  Without M one direction rules in
    gated and deep networks: some images, not fitted to, then share one saturated softmax
@@ -217,6 +217,16 @@ def _record_features(
     return [taken[i] for i in range(len(layers))], output
 
 
+def wanted_std(classes: int) -> float:
+    """Standard deviation of the logits that step 3 sets: 3 for 1000 classes, 1.7 for 10.
+
+    A softmax over C independent normal logits gathers on one class when their deviation passes
+    sqrt(2 ln C) (the freezing point of the random energy model); 3 is 0.81 of it for 1000.
+    With few classes two images would else share one saturated answer by chance.
+    """
+    return LOGIT_STD * math.sqrt(math.log(max(classes, 2)) / math.log(1000))
+
+
 def _typical_std(logits: torch.Tensor) -> float:
     """Median over rows of the standard deviation over classes; logits [rows, classes].
 
@@ -253,6 +263,8 @@ def scale_classifier(model: nn.Module, images: torch.Tensor) -> tuple[float | No
     contrasts = []
     with torch.no_grad():
         for layer, rows in zip(layers, features, strict=True):
+            if not bool(torch.isfinite(rows).all()):
+                continue  # the caller reports non-finite outputs
             rows = rows.double()
             mean = rows.mean(0)
             centred = rows - mean
@@ -262,7 +274,7 @@ def scale_classifier(model: nn.Module, images: torch.Tensor) -> tuple[float | No
             if not (math.isfinite(spread) and spread > 0):
                 notes.append("the classifier's input does not depend on the image: not scaled")
                 continue
-            matrix *= LOGIT_STD / spread
+            matrix *= wanted_std(len(matrix)) / spread
             layer.weight.copy_(matrix.view_as(layer.weight))
             if layer.bias is None:
                 notes.append("classifier without bias: scaled, not centred")
@@ -272,13 +284,13 @@ def scale_classifier(model: nn.Module, images: torch.Tensor) -> tuple[float | No
             notes.append(f"{len(layers)} classifiers: each centred and scaled, their mean rescaled")
         # Whatever follows the layer (a mean of two heads, a norm, a cap) changes the spread.
         _, output = _record_features(model, layers, images)
-        factor = LOGIT_STD / _typical_std(output)
+        factor = wanted_std(output.shape[-1]) / _typical_std(output)
         if math.isfinite(factor) and not 0.9 < factor < 1.1:
             for layer in layers:
                 layer.weight.mul_(factor)
                 if layer.bias is not None:
                     layer.bias.mul_(factor)
-    return min(contrasts), notes
+    return min(contrasts, default=None), notes
 
 
 def largest_softmax_cosine(logits: torch.Tensor) -> float:
