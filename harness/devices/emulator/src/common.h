@@ -21,6 +21,8 @@
 struct aclTensor {
   at::Tensor value;
   std::string problem;  // why its address may not be used; empty when it may
+  // The shape that an operator with an output of unknown length found; set when it differs.
+  mutable std::optional<std::vector<int64_t>> found_shape;
 
   // Every use of a tensor goes through here, so that a bad address becomes an error of the
   // operator that uses it and never an access to it.
@@ -73,6 +75,9 @@ std::vector<at::Tensor> tensors(List list);
 
 // Writes a result: into the memory, strides and dtype of the output.
 void put(T out, const at::Tensor& result);
+
+// Writes a result that is smaller than its output's memory; aclGetViewShape then tells its shape.
+void put_found(T out, const at::Tensor& result);
 
 // fp16 and bf16 are computed in fp32 and rounded once when the result is stored, as the cube and
 // vector units do; other dtypes are left alone.

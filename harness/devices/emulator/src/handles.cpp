@@ -66,6 +66,13 @@ void put(T out, const at::Tensor& result) {
   note_output(target);
 }
 
+void put_found(T out, const at::Tensor& result) {
+  const at::Tensor start = (*out)().flatten().narrow(0, 0, result.numel());
+  start.copy_(result.flatten());
+  out->found_shape = result.sizes().vec();
+  note_output(start.view(result.sizes()));
+}
+
 at::Tensor wide(const at::Tensor& value) {
   const auto type = value.scalar_type();
   return type == at::kHalf || type == at::kBFloat16 ? value.to(at::kFloat) : value;
@@ -132,7 +139,8 @@ EMULATOR_API int aclDestroyTensor(const aclTensor* tensor) {
   return 0;
 }
 EMULATOR_API int aclGetViewShape(const aclTensor* tensor, int64_t** sizes, uint64_t* rank) {
-  const auto shape = tensor->value.sizes();
+  const at::IntArrayRef shape =
+      tensor->found_shape ? at::IntArrayRef(*tensor->found_shape) : tensor->value.sizes();
   *rank = shape.size();
   *sizes = new int64_t[shape.size()];  // the caller frees it with delete[]
   std::copy(shape.begin(), shape.end(), *sizes);

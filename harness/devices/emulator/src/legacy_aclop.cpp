@@ -61,6 +61,15 @@ EMULATOR_API aclError aclGetCompileopt(aclCompileOpt option, char* value, size_t
 }
 EMULATOR_API aclError aclopSetCompileFlag(aclOpCompileFlag) { return ACL_SUCCESS; }
 
+namespace {
+aclError refuse(const std::string& op, int inputs, int outputs) {
+  note_missing(op);
+  set_error("EMULATED NPU: the legacy operator " + op + " is not emulated (" +
+            std::to_string(inputs) + " inputs, " + std::to_string(outputs) + " outputs)");
+  return 500002;  // ACL_ERROR_GE_FAILURE
+}
+}  // namespace
+
 EMULATOR_API aclError aclopCompileAndExecute(
     const char* name, int inputs, const aclTensorDesc* const input_descs[],
     const aclDataBuffer* const input_buffers[], int outputs,
@@ -71,13 +80,16 @@ EMULATOR_API aclError aclopCompileAndExecute(
                        input_buffers[0]->bytes == output_buffers[0]->bytes &&
                        input_descs[0]->type == output_descs[0]->type &&
                        input_descs[0]->format == output_descs[0]->format;
-  if (!is_copy) {
-    note_missing(op);
-    set_error("EMULATED NPU: the legacy operator " + op + " is not emulated (" +
-              std::to_string(inputs) + " inputs, " + std::to_string(outputs) + " outputs)");
-    return 500002;  // ACL_ERROR_GE_FAILURE
-  }
+  if (!is_copy) return refuse(op, inputs, outputs);
   if (const int code = act_on_control_faults(begin_operator(op), op)) return code;
   memmove(output_buffers[0]->address, input_buffers[0]->address, input_buffers[0]->bytes);
   return ACL_SUCCESS;
+}
+
+// The form for operators whose output shape is found while they run: none is emulated.
+EMULATOR_API aclError aclopCompileAndExecuteV2(const char* name, int inputs, aclTensorDesc*[],
+                                               aclDataBuffer*[], int outputs, aclTensorDesc*[],
+                                               aclDataBuffer*[], aclopAttr*, aclopEngineType,
+                                               aclopCompileType, const char*, aclrtStream) {
+  return refuse(name, inputs, outputs);
 }

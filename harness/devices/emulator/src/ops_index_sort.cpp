@@ -51,11 +51,9 @@ OP(InplaceMaskedFillScalar, P(T x, T mask, S value), {
 OP(InplaceMaskedFillTensor, P(T x, T mask, T value), {
   put(x, at::masked_fill((*x)(), (*mask)(), (*value)().reshape({})));
 })
-// The output is as long as it can get; the caller reads the length with aclGetViewShape.
-OP(MaskedSelect, P(T x, T mask, T out), {
-  const at::Tensor selected = at::masked_select((*x)(), (*mask)());
-  (*out)().flatten().narrow(0, 0, selected.numel()).copy_(selected);
-})
+// These outputs are as long as they can get; the caller asks for the shape that was found.
+OP(MaskedSelect, P(T x, T mask, T out), { put_found(out, at::masked_select((*x)(), (*mask)())); })
+OP(Nonzero, P(T x, T out), { put_found(out, at::nonzero((*x)())); })
 
 OP(ArgMax, P(T x, int64_t dim, bool keep, T out), { put(out, at::argmax((*x)(), dim, keep)); })
 OP(ArgMin, P(T x, int64_t dim, bool keep, T out), { put(out, at::argmin((*x)(), dim, keep)); })

@@ -1,0 +1,159 @@
+"""The build: cache, key, lock, and one sentence for everything that can be missing."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.devices.emulator import EmulatorError, build
+
+
+@pytest.fixture
+def fake_compile(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Replaces compilation by empty files; lists the directories it was asked for."""
+    calls: list[Path] = []
+
+    def compile_all(workspace: Path, toolchain: build.Toolchain) -> None:
+        calls.append(workspace)
+        for name in build.LIBRARIES:
+            build.library_path(workspace, name).touch()
+        (workspace / "left.o").touch()
+
+    monkeypatch.setattr(build, "_compile_all", compile_all)
+    return calls
+
+
+def test_second_call_takes_the_cache(tmp_path: Path, fake_compile: list[Path]) -> None:
+    first = build.ensure_built(tmp_path)
+    second = build.ensure_built(tmp_path)
+    assert first == second and first.parent == tmp_path
+    assert len(fake_compile) == 1
+    assert sorted(p.name for p in first.iterdir()) == sorted(f"lib{n}.so" for n in build.LIBRARIES)
+    assert fake_compile[0] != first, "built in place: a killed build would look complete"
+
+
+def test_failed_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(workspace: Path, toolchain: build.Toolchain) -> None:
+        (workspace / "libascendcl.so").touch()
+        raise EmulatorError("no")
+
+    monkeypatch.setattr(build, "_compile_all", fail)
+    with pytest.raises(EmulatorError):
+        build.ensure_built(tmp_path)
+    assert [p for p in tmp_path.iterdir() if p.is_dir()] == []
+
+
+def test_waiting_process_does_not_build_again(
+    tmp_path: Path, fake_compile: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = build.build_key(build.find_toolchain())
+    real_lock = build._lock
+
+    def lock(path: Path):  # type: ignore[no-untyped-def]
+        (tmp_path / key).mkdir()  # the other process finishes while this one waits
+        return real_lock(path)
+
+    monkeypatch.setattr(build, "_lock", lock)
+    assert build.ensure_built(tmp_path) == tmp_path / key
+    assert fake_compile == []
+
+
+@pytest.mark.parametrize("field", ["torch_version", "torch_npu_version", "compiler_version"])
+def test_key_depends_on(field: str) -> None:
+    toolchain = build.find_toolchain()
+    other = dataclasses.replace(toolchain, **{field: "another"})
+    assert build.build_key(toolchain) == build.build_key(build.find_toolchain())
+    assert build.build_key(toolchain) != build.build_key(other)
+
+
+def test_key_depends_on_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toolchain = build.find_toolchain()
+    before = build.build_key(toolchain)
+    for source in build.SOURCES.iterdir():
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    monkeypatch.setattr(build, "SOURCES", tmp_path)
+    assert build.build_key(toolchain) == before
+    (tmp_path / "cube.cpp").write_text("// changed")
+    assert build.build_key(toolchain) != before
+
+
+def test_default_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert build.default_cache_dir() == Path("/somewhere/npu-accuracy/emulator")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert build.default_cache_dir() == Path.home() / ".cache/npu-accuracy/emulator"
+
+
+def _message(call) -> str:  # type: ignore[no-untyped-def]
+    with pytest.raises(EmulatorError) as caught:
+        call()
+    text = str(caught.value)
+    assert "\n" not in text and text.endswith(".")
+    return text
+
+
+def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    text = _message(lambda: build.ensure_built(tmp_path))
+    assert "C++ compiler" in text and "CXX" in text
+
+
+def test_compiler_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "/nowhere/c++")
+    assert "/nowhere/c++" in _message(build.find_compiler)
+
+
+def test_cxx_with_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler, version = build.find_compiler()
+    monkeypatch.setenv("CXX", f"{compiler[0]} -pipe")
+    assert build.find_compiler() == ((compiler[0], "-pipe"), version)
+
+
+def test_torch_npu_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real = build._package_dir
+    monkeypatch.setattr(build, "_package_dir", lambda n: None if n == "torch_npu" else real(n))
+    assert "torch_npu is not installed" in _message(lambda: build.ensure_built(tmp_path))
+
+
+@pytest.mark.parametrize("version", ["2.14.0", "1.11.0"])
+def test_torch_npu_version_not_tried(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    text = _message(build.find_torch_npu)
+    assert version in text and "2.13.0" in text
+
+
+def test_headers_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(build, "find_torch_npu", lambda: (tmp_path, "2.13.0"))
+    assert "acl.h is missing" in _message(build.find_toolchain)
+
+
+def test_unwritable_cache(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()
+    assert str(blocked) in _message(lambda: build.ensure_built(blocked / "cache"))
+
+
+def test_compile_error_names_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = tmp_path / "src"
+    sources.mkdir()
+    for source in build.SOURCES.iterdir():
+        (sources / source.name).write_text("int main( {")
+    monkeypatch.setattr(build, "SOURCES", sources)
+    text = _message(lambda: build.ensure_built(tmp_path / "cache"))
+    assert "error" in text and "torch_npu" in text and "opapi_1.cpp" in text
+
+
+def test_finding_torch_npu_does_not_import_it() -> None:
+    code = (
+        "import sys, harness\n"
+        "from harness.devices.emulator import build\n"
+        "print(build.find_torch_npu()[1], 'torch_npu' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == [importlib.metadata.version("torch_npu"), "False"]
