@@ -26,6 +26,7 @@ Source of the steps: faults injected with and without each of them.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,6 +126,10 @@ def randomise_constants(model: nn.Module, generator: torch.Generator) -> int:
     return changed
 
 
+# Drawing them costs as much as a small model's pass; a process often makes several models.
+_images = functools.lru_cache(maxsize=4)(synthetic.synthetic_images)
+
+
 def calibration_input(model: nn.Module, count: int, seed: int) -> torch.Tensor:
     """Return structured images [count, 3, H, W], float32, normalised as the model's config says.
 
@@ -142,7 +147,7 @@ def calibration_input(model: nn.Module, count: int, seed: int) -> torch.Tensor:
             Stage.LOAD,
             f"The model takes {channels} channels; the harness makes and reads images of 3.",
         )
-    images, _ = synthetic.synthetic_images(count, height, width, seed)
+    images, _ = _images(count, height, width, seed)
     mean = torch.tensor(config["mean"], dtype=torch.float32).view(1, -1, 1, 1)
     std = torch.tensor(config["std"], dtype=torch.float32).view(1, -1, 1, 1)
     return (torch.from_numpy(images) - mean) / std
