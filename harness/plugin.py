@@ -312,6 +312,7 @@ def _properties(record: CaseRecord) -> list[tuple[str, object]]:
             ("mean_cosine_similarity", repr(record.gate.mean_cosine)),
             ("mae", repr(record.gate.mae)),
             ("error_rate_percent", repr(record.gate.error_rate_percent)),
+            ("budget_ratio", repr(max(row.worst_ratio for row in record.budgets))),
             ("top1_agreement", f"{record.gate.top1_matches}/{record.gate.images}"),
         ]
     return found

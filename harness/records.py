@@ -17,10 +17,12 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from harness.budget import OutputBudget
 from harness.cases import Case
+from harness.gate import DocumentedGate
 from harness.metrics import Discrimination
 from harness.status import Stage, Status, UsageProblem
-from harness.verdict import DocumentedGate, OutputNumbers
+from harness.verdict import OutputNumbers
 
 SCHEMA_VERSION = 1
 
@@ -109,6 +111,9 @@ class CaseRecord(_Record):
     gate: DocumentedGate | None = None
     outputs: list[OutputNumbers] = []
     discrimination: Discrimination | None = None
+    arithmetic: str = ""  # what the device declares and is judged against
+    budgets: list[OutputBudget] = []
+    notes: list[str] = []  # what was seen and is no reason against the case
     duration_seconds: float = 0.0
     log_tail: str = ""  # what the device's process printed before it died
 

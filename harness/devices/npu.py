@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from harness.devices import EMULATED_DEVICES, DeviceSpec, dispatcher
+from harness.devices.base import refuse_faults
 from harness.records import DeviceInfo
 from harness.status import CaseProblem, Stage, Status, UsageProblem
 
@@ -100,6 +101,16 @@ class NpuDevice:
                 f"back {got}.",
             )
         return {name: str(value) for name, value in got.items()}
+
+    def plant(self, fault_plan: str | None) -> None:
+        """Put planned faults into the emulator; a real NPU has none to plant."""
+        if self.emulator is None:
+            refuse_faults(self.spec, fault_plan)
+            return
+        from harness.devices.emulator import FaultPlan
+
+        self.emulator.set_faults(FaultPlan.from_json(fault_plan) if fault_plan else None)
+        self.emulator.reset_counters()
 
     def fallback_operators(self, executed: list[str]) -> list[str]:
         """Operators that torch_npu lacks and runs on the CPU."""

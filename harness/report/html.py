@@ -31,6 +31,9 @@ _CASE = _ENVIRONMENT.from_string(
 {% if case.findings|length > 1 %}
 <ul>{% for finding in case.findings %}<li>{{ finding }}</li>{% endfor %}</ul>
 {% endif %}
+{% if case.notes %}
+<ul>{% for note in case.notes %}<li>Note: {{ note }}</li>{% endfor %}</ul>
+{% endif %}
 {% for table in tables %}{{ table }}{% endfor %}
 {% if case.log_tail %}<details><summary>Last lines of the device's process</summary>
 <pre>{{ case.log_tail }}</pre></details>{% endif %}
@@ -64,7 +67,8 @@ def render_table(table: tables.Table) -> Markup:
 
 def render_case(case: CaseRecord, *, full: bool = True) -> str:
     """Render one case: conclusion, findings, and all tables or only the documented ones."""
-    chosen = tables.everything(case) if full else tables.documented(case)
+    brief = [*tables.documented(case), *filter(None, [tables.budget(case)])]
+    chosen = tables.everything(case) if full else brief
     return _CASE.render(
         case=case,
         conclusion=tables.conclusion(case),
