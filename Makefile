@@ -20,7 +20,7 @@ $(INSTALLED): requirements.lock
 accuracy: $(INSTALLED)
 	$(RUN) -m harness sample-model
 	$(RUN) -m harness device --device $(DEVICE)
-	$(RUN) -m pytest cases --device $(DEVICE) --html=reports/accuracy.html \
+	$(RUN) -m harness run --device $(DEVICE) --html=reports/accuracy.html \
 		--self-contained-html --junitxml=reports/junit.xml $(ARGS)
 
 test: $(INSTALLED)

@@ -21,14 +21,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = commands.add_parser("device", help="say which device a run takes, and why")
     device.add_argument("--device", default="auto")
 
+    run_cases = commands.add_parser(
+        "run", help="run the accuracy cases; every further option is pytest's", add_help=False
+    )
+    run_cases.add_argument("options", nargs=argparse.REMAINDER)
+
     report = commands.add_parser("report", help="print the tables of a results file")
     report.add_argument("results", type=Path, nargs="?", default=Path("reports/results.jsonl"))
 
     try:
-        given = parser.parse_args(arguments)
+        given, unknown = parser.parse_known_args(arguments)
+        if given.command == "run":
+            given.options = unknown + given.options
+        elif unknown:
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     except SystemExit as stop:
         return int(ExitCode.USAGE) if stop.code else 0
-    run = {"sample-model": _sample_model, "device": _device, "report": _report}[given.command]
+    run = {
+        "sample-model": _sample_model,
+        "device": _device,
+        "run": _run,
+        "report": _report,
+    }[given.command]
     try:
         return run(given)
     except UsageProblem as problem:
@@ -53,6 +67,14 @@ def _device(given: argparse.Namespace) -> int:
     note = " - EMULATED: no evidence about NPU hardware" if choice.spec.emulated else ""
     print(f"{choice.spec} ({choice.reason}){note}")
     return ExitCode.OK
+
+
+def _run(given: argparse.Namespace) -> int:
+    import pytest
+
+    root = Path(__file__).parents[1]
+    # The ini file is named: pytest would look for it beside any path among the options.
+    return int(pytest.main(["-c", str(root / "pytest.ini"), str(root / "cases"), *given.options]))
 
 
 def _report(given: argparse.Namespace) -> int:

@@ -42,7 +42,7 @@ class TimmClassifier:
         if batch_size < 1:
             raise UsageProblem(f"batch_size is {batch_size}: it must be at least 1.")
         self.choice = devices.choose(device)
-        self.device = devices.open_device(self.choice.spec, cache_dir=store.default_cache_dir())
+        self.device = devices.open_device(self.choice.spec)
         from harness import models
 
         self.batch_size = batch_size
@@ -70,7 +70,9 @@ class TimmClassifier:
         paths = [images] if isinstance(images, (str, Path)) else list(images)
         if not paths:
             raise UsageProblem("No images were given.")
-        return self.predict_tensor(inputs.image_tensor(paths, self.loaded.data_config))
+        return self.predict_tensor(
+            inputs.preprocess([Path(p) for p in paths], self.loaded.data_config)
+        )
 
     def predict_tensor(self, images: Any) -> npt.NDArray[Any]:
         """Classify a preprocessed tensor, float32 [N, 3, H, W]; returns as `predict` does."""
@@ -85,7 +87,7 @@ class TimmClassifier:
         probabilities: npt.NDArray[Any] = torch.cat(parts).numpy()
         return probabilities
 
-    def synthetic(self) -> Any:
+    def synthetic(self) -> tuple[Any, list[str]]:
         """One seeded synthetic image for this model, float32 [1, 3, H, W], and its label."""
         from harness import inputs
 
@@ -103,8 +105,11 @@ class Prediction:
     confidence: float | None  # None where it is not a number: JSON has no NaN
 
 
-def top_k(probabilities: npt.NDArray[Any], k: int = 5) -> list[Prediction]:
-    """The k most probable classes of one image; `probabilities`: [C]."""
+def top_k(probabilities: npt.NDArray[Any], k: int = 5, label_names: Any = None) -> list[Prediction]:
+    """The k most probable classes of one image; `probabilities`: [C].
+
+    `label_names`: the model's own class names, as in timm's config.json; ImageNet's otherwise.
+    """
     import numpy as np
 
     from harness.labels import class_name
@@ -113,7 +118,7 @@ def top_k(probabilities: npt.NDArray[Any], k: int = 5) -> list[Prediction]:
     return [
         Prediction(
             index=int(i),
-            name=class_name(int(i), len(probabilities)),
+            name=class_name(int(i), len(probabilities), label_names),
             confidence=float(probabilities[i]) if np.isfinite(probabilities[i]) else None,
         )
         for i in order
@@ -173,7 +178,9 @@ def _classify(given: argparse.Namespace) -> int:
 
     from harness import inputs
 
-    paths = [path for group in given.image for one in group for path in inputs.check_images(one)]
+    paths = [
+        path for group in given.image for one in group for path in inputs.check_images(Path(one))
+    ]
     classifier = TimmClassifier(
         given.model_path,
         given.device,
@@ -193,13 +200,10 @@ def _classify(given: argparse.Namespace) -> int:
         if problem is None:
             raise
         raise problem from error
-    results = [
-        {
-            "image": name,
-            "finite": bool(np.isfinite(row).all()),
-            "top": [dataclasses.asdict(p) for p in top_k(row, given.top_k)],
-        }
-        for name, row in zip(names, probabilities, strict=True)
+    names_of_classes = classifier.loaded.config.get("label_names")
+    tops = [top_k(row, given.top_k, names_of_classes) for row in probabilities]
+    broken = [
+        name for name, row in zip(names, probabilities, strict=True) if not np.isfinite(row).all()
     ]
     device = classifier.device.describe()
     if given.json:
@@ -209,19 +213,24 @@ def _classify(given: argparse.Namespace) -> int:
             "device_name": device.name,
             "emulated": classifier.emulated,
             "weights": classifier.loaded.weights.summary(),
-            "results": results,
+            "results": [
+                {
+                    "image": name,
+                    "finite": name not in broken,
+                    "top": [dataclasses.asdict(prediction) for prediction in top],
+                }
+                for name, top in zip(names, tops, strict=True)
+            ],
         }
         print(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
     else:
         note = " - EMULATED: no evidence about NPU hardware" if classifier.emulated else ""
         print(f"Device: {classifier.choice.spec} ({device.name}){note}")
-        for result in results:
-            print(f"{result['image']}:")
-            for rank, top in enumerate(result["top"], start=1):
-                confidence = top["confidence"]
-                shown = "not finite" if confidence is None else f"{confidence:.4f}"
-                print(f"  {rank}. {top['index']:>4}  {shown}  {top['name']}")
-    broken = [result["image"] for result in results if not result["finite"]]
+        for name, top in zip(names, tops, strict=True):
+            print(f"{name}:")
+            for rank, found in enumerate(top, start=1):
+                shown = "not finite" if found.confidence is None else f"{found.confidence:.4f}"
+                print(f"  {rank}. {found.index:>4}  {shown}  {found.name}")
     if broken:
         print(
             f"error: fail_nan: the probabilities of {', '.join(broken)} are not finite on "

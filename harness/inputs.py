@@ -135,13 +135,11 @@ def check_images(path: Path) -> list[Path]:
 
 def _transformed(images: dict[str, Path], data_config: dict[str, Any]) -> torch.Tensor:
     """Images through timm's evaluation transform, stacked."""
-    from harness import torchvision_shim
-
-    torchvision_shim.ensure()
     import torch
-    from timm.data import create_transform
 
-    transform = create_transform(**data_config, is_training=False)
+    from harness.torchvision_shim import import_timm
+
+    transform = import_timm().data.create_transform(**data_config, is_training=False)
     return torch.stack([transform(read_image(path)) for path in images.values()])
 
 

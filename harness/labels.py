@@ -9,13 +9,11 @@ from typing import Any
 
 @functools.cache
 def _imagenet_info(num_classes: int) -> Any | None:
-    from harness import torchvision_shim
+    from harness.torchvision_shim import import_timm
 
-    torchvision_shim.ensure()
-    from timm.data import ImageNetInfo, infer_imagenet_subset
-
-    subset = infer_imagenet_subset({"num_classes": num_classes})
-    return ImageNetInfo(subset) if subset else None
+    data = import_timm().data
+    subset = data.infer_imagenet_subset({"num_classes": num_classes})
+    return data.ImageNetInfo(subset) if subset else None
 
 
 def class_name(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness import inputs, models
+from harness import formats, inputs, models
+from harness.arithmetic import Arithmetic
 from harness.metrics import Array
 from harness.records import LegRecord, Timing
 from harness.status import CaseProblem, Stage, Status
@@ -25,7 +27,14 @@ StageCallback = Callable[[Stage], None]
 
 @dataclasses.dataclass(frozen=True)
 class LegRequest:
-    """All that a leg needs; small enough to send to another process."""
+    """All that a leg needs; small enough to send to another process.
+
+    `dtype`: torch dtype name; "float64" is the oracle.  `imitate`: on the CPU, round float32
+    operators as this arithmetic does.  `reorder`: on the CPU, sum in another order (channels
+    last, one thread).  `repeat`: timed forwards after the warm-up, whose outputs are compared
+    bit by bit.  `batch_checks`: also run the images in reverse order and one by one.
+    `fault_plan`: JSON for the emulator.
+    """
 
     model_dir: Path
     num_classes: int | None
@@ -35,7 +44,21 @@ class LegRequest:
     dtype: str
     batch_size: int
     numerics: str
-    repeat: int = 2  # timed forwards after the warm-up; their outputs are compared bit by bit
+    repeat: int = 2
+    imitate: Arithmetic | None = None
+    reorder: bool = False
+    batch_checks: bool = False
+    fault_plan: str | None = None
+
+    def on_cpu(self, **changes: Any) -> LegRequest:
+        """The same model and images for one plain CPU forward, with `changes`."""
+        plain: dict[str, Any] = {
+            "numerics": "strict",
+            "repeat": 0,
+            "batch_checks": False,
+            "fault_plan": None,
+        }
+        return dataclasses.replace(self, **(plain | changes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +66,8 @@ class LegResult:
     """What a leg gave.
 
     `outputs`: name -> float32 or float64 array [N, ...]; `logits`: name of the classifier
-    output, None for a model without one; `unstable`: outputs that differed between two forwards.
+    output, None for a model without one; `unstable`: outputs that differed between two forwards;
+    `variants`: the outputs again, by the way the images were batched ("permuted", "alone").
     """
 
     outputs: dict[str, Array]
@@ -51,6 +75,7 @@ class LegResult:
     unstable: tuple[str, ...]
     record: LegRecord
     weights: str
+    variants: dict[str, dict[str, Array]] = dataclasses.field(default_factory=dict)
 
 
 def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResult:
@@ -66,8 +91,10 @@ def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResu
         stage = new
         on_stage(new)
 
+    threads = torch.get_num_threads()
     try:
         enter(Stage.LOAD)
+        device.plant(request.fault_plan)
         numerics = device.apply_numerics(request.numerics)
         loaded = models.load_model(
             request.model_dir,
@@ -76,45 +103,30 @@ def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResu
             allow_pickle=request.allow_pickle,
         )
         images = inputs.load_inputs(request.inputs)
-        dtype = getattr(torch, request.dtype)
 
         enter(Stage.TRANSFER)
-        model = loaded.model.to(dtype).to(device.torch_device).eval()
-        batches = [
-            batch.to(dtype).to(device.torch_device) for batch in images.split(request.batch_size)
-        ]
+        passes = _Passes(device, request, loaded.model)
+        batches = passes.load(images)
         device.synchronize()
 
         enter(Stage.FORWARD)
         operators = OperatorCounter()
-        with torch.no_grad():
-            # The first pass is the warm-up; it also counts the operators, so it is not timed
-            # as a forward.
-            started = time.perf_counter()
-            with operators:
-                first = _forward(model, batches)
-            device.synchronize()
-            first_seconds = time.perf_counter() - started
-            results = [_collect(first, enter)]
-            seconds = []
-            for _ in range(request.repeat):
-                started = time.perf_counter()
-                raw = _forward(model, batches)
-                device.synchronize()
-                seconds.append(time.perf_counter() - started)
-                results.append(_collect(raw, enter))
-    except CaseProblem:
-        raise
-    except Exception as error:
-        raise _problem(device, error, stage) from error
-
-    outputs = results[-1]
-    executed = list(operators.counts)
-    return LegResult(
-        outputs=outputs,
-        logits=_logits_name(outputs, loaded.model),
-        unstable=_unstable(results),
-        record=LegRecord(
+        if request.reorder:
+            torch.set_num_threads(1)
+        # The first pass is the warm-up; it also counts the operators, so its time stands apart.
+        with operators:
+            first, first_seconds = passes.forward(batches)
+        enter(Stage.SYNCHRONIZE)
+        results, seconds = [_collect(first)], []
+        for _ in range(request.repeat):
+            enter(Stage.FORWARD)
+            raw, taken = passes.forward(batches)
+            seconds.append(taken)
+            enter(Stage.SYNCHRONIZE)
+            results.append(_collect(raw))
+        enter(Stage.FORWARD)
+        variants = _batch_variants(passes, images) if request.batch_checks else {}
+        record = LegRecord(
             device=device.describe(),
             numerics=numerics,
             timing=Timing(
@@ -125,18 +137,89 @@ def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResu
                 threads=torch.get_num_threads() if device.spec.kind == "cpu" else None,
             ),
             operators=operators.counts,
-            fallback_operators=device.fallback_operators(executed),
+            fallback_operators=device.fallback_operators(list(operators.counts)),
             weights_sha256=loaded.weights_sha256,
-        ),
-        weights=f"{loaded.description}; {loaded.weights.summary()}",
+        )
+    except CaseProblem:
+        raise
+    except Exception as error:
+        raise _problem(device, error, stage) from error
+    finally:
+        torch.set_num_threads(threads)
+    return LegResult(
+        outputs=results[-1],
+        logits=_logits_name(results[-1], loaded.num_classes),
+        unstable=_unstable(results),
+        record=record,
+        weights=f"{loaded.weights_description}: {loaded.description}",
+        variants=variants,
     )
+
+
+class _Passes:
+    """A model on its device, and forward passes through it as a request asks."""
+
+    def __init__(self, device: Device, request: LegRequest, model: torch.nn.Module) -> None:
+        self.device = device
+        self.request = request
+        if request.imitate is not None:
+            formats.round_weights(model, request.imitate)
+        self.model = model.to(getattr(torch, request.dtype)).to(device.torch_device).eval()
+        if request.reorder:
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._features: Any = None
+        inner = getattr(self.model, "forward_features", None)
+        if callable(inner):
+            # Pooling hides spatial errors, so the features before it are an output as well.
+            def tapped(*args: Any, **kwargs: Any) -> Any:
+                self._features = inner(*args, **kwargs)
+                return self._features
+
+            self.model.forward_features = tapped  # type: ignore[assignment]
+
+    def load(self, images: torch.Tensor, batch_size: int | None = None) -> list[torch.Tensor]:
+        """Move images [N, 3, H, W] to the device in batches, in the leg's dtype."""
+        layout = torch.channels_last if self.request.reorder else torch.contiguous_format
+        imitate = self.request.imitate
+        if imitate is not None:
+            images = images.to(getattr(torch, imitate.dtype))  # the format stores the input too
+        return [
+            batch.to(getattr(torch, self.request.dtype))
+            .to(self.device.torch_device)
+            .contiguous(memory_format=layout)
+            for batch in images.split(batch_size or self.request.batch_size)
+        ]
+
+    def forward(self, batches: list[torch.Tensor]) -> tuple[list[Any], float]:
+        """Run all batches; returns the raw outputs and the synchronised seconds."""
+        imitate = self.request.imitate
+        mode = formats.Imitation(imitate) if imitate else contextlib.nullcontext()
+        outputs = []
+        started = time.perf_counter()
+        with torch.no_grad(), mode:
+            for batch in batches:
+                self._features = None
+                output = self.model(batch)
+                outputs.append({"output": output, "forward_features": self._features})
+        self.device.synchronize()
+        return outputs, time.perf_counter() - started
+
+
+def _batch_variants(passes: _Passes, images: torch.Tensor) -> dict[str, dict[str, Array]]:
+    """The images in reverse order (put back afterwards) and one by one."""
+    backwards, _ = passes.forward(passes.load(images.flip(0)))
+    alone, _ = passes.forward(passes.load(images, batch_size=1))
+    return {
+        "permuted": {name: array[::-1] for name, array in _collect(backwards).items()},
+        "alone": _collect(alone),
+    }
 
 
 class OperatorCounter(TorchDispatchMode):
     """Counts the aten operators executed inside it, in the order of their first call."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.counts: dict[str, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -167,22 +250,17 @@ def flatten(value: Any, name: str = "output") -> Iterator[tuple[str, torch.Tenso
         )
 
 
-def _forward(model: torch.nn.Module, batches: list[torch.Tensor]) -> list[Any]:
-    return [model(batch) for batch in batches]
-
-
-def _collect(raw: list[Any], enter: StageCallback) -> dict[str, Array]:
+def _collect(raw: list[dict[str, Any]]) -> dict[str, Array]:
     """Bring the outputs of all batches to the host and join them along the images."""
-    enter(Stage.SYNCHRONIZE)
     parts: dict[str, list[Array]] = {}
-    for output in raw:
-        for name, tensor in flatten(output):
-            host = tensor.detach().cpu()
-            # NumPy has no bfloat16; float32 holds every float16 and bfloat16 value exactly.
-            if host.dtype not in (torch.float32, torch.float64):
-                host = host.to(torch.float32)
-            parts.setdefault(name, []).append(host.numpy())
-    enter(Stage.FORWARD)
+    for batch in raw:
+        for root, value in batch.items():
+            for name, tensor in flatten(value, root):
+                host = tensor.detach().cpu()
+                # NumPy has no bfloat16; float32 holds every float16 and bfloat16 value exactly.
+                if host.dtype not in (torch.float32, torch.float64):
+                    host = host.to(torch.float32)
+                parts.setdefault(name, []).append(host.numpy())
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
@@ -198,8 +276,7 @@ def _unstable(results: list[dict[str, Array]]) -> tuple[str, ...]:
     )
 
 
-def _logits_name(outputs: dict[str, Array], model: torch.nn.Module) -> str | None:
-    classes = getattr(model, "num_classes", 0)
+def _logits_name(outputs: dict[str, Array], classes: int) -> str | None:
     for name, array in outputs.items():
         if classes and array.ndim == 2 and array.shape[1] == classes:
             return name

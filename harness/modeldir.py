@@ -60,16 +60,12 @@ def read_config(directory: Path) -> dict[str, Any]:
     if not path.is_file():
         foreign = _foreign(directory)
         if foreign:
-            raise fail(
-                f"{directory} holds {foreign}, which this harness does not load: {_WANTED}."
-            )
+            raise fail(f"{directory} holds {foreign}, which this harness does not load: {_WANTED}.")
         raise fail(f"{directory} has no config.json: {_WANTED}.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise fail(
-            f"{path} is not JSON ({error}): restore it from the model's source."
-        ) from None
+        raise fail(f"{path} is not JSON ({error}): restore it from the model's source.") from None
     if not isinstance(config, dict):
         raise fail(
             f"{path} holds a JSON {type(config).__name__}, not an object with the key "
@@ -161,7 +157,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """
     import torch
     from safetensors import SafetensorError
-    from timm.models import load_state_dict
+
+    from harness.torchvision_shim import import_timm
 
     size = path.stat().st_size
     again = "download or copy it again"
@@ -175,14 +172,16 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             "run `git lfs pull` in the repository it came from."
         )
     try:
-        state: Any = load_state_dict(str(path), device="cpu", weights_only=True)
+        state: Any = import_timm().models.load_state_dict(
+            str(path), device="cpu", weights_only=True
+        )
     except SafetensorError as error:
         detail = str(error)
         if "IncompleteBuffer" in detail or "incomplete" in detail.lower():
-            raise fail(
-                f"{path} is truncated ({size} bytes; {detail}): {again}."
-            ) from None
+            raise fail(f"{path} is truncated ({size} bytes; {detail}): {again}.") from None
         raise fail(f"{path} is not a readable safetensors file ({detail}): {again}.") from None
+    except AttributeError:  # timm's reader asked a list or an object for its items
+        state = None
     except Exception as error:  # torch.load raises many types on damaged files
         detail = (str(error).splitlines() or [type(error).__name__])[0]
         raise fail(

@@ -11,61 +11,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import modeldir, sample, store, torchvision_shim
+from harness import modeldir, sample, store
+from harness.account import WeightAccount, show_first
 from harness.cases import ModelSource
 from harness.modeldir import fail
+from harness.torchvision_shim import import_timm
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-Shape = tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class WeightAccount:
-    """What a weights file and a model made of each other.
-
-    `mismatched` holds (name, shape in file, shape in model), `nonfinite` (name, number of NaN or
-    infinite values).  `allowed` lists the keys among them that were excused by name: a missing
-    or mis-shaped one keeps the model's own initial value.  `notes` says what was converted.
-    """
-
-    loaded: int
-    expected: int
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
-    mismatched: tuple[tuple[str, Shape, Shape], ...] = ()
-    nonfinite: tuple[tuple[str, int], ...] = ()
-    allowed: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """One phrase per kind of trouble that is not allowed; empty when the load is good."""
-        excused = set(self.allowed)
-        missing = [name for name in self.missing if name not in excused]
-        unexpected = [name for name in self.unexpected if name not in excused]
-        shapes = [
-            f"{name} {_shape(file)} in the file, {_shape(model)} in the model"
-            for name, file, model in self.mismatched
-            if name not in excused
-        ]
-        values = [f"{name} ({count} values)" for name, count in self.nonfinite]
-        phrases = (
-            ("missing in the file", missing),
-            ("unknown to the model", unexpected),
-            ("of another shape", shapes),
-            ("with NaN or infinite values", values),
-        )
-        return tuple(f"{len(found)} {what} ({_first(found)})" for what, found in phrases if found)
-
-    def summary(self) -> str:
-        """One line for tables and logs."""
-        parts = [f"{self.loaded} of {self.expected} tensors loaded", *self.problems]
-        if self.allowed:
-            parts.append(f"{len(self.allowed)} allowed ({_first(list(self.allowed))})")
-        return "; ".join([*parts, *self.notes])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,22 +42,12 @@ class LoadedModel:
     num_classes: int
 
 
-def _shape(shape: Shape) -> str:
-    return "x".join(str(size) for size in shape) or "scalar"
-
-
-def _first(names: list[str], count: int = 3) -> str:
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
-
-
 def check_architecture(name: str) -> None:
     """Raise CaseProblem (fail_load), with near names, unless timm knows architecture `name`.
 
     A name such as "resnet50.a1_in1k" (with a tag of timm) is known when "resnet50" is.
     """
-    torchvision_shim.ensure()
-    import timm
-
+    timm = import_timm()
     # "hf-hub:..." and "local-dir:..." would make timm leave this directory, or this machine.
     if "/" not in name and ":" not in name and timm.is_model(name.partition(".")[0]):
         return
@@ -116,17 +60,14 @@ def _build(
     config: dict[str, Any], num_classes: int | None, where: str
 ) -> tuple[nn.Module, list[str]]:
     """Make the model that a config describes, with timm's values for what it does not say."""
-    import timm
-    from timm.models import PretrainedCfg
-
     from harness.weights import seeded_cpu
 
+    timm = import_timm()
     check_architecture(config["architecture"])
-    fields = {field.name for field in dataclasses.fields(PretrainedCfg)}
-    # Never an address: nothing is to be fetched.
-    fields -= {"url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict"}
-    nested = config.get("pretrained_cfg") or {}
-    arguments = config.get("model_args") or {}
+    fields = store.config_fields()  # never an address: nothing is to be fetched
+    nested, arguments = config.get("pretrained_cfg"), config.get("model_args")
+    nested = {} if nested is None else nested
+    arguments = {} if arguments is None else arguments
     if not isinstance(nested, dict) or not isinstance(arguments, dict):
         raise fail(f"`pretrained_cfg` and `model_args` in {where} must be JSON objects.")
     # As timm: the nested table wins over flat keys, but for num_classes.
@@ -161,8 +102,10 @@ def _build(
             f"timm {timm.__version__} cannot build {config['architecture']} as {where} says "
             f"({type(error).__name__}: {error}): correct `model_args` or `pretrained_cfg`."
         ) from error
-    unknown = sorted(set(nested) - {f.name for f in dataclasses.fields(PretrainedCfg)})
-    notes = [f"pretrained_cfg keys unknown to timm ignored: {_first(unknown)}"] if unknown else []
+    unknown = sorted(set(nested) - {f.name for f in dataclasses.fields(timm.models.PretrainedCfg)})
+    notes = (
+        [f"pretrained_cfg keys unknown to timm ignored: {show_first(unknown)}"] if unknown else []
+    )
     return model, notes
 
 
@@ -280,9 +223,6 @@ def load_model(
     may be missing, unexpected or mis-shaped.  Nothing is ever downloaded.  Raises CaseProblem
     (fail_load, stage load), one sentence, for every bad input.
     """
-    torchvision_shim.ensure()
-    from timm.data import resolve_data_config
-
     source_dir = Path(source_dir)
     config = modeldir.read_config(source_dir)
     check_architecture(config["architecture"])
@@ -300,7 +240,7 @@ def load_model(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return LoadedModel(
         model=model,
-        data_config=dict(resolve_data_config(model=model)),
+        data_config=dict(import_timm().data.resolve_data_config(model=model)),
         weights=account,
         weights_sha256=digest,
         config=config,
@@ -343,10 +283,11 @@ def materialise(source: ModelSource, cache_dir: Path) -> Path:
 
 def _random_model(source: ModelSource, cache_dir: Path) -> Path:
     check_architecture(source.ref)
-    import timm
     import torch
 
     from harness import weights
+
+    timm = import_timm()
 
     versions = {"recipe": weights.RECIPE, "timm": timm.__version__, "torch": torch.__version__}
     key = hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()[:12]
@@ -362,9 +303,7 @@ def _random_model(source: ModelSource, cache_dir: Path) -> Path:
             pass  # damaged: made again below
     try:
         with weights.seeded_cpu(source.seed):
-            model = timm.create_model(
-                source.ref, pretrained=False, num_classes=source.num_classes
-            )
+            model = timm.create_model(source.ref, pretrained=False, num_classes=source.num_classes)
     except Exception as error:
         raise fail(
             f"timm {timm.__version__} cannot build {source.ref} with {classes} classes "
@@ -387,13 +326,20 @@ def _random_model(source: ModelSource, cache_dir: Path) -> Path:
     return target
 
 
+def classes_to_load(source: ModelSource) -> int | None:
+    """The `num_classes` to give `load_model` for a materialised source.
+
+    Random weights are made with the wanted number of classes, which their config.json says.
+    """
+    return None if source.kind == "architecture" else source.num_classes
+
+
 def load_source(source: ModelSource, cache_dir: Path) -> LoadedModel:
     """Materialise a source and load it; see :func:`materialise` and :func:`load_model`."""
     directory = materialise(source, cache_dir)
     return load_model(
         directory,
-        # Random weights are made with the wanted number of classes, which config.json says.
-        num_classes=None if source.kind == "architecture" else source.num_classes,
+        num_classes=classes_to_load(source),
         allow_keys=source.allow_keys,
         allow_pickle=source.allow_pickle,
     )

@@ -7,16 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_metadata.plugin import metadata_key
 
 from harness import casefiles, environment, options, records
 from harness.cases import DTYPES, NUMERICS, TIERS, Case
 from harness.records import CaseRecord
 from harness.report import STYLESHEET
 from harness.session import Session, SessionOptions, exit_code
-from harness.status import UsageProblem
+from harness.status import ExitCode, UsageProblem
+
+# Not pytest's rootdir: an existing path after one of our options (--images DIR) moves that one,
+# because pytest settles it before it knows our options.
+ROOT = Path(__file__).parents[1]
 
 _SESSION: pytest.StashKey[Session] = pytest.StashKey()
 _RECORD: pytest.StashKey[CaseRecord] = pytest.StashKey()
+_PROBLEM: pytest.StashKey[UsageProblem] = pytest.StashKey()
 _CASES: pytest.StashKey[list[Case]] = pytest.StashKey()
 
 
@@ -101,17 +107,21 @@ def pytest_configure(config: pytest.Config) -> None:
     """Reject bad input before any work is done; give pytest-html our style."""
     if hasattr(config.option, "css"):
         config.option.css.append(str(STYLESHEET))
+    if metadata_key in config.stash:
+        config.stash[metadata_key].update(environment.capture())
     explicit = config.getoption("device") != "auto"
     if (explicit or config.getoption("fault_plan")) and not config.option.collectonly:
         _session(config)
     images = config.getoption("images")
-    if images is not None:
-        from harness import inputs
+    try:
+        if images is not None:
+            from harness import inputs
 
-        try:
-            inputs.check_images(images)
-        except UsageProblem as problem:
-            raise pytest.UsageError(str(problem)) from problem
+            inputs.check_images(Path(images))
+        if config.getoption("numprocesses", None):
+            _cases(config)  # xdist's processes could not report a usage problem
+    except UsageProblem as problem:
+        raise pytest.UsageError(str(problem)) from problem
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -126,7 +136,12 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrise every test that asks for a case."""
     if "accuracy_case" in metafunc.fixturenames:
-        cases = _cases(metafunc.config)
+        try:
+            cases = _cases(metafunc.config)
+        except UsageProblem as problem:
+            # Raised here it would end as a broken test file, with another exit code.
+            metafunc.config.stash[_PROBLEM] = problem
+            cases = []
         metafunc.parametrize("accuracy_case", cases, ids=[case.id for case in cases])
 
 
@@ -134,6 +149,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the results file and the device's process when there are cases to run."""
     config = session.config
+    if _PROBLEM in config.stash:
+        raise pytest.UsageError(str(config.stash[_PROBLEM]))
     node_ids = [item.nodeid for item in session.items if _is_case(item)]
     if node_ids and not config.option.collectonly:
         if not _is_xdist_worker(config):
@@ -155,7 +172,7 @@ def case_record(accuracy_case: Case, request: pytest.FixtureRequest) -> CaseReco
     try:
         record = _session(request.config).runner.run(accuracy_case)
     except UsageProblem as problem:
-        pytest.exit(str(problem), returncode=4)
+        pytest.exit(str(problem), returncode=ExitCode.USAGE)
     request.node.stash[_RECORD] = record
     request.node.user_properties += _properties(record)
     return record
@@ -234,7 +251,7 @@ def _session(config: pytest.Config) -> Session:
             config.stash[_SESSION] = Session(
                 SessionOptions(
                     device=option("device"),
-                    results_dir=option("results") or config.rootpath / "reports",
+                    results_dir=option("results") or ROOT / "reports",
                     case_timeout=option("case_timeout"),
                     repeat=option("repeat"),
                     allow_cpu_fallback=option("allow_cpu_fallback"),
@@ -261,7 +278,7 @@ def _begin(config: pytest.Config, node_ids: list[str]) -> None:
 def _cases(config: pytest.Config) -> list[Case]:
     if _CASES not in config.stash:
         option = config.getoption
-        files = option("case_file") or sorted((config.rootpath / "cases").glob("*.toml"))
+        files = option("case_file") or sorted((ROOT / "cases").glob("*.toml"))
         selection = casefiles.Selection(
             models=tuple(option("model")),
             tier=option("tier"),
@@ -271,11 +288,8 @@ def _cases(config: pytest.Config) -> list[Case]:
             seed=option("seed"),
             images=option("images"),
         )
-        try:
-            known = [case for file in files for case in casefiles.read(file)]
-            config.stash[_CASES] = casefiles.select(known, selection)
-        except UsageProblem as problem:
-            raise pytest.UsageError(str(problem)) from problem
+        known = [case for file in files for case in casefiles.read(file)]
+        config.stash[_CASES] = casefiles.select(known, selection)
     return config.stash[_CASES]
 
 
@@ -298,6 +312,7 @@ def _properties(record: CaseRecord) -> list[tuple[str, object]]:
             ("mean_cosine_similarity", repr(record.gate.mean_cosine)),
             ("mae", repr(record.gate.mae)),
             ("error_rate_percent", repr(record.gate.error_rate_percent)),
+            ("budget_ratio", repr(max(row.worst_ratio for row in record.budgets))),
             ("top1_agreement", f"{record.gate.top1_matches}/{record.gate.images}"),
         ]
     return found

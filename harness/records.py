@@ -17,10 +17,12 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from harness.budget import OutputBudget
 from harness.cases import Case
+from harness.gate import DocumentedGate
 from harness.metrics import Discrimination
 from harness.status import Stage, Status, UsageProblem
-from harness.verdict import DocumentedGate, OutputNumbers
+from harness.verdict import OutputNumbers
 
 SCHEMA_VERSION = 1
 
@@ -29,7 +31,7 @@ class _Record(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(
         frozen=True, extra="forbid", ser_json_inf_nan="strings", protected_namespaces=()
     )
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
 
 
 class DeviceInfo(pydantic.BaseModel):
@@ -109,6 +111,9 @@ class CaseRecord(_Record):
     gate: DocumentedGate | None = None
     outputs: list[OutputNumbers] = []
     discrimination: Discrimination | None = None
+    arithmetic: str = ""  # what the device declares and is judged against
+    budgets: list[OutputBudget] = []
+    notes: list[str] = []  # what was seen and is no reason against the case
     duration_seconds: float = 0.0
     log_tail: str = ""  # what the device's process printed before it died
 
@@ -197,10 +202,8 @@ def start(results_dir: Path, record: RunRecord) -> Path:
             previous = results_dir / "previous"
             previous.mkdir(exist_ok=True)
             stamp = datetime.datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y%m%d-%H%M%S")
-            target = previous / f"results-{stamp}.jsonl"
-            serial = 1
-            while target.exists():
-                target = previous / f"results-{stamp}-{serial}.jsonl"
+            serial = 0
+            while (target := previous / f"results-{stamp}-{serial:03}.jsonl").exists():
                 serial += 1
             path.rename(target)
         append(path, record)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import time
 import traceback
 from pathlib import Path
 from typing import Any
 
-from harness import devices, inputs, legs, models, records, verdict
-from harness.cases import Case, ModelSource
+from harness import arithmetic, inputs, models, records, verdict
+from harness.cases import Case, InputSource, ModelSource
 from harness.devices import DeviceSpec
-from harness.devices.base import Device
 from harness.legs import LegRequest, LegResult
 from harness.records import CaseRecord
-from harness.status import CaseProblem, Stage, Status
-from harness.verdict import Finding, Verdict
-from harness.workers import DeviceWorker, WorkerOptions
-
-# Cases that differ only in the device's numerics share a reference; they follow each other.
-_KEPT_REFERENCES = 2
+from harness.reference import CpuSide
+from harness.status import CaseProblem, Stage, Status, UsageProblem
+from harness.verdict import Evidence, Finding, Verdict
+from harness.workers import DeviceWorker
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +37,9 @@ class CaseRunner:
 
     def __init__(self, options: RunnerOptions) -> None:
         self.options = options
-        self.worker = DeviceWorker(
-            WorkerOptions(options.device, options.cache_dir, options.fault_plan)
-        )
-        self._cpu: Device | None = None
+        self.worker = DeviceWorker(options.device)
+        self.cpu = CpuSide()
         self._data_configs: dict[ModelSource, dict[str, Any]] = {}
-        self._references: collections.OrderedDict[LegRequest, LegResult] = collections.OrderedDict()
 
     def run(self, case: Case) -> CaseRecord:
         """Run one case and append its record; whatever goes wrong becomes its status.
@@ -59,6 +52,8 @@ class CaseRunner:
             self._measure(case, progress)
         except CaseProblem as problem:
             progress.problem = problem
+        except UsageProblem:
+            raise
         except Exception as error:
             # A fault of ours must not take the other cases with it.
             progress.problem = CaseProblem(
@@ -80,11 +75,11 @@ class CaseRunner:
         self.worker.start()  # it loads torch_npu while the CPU side works
         model_dir = models.materialise(case.model, self.options.cache_dir)
         data_config = self._data_config(case.model, model_dir)
-        input_set = inputs.prepare_inputs(case.inputs, data_config, self.options.cache_dir)
+        input_set = self._inputs(case.inputs, data_config)
         progress.inputs = input_set
         request = LegRequest(
             model_dir=model_dir,
-            num_classes=case.model.num_classes,
+            num_classes=models.classes_to_load(case.model),
             allow_keys=case.model.allow_keys,
             allow_pickle=case.model.allow_pickle,
             inputs=input_set,
@@ -92,8 +87,10 @@ class CaseRunner:
             batch_size=case.batch_size,
             numerics=case.numerics,
             repeat=self.options.repeat,
+            batch_checks=True,
+            fault_plan=self.options.fault_plan,
         )
-        progress.reference = reference = self._reference(request)
+        progress.reference = reference = self.cpu.reference(request)
         progress.candidate = candidate = self.worker.run(request, self.options.case_timeout)
         if candidate.record.weights_sha256 != reference.record.weights_sha256:
             raise CaseProblem(
@@ -103,10 +100,17 @@ class CaseRunner:
                 "during the run.",
             )
         judged = verdict.judge(
-            reference.outputs,
-            candidate.outputs,
-            logits=reference.logits,
-            labels=input_set.labels,
+            Evidence(
+                reference=reference.outputs,
+                candidate=candidate.outputs,
+                logits=reference.logits,
+                labels=input_set.labels,
+                oracle=self.cpu.oracle(request),
+                budget=self.cpu.budget(
+                    request, arithmetic.declared(case.dtype, candidate.record.numerics)
+                ),
+                variants=candidate.variants,
+            )
         )
         progress.verdict = dataclasses.replace(
             judged, findings=(*self._leg_findings(reference, candidate), *judged.findings)
@@ -117,26 +121,19 @@ class CaseRunner:
         if source not in self._data_configs:
             loaded = models.load_model(
                 model_dir,
-                num_classes=source.num_classes,
+                num_classes=models.classes_to_load(source),
                 allow_keys=source.allow_keys,
                 allow_pickle=source.allow_pickle,
             )
             self._data_configs[source] = loaded.data_config
         return self._data_configs[source]
 
-    def _reference(self, request: LegRequest) -> LegResult:
-        """The CPU's answer; the same for every numerics profile of the device."""
-        key = dataclasses.replace(request, numerics="strict")
-        if key in self._references:
-            self._references.move_to_end(key)
-            return self._references[key]
-        if self._cpu is None:
-            self._cpu = devices.open_device(DeviceSpec("cpu"))
-        result = legs.run(self._cpu, key, lambda stage: None)
-        self._references[key] = result
-        while len(self._references) > _KEPT_REFERENCES:
-            self._references.popitem(last=False)
-        return result
+    def _inputs(self, source: InputSource, data_config: dict[str, Any]) -> inputs.InputSet:
+        try:
+            return inputs.prepare_inputs(source, data_config, self.options.cache_dir)
+        except UsageProblem as problem:
+            # Images named in a case file: the other cases still run.
+            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, str(problem)) from problem
 
     def _leg_findings(self, reference: LegResult, candidate: LegResult) -> list[Finding]:
         found = []
@@ -189,7 +186,7 @@ class _Progress:
         findings = list(self.verdict.findings) if self.verdict else []
         if self.problem is not None:
             findings.append(Finding(self.problem.status, self.problem.stage, self.problem.reason))
-        judged = Verdict(tuple(findings), None, (), None)
+        judged = Verdict(tuple(findings))
         leading = judged.leading
         reference = self.reference
         return CaseRecord(
@@ -210,6 +207,9 @@ class _Progress:
             gate=self.verdict.gate if self.verdict else None,
             outputs=list(self.verdict.outputs) if self.verdict else [],
             discrimination=self.verdict.discrimination if self.verdict else None,
+            arithmetic=self.verdict.arithmetic if self.verdict else "",
+            budgets=list(self.verdict.budgets) if self.verdict else [],
+            notes=list(self.verdict.notes) if self.verdict else [],
             duration_seconds=seconds,
             log_tail=self.log_tail or getattr(self.problem, "log_tail", ""),
         )

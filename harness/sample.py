@@ -144,9 +144,7 @@ def prepare_sample(target: Path) -> Path:
             f"expected {PTH_SHA256[:16]}...): reinstall version {PACKAGE_VERSION}."
         )
 
-    torchvision_shim.ensure()
-    import timm
-
+    timm = torchvision_shim.import_timm()
     tensors = _convert(pth)
     model = timm.create_model(ARCHITECTURE, pretrained=False)
     try:

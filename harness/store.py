@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 
 
 def default_cache_dir() -> Path:
-    """Return $HARNESS_CACHE_DIR, else .cache/harness under the current directory."""
-    return Path(os.environ.get("HARNESS_CACHE_DIR", Path(".cache") / "harness"))
+    """Where models and inputs are kept: $HARNESS_CACHE_DIR, else npu-accuracy in the user's cache.
+
+    The user's cache is $XDG_CACHE_HOME or ~/.cache.
+    """
+    if given := os.environ.get("HARNESS_CACHE_DIR"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "npu-accuracy"
 
 
 def sha256_file(path: Path) -> str:
@@ -109,16 +114,20 @@ def publish_directory(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def config_fields() -> set[str]:
+    """Keys timm allows in `pretrained_cfg`, without those that say where to fetch weights."""
+    from harness.torchvision_shim import import_timm
+
+    fields = {field.name for field in dataclasses.fields(import_timm().models.PretrainedCfg)}
+    return fields - {"url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict"}
+
+
 def timm_config(architecture: str, model: Any, harness_weights: dict[str, Any]) -> dict[str, Any]:
     """Return config.json of a model in timm's hub format, with where its weights came from.
 
     Addresses of timm's own weights are left out: these are not those weights.
     """
-    from timm.models import PretrainedCfg
-
-    fields = {field.name for field in dataclasses.fields(PretrainedCfg)}
-    addresses = {"url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict"}
-    kept = {k: v for k, v in model.pretrained_cfg.items() if k in fields - addresses}
+    kept = {k: v for k, v in model.pretrained_cfg.items() if k in config_fields()}
     kept["num_classes"] = model.num_classes
     return {
         "architecture": architecture,

@@ -14,6 +14,7 @@ import functools
 import importlib.machinery
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 # Name -> schema, as in torchvision's csrc/ops/nms.cpp and csrc/ops/quantized (they are the ones
 # for which torchvision/_meta_registrations.py calls torch.library.register_fake on import).
@@ -58,8 +59,21 @@ def ensure() -> str | None:
             reason = str(error.__cause__ or error).splitlines()[0]
     missing = [name for name in _SCHEMAS if not hasattr(torch.ops.torchvision, name)]
     if missing:
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        library: Any = torch.library.Library("torchvision", "FRAGMENT")
         for name in missing:
             library.define(_SCHEMAS[name])
         _keep_alive.append(library)
     return f"torchvision compiled ops unavailable: {reason.replace(str(extension), '_C')}"
+
+
+def import_timm() -> Any:
+    """Return the module timm (with timm.data and timm.models), after :func:`ensure`.
+
+    Typed Any: timm's packages re-export without saying so, and parts of it are not annotated.
+    """
+    ensure()
+    import timm
+    import timm.data
+    import timm.models
+
+    return timm

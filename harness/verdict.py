@@ -10,57 +10,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from harness import metrics
+from harness import budget, metrics
+from harness.arithmetic import Arithmetic
+from harness.budget import Budget, OutputBudget
+from harness.gate import ERROR_RATE_LIMIT_PERCENT, DocumentedGate, documented_gate
 from harness.metrics import Array
 from harness.status import Stage, Status, worst
 
-# The documented protocol: error rate < 1.0 %, and Top-1 the same for every image.
-ERROR_RATE_LIMIT_PERCENT = 1.0
 # Outputs of different images more alike than this cannot be told apart by the documented gate:
 # with an error rate limit of 1 % (cosine 0.99), swapping two such images would still pass it.
 DISCRIMINATION_LIMIT = 1.0 - ERROR_RATE_LIMIT_PERCENT / 100.0
 
-
-@dataclasses.dataclass(frozen=True)
-class ImageRow:
-    """One row of the documented per-image table."""
-
-    image: int
-    label: str
-    cpu_top1: int
-    device_top1: int
-    cosine: float
-    max_abs_error: float  # of the logits
-    margin: float  # CPU's Top-1 logit minus its second
-
-    @property
-    def match(self) -> bool:
-        """Whether both sides name the same class."""
-        return self.cpu_top1 == self.device_top1
-
-
-@dataclasses.dataclass(frozen=True)
-class DocumentedGate:
-    """The documented accuracy table, computed on softmax probabilities."""
-
-    mean_cosine: float
-    mae: float
-    error_rate_percent: float
-    top1_matches: int
-    images: int
-    rows: tuple[ImageRow, ...]
-
-    @property
-    def top1_agreement_percent(self) -> float:
-        """Share of images with the same Top-1 on both sides, in percent."""
-        return 100.0 * self.top1_matches / self.images
-
-    @property
-    def passed(self) -> bool:
-        """Error rate below the limit and every Top-1 equal; a NaN never passes."""
-        return (
-            self.error_rate_percent < ERROR_RATE_LIMIT_PERCENT and self.top1_matches == self.images
-        )
+_FLIP_SIGMAS = 4.0
+# Budget in units of the spread between images: from half of it on, noise and signal are alike.
+NOISE_LIMIT = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,13 +51,39 @@ class Finding:
 
 
 @dataclasses.dataclass(frozen=True)
+class Evidence:
+    """All that a verdict rests on; arrays are [N, ...], N = number of images.
+
+    `reference`, `candidate`: output name -> array of the CPU and of the device, in the case's
+    dtype; `oracle`: the CPU in float64; `budget`: honest CPU runs in the arithmetic that the
+    device declares.  `logits`: name of the classifier output [N, C], or None for a model without
+    classifier: then the documented gate, which is about classes, does not apply.  `labels`: one
+    name per image.  `variants`: the device's outputs for other ways to batch the same images.
+    """
+
+    reference: Mapping[str, Array]
+    candidate: Mapping[str, Array]
+    logits: str | None
+    labels: Sequence[str]
+    oracle: Mapping[str, Array]
+    budget: Budget
+    variants: Mapping[str, Mapping[str, Array]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Outcome of a comparison with all its reasons and every number that could be taken."""
+    """Outcome of a comparison with all its reasons and every number that could be taken.
+
+    `notes` were seen and are no reason against the case.
+    """
 
     findings: tuple[Finding, ...]
-    gate: DocumentedGate | None
-    outputs: tuple[OutputNumbers, ...]
-    discrimination: metrics.Discrimination | None
+    gate: DocumentedGate | None = None
+    outputs: tuple[OutputNumbers, ...] = ()
+    discrimination: metrics.Discrimination | None = None
+    arithmetic: str = ""
+    budgets: tuple[OutputBudget, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def status(self) -> Status:
@@ -107,63 +96,37 @@ class Verdict:
         return next((f for f in self.findings if f.status is self.status), None)
 
 
-def judge(
-    reference: Mapping[str, Array],
-    candidate: Mapping[str, Array],
-    *,
-    logits: str | None,
-    labels: Sequence[str],
-) -> Verdict:
-    """Judge the device's outputs against the CPU's.
-
-    `reference`, `candidate`: output name -> float array [N, ...], N = number of images.
-    `logits`: name of the classifier output [N, C], or None for a model without classifier: then
-    the documented gate, which is about classes, does not apply.
-    `labels`: one name per image.
-    """
-    structural = _structure(reference, candidate, len(labels))
+def judge(evidence: Evidence) -> Verdict:
+    """Judge the device's outputs: structure, then finiteness, then numbers."""
+    structural = _structure(evidence.reference, evidence.candidate, len(evidence.labels))
     if structural:
-        return Verdict(tuple(structural), None, (), None)
-    broken = _nonfinite(reference, candidate)
+        return Verdict(tuple(structural))
+    broken = _nonfinite(evidence.reference, evidence.candidate)
     if broken:
-        return Verdict(tuple(broken), None, (), None)
+        return Verdict(tuple(broken))
 
+    reference, candidate, logits = evidence.reference, evidence.candidate, evidence.logits
+    budgets = tuple(_budget(evidence, name, candidate[name]) for name in reference)
+    findings = [f for b in budgets for f in _judge_budget(b, evidence.budget.arithmetic)]
+    findings += _judge_variants(evidence)
     outputs = tuple(_numbers(name, reference[name], candidate[name]) for name in reference)
-    findings = [finding for numbers in outputs for finding in _judge_numbers(numbers)]
+    findings += [finding for numbers in outputs for finding in _judge_direction(numbers)]
+    notes = _format_notes(evidence, budgets)
     gate = discrimination = None
     if logits is not None:
-        gate = documented_gate(reference[logits], candidate[logits], labels)
+        gate = documented_gate(reference[logits], candidate[logits], evidence.labels)
         discrimination = metrics.discrimination(reference[logits])
-        findings += _judge_gate(gate) + _judge_discrimination(discrimination)
-    return Verdict(tuple(findings), gate, outputs, discrimination)
-
-
-def documented_gate(reference: Array, candidate: Array, labels: Sequence[str]) -> DocumentedGate:
-    """Compute the documented accuracy tables from logits [N, C] of both sides."""
-    p_cpu, p_dev = metrics.softmax(reference), metrics.softmax(candidate)
-    cosines = metrics.cosine_similarity(p_cpu, p_dev)
-    top_cpu, top_dev = metrics.top1(reference), metrics.top1(candidate)
-    margins = metrics.top1_margin(reference)
-    rows = tuple(
-        ImageRow(
-            image=i,
-            label=label,
-            cpu_top1=int(top_cpu[i]),
-            device_top1=int(top_dev[i]),
-            cosine=float(cosines[i]),
-            max_abs_error=metrics.max_absolute_error(reference[i], candidate[i]).difference,
-            margin=float(margins[i]),
-        )
-        for i, label in enumerate(labels)
-    )
-    mean_cosine = float(np.mean(cosines))
-    return DocumentedGate(
-        mean_cosine=mean_cosine,
-        mae=metrics.mean_absolute_error(p_cpu, p_dev),
-        error_rate_percent=metrics.error_rate_percent(mean_cosine),
-        top1_matches=sum(row.match for row in rows),
-        images=len(rows),
-        rows=rows,
+        findings += _judge_flips(evidence, gate, notes)
+        findings += _judge_gate(gate, within=not findings)
+    findings += _judge_discrimination(evidence, discrimination, budgets)
+    return Verdict(
+        findings=tuple(findings),
+        gate=gate,
+        outputs=outputs,
+        discrimination=discrimination,
+        arithmetic=str(evidence.budget.arithmetic),
+        budgets=budgets,
+        notes=tuple(notes),
     )
 
 
@@ -248,71 +211,165 @@ def _numbers(name: str, reference: Array, candidate: Array) -> OutputNumbers:
     )
 
 
-def _judge_numbers(numbers: OutputNumbers) -> list[Finding]:
-    if not np.isfinite(numbers.min_cosine):
-        return [
-            Finding(
-                Status.FAIL_NAN,
-                Stage.COMPARE,
-                f"The cosine of output {numbers.name!r} is not a number: an image's output is all "
-                "zero on one side, so it has no direction to compare.",
-            )
-        ]
-    error = metrics.error_rate_percent(numbers.min_cosine)
-    if error < ERROR_RATE_LIMIT_PERCENT:
+def _budget(evidence: Evidence, name: str, device: Array) -> OutputBudget:
+    return budget.compare(
+        name,
+        evidence.oracle[name],
+        device,
+        evidence.reference[name],
+        [run[name] for run in evidence.budget.runs],
+        exact=evidence.budget.arithmetic.exact,
+    )
+
+
+def _judge_budget(row: OutputBudget, arithmetic: Arithmetic) -> list[Finding]:
+    if row.within:
         return []
+    image = int(np.argmax(row.image_ratios))
+    what = "the CPU's own float32 error" if arithmetic.exact else f"what {arithmetic} costs"
     return [
         Finding(
             Status.FAIL_ACCURACY,
             Stage.COMPARE,
-            f"Output {numbers.name!r}: error rate of the worst image {error:.4g} %, allowed is "
-            f"less than {ERROR_RATE_LIMIT_PERCENT} %; greatest absolute difference "
-            f"{numbers.max_abs_error:.4g} at index {list(numbers.max_abs_index)}.",
+            f"Output {row.name!r}: the error against float64 is {row.ratio:.3g} times {what} on "
+            f"this model and these images (worst image {image}: {row.image_ratios[image]:.3g} "
+            f"times), allowed is {row.limit:g} times; nrmse {row.device_nrmse:.3g}, budget "
+            f"{row.budget_nrmse:.3g}.",
         )
     ]
 
 
-def _judge_gate(gate: DocumentedGate) -> list[Finding]:
+def _judge_variants(evidence: Evidence) -> list[Finding]:
+    """The same images batched in another way must be as right as before."""
+    how = {"permuted": "in reverse order", "alone": "one by one"}
     found = []
-    if not gate.error_rate_percent < ERROR_RATE_LIMIT_PERCENT:
-        bad = min(gate.rows, key=lambda row: row.cosine)
-        found.append(
-            Finding(
-                Status.FAIL_ACCURACY,
-                Stage.COMPARE,
-                f"Error rate {gate.error_rate_percent:.4g} % (softmax probabilities), allowed is "
-                f"less than {ERROR_RATE_LIMIT_PERCENT} %; worst is image {bad.image} "
-                f"({bad.label}) with cosine {bad.cosine:.6f}.",
-            )
-        )
-    flipped = [row for row in gate.rows if not row.match]
-    if flipped:
-        first = flipped[0]
-        found.append(
-            Finding(
-                Status.FAIL_ACCURACY,
-                Stage.COMPARE,
-                f"Top-1 differs for {len(flipped)} of {gate.images} images; first is image "
-                f"{first.image} ({first.label}): CPU {first.cpu_top1}, device "
-                f"{first.device_top1}, the CPU's margin is {first.margin:.4g} logits and the "
-                f"greatest logit error {first.max_abs_error:.4g}.",
-            )
-        )
+    for variant, outputs in evidence.variants.items():
+        for problem in _structure(evidence.reference, outputs, len(evidence.labels)):
+            found.append(dataclasses.replace(problem, reason=f"{how[variant]}: {problem.reason}"))
+        for name, values in outputs.items():
+            if name not in evidence.oracle or values.shape != evidence.oracle[name].shape:
+                continue
+            if metrics.count_nonfinite(values):
+                found.append(
+                    Finding(
+                        Status.FAIL_NAN,
+                        Stage.COMPARE,
+                        f"Output {name!r} has NaN or infinite values when the images run "
+                        f"{how[variant]}, and none when they run as one batch.",
+                    )
+                )
+                continue
+            row = _budget(evidence, name, values)
+            if not row.within:
+                found.append(
+                    Finding(
+                        Status.FAIL_ACCURACY,
+                        Stage.COMPARE,
+                        f"Output {name!r} is {row.worst_ratio:.3g} times its budget when the "
+                        f"images run {how[variant]} (allowed {row.limit:g}): the result of an "
+                        "image depends on its batch.",
+                    )
+                )
     return found
 
 
-def _judge_discrimination(measured: metrics.Discrimination) -> list[Finding]:
-    if measured.images < 2:
-        reason = (
+def _judge_direction(numbers: OutputNumbers) -> list[Finding]:
+    if np.isfinite(numbers.min_cosine):
+        return []
+    return [
+        Finding(
+            Status.FAIL_NAN,
+            Stage.COMPARE,
+            f"The cosine of output {numbers.name!r} is not a number: an image's output is all "
+            "zero on one side, so it has no direction to compare.",
+        )
+    ]
+
+
+def _judge_flips(evidence: Evidence, gate: DocumentedGate, notes: list[str]) -> list[Finding]:
+    """A Top-1 flip counts when no allowed error explains it.
+
+    The device swapped two classes whose logits on the CPU differ by `gap`.  The difference of
+    two errors of the size seen (at most the size allowed) has a standard deviation of sqrt(2)
+    times that size; beyond four of them rounding is no explanation.
+    """
+    assert evidence.logits is not None
+    oracle, device = evidence.oracle[evidence.logits], evidence.candidate[evidence.logits]
+    allowed = budget.image_budget(oracle, [run[evidence.logits] for run in evidence.budget.runs])
+    limit = budget.EXACT_LIMIT if evidence.budget.arithmetic.exact else budget.FORMAT_LIMIT
+    errors = np.minimum(np.maximum(budget.image_rmse(oracle, device), allowed), limit * allowed)
+    found = []
+    for row in gate.rows:
+        if row.match:
+            continue
+        logits = evidence.reference[evidence.logits][row.image]
+        gap = float(logits[row.cpu_top1]) - float(logits[row.device_top1])
+        explained = _FLIP_SIGMAS * np.sqrt(2.0) * float(errors[row.image])
+        text = (
+            f"Top-1 of image {row.image} ({row.label}) is {row.cpu_top1} on the CPU and "
+            f"{row.device_top1} on the device; on the CPU these two logits differ by {gap:.3g}, "
+            f"and the allowed error explains up to {explained:.3g}."
+        )
+        if gap <= explained:
+            notes.append(text)
+        else:
+            found.append(Finding(Status.FAIL_ACCURACY, Stage.COMPARE, text))
+    return found
+
+
+def _judge_gate(gate: DocumentedGate, *, within: bool) -> list[Finding]:
+    """The documented error rate; `within`: whether everything else is as the format allows."""
+    if gate.error_rate_percent < ERROR_RATE_LIMIT_PERCENT:
+        return []
+    bad = min(gate.rows, key=lambda row: row.cosine)
+    reason = (
+        f"Error rate {gate.error_rate_percent:.4g} % (softmax probabilities), allowed is "
+        f"less than {ERROR_RATE_LIMIT_PERCENT} %; worst is image {bad.image} "
+        f"({bad.label}) with cosine {bad.cosine:.6f}."
+    )
+    if within:
+        # The device computes as its format must: no fault is shown, and no port accepted either.
+        reason += (
+            " The device's error is what its declared arithmetic costs: choose a more exact "
+            "one (--numerics strict, --dtype float32)."
+        )
+    return [Finding(Status.INCONCLUSIVE if within else Status.FAIL_ACCURACY, Stage.COMPARE, reason)]
+
+
+def _format_notes(evidence: Evidence, budgets: Sequence[OutputBudget]) -> list[str]:
+    arithmetic = evidence.budget.arithmetic
+    if arithmetic.exact:
+        return []
+    noise = max(row.budget_nrmse for row in budgets)
+    return [
+        f"Faults smaller than the noise of {arithmetic} (nrmse {noise:.2g} on this model) cannot "
+        "be seen in this case; float32 with --numerics strict sees them."
+    ]
+
+
+def _judge_discrimination(
+    evidence: Evidence,
+    measured: metrics.Discrimination | None,
+    budgets: Sequence[OutputBudget],
+) -> list[Finding]:
+    """Could this case have failed?"""
+    found = []
+    if len(evidence.labels) < 2:
+        found.append(
             "One image only: nothing shows that the output depends on the image. Give two or more."
         )
-    elif not measured.max_cosine < DISCRIMINATION_LIMIT:
-        reason = (
+    elif measured is not None and not measured.max_cosine < DISCRIMINATION_LIMIT:
+        found.append(
             f"Two different images give softmax outputs with cosine {measured.max_cosine:.6f} on "
             f"the CPU ({measured.distinct_top1} different Top-1 in {measured.images} images): the "
             "documented gate could not tell them apart, so its pass means nothing. Use other "
             "images or weights that discriminate."
         )
-    else:
-        return []
-    return [Finding(Status.INCONCLUSIVE, Stage.COMPARE, reason)]
+    for row in budgets:
+        if not row.budget_nrmse < NOISE_LIMIT:
+            found.append(
+                f"Output {row.name!r}: the noise of {evidence.budget.arithmetic} "
+                f"(nrmse {row.budget_nrmse:.3g}) is as large as the differences between the "
+                "images, so that an error of that size proves nothing."
+            )
+    return [Finding(Status.INCONCLUSIVE, Stage.COMPARE, reason) for reason in found]

@@ -15,14 +15,12 @@ def main(descriptor: int) -> int:
     """Open the device, then run the legs that come over the pipe until it closes."""
     pipe: Connection[Any, Any] = Connection(descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    options = pipe.recv()
+    spec = pipe.recv()
 
     from harness import devices, legs
 
     try:
-        device = devices.open_device(options.device, cache_dir=options.cache_dir)
-        if options.fault_plan is not None:
-            _plant(device, options.fault_plan)
+        device = devices.open_device(spec)
         pipe.send(("ready", device.describe()))
     except UsageProblem as problem:
         pipe.send(("unavailable", str(problem)))
@@ -30,7 +28,7 @@ def main(descriptor: int) -> int:
     except Exception as error:
         traceback.print_exc()
         text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
-        reason = f"{options.device} could not be opened: {text}"
+        reason = f"{spec} could not be opened: {text}"
         pipe.send(("failed", (Status.ERROR_DEVICE.value, Stage.LOAD.value, reason)))
         return 1
 
@@ -49,12 +47,6 @@ def main(descriptor: int) -> int:
             traceback.print_exc()
             reason = f"The harness itself failed: {type(error).__name__}: {error}"
             pipe.send(("failed", (Status.ERROR_HARNESS.value, Stage.FORWARD.value, reason)))
-
-
-def _plant(device: Any, plan: str) -> None:
-    from harness.devices import emulator
-
-    device.emulator.set_faults(emulator.FaultPlan.from_json(plan))
 
 
 if __name__ == "__main__":

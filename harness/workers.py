@@ -7,7 +7,6 @@ fork after NPU initialisation fails) and talks over a pipe.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -27,20 +26,11 @@ START_SECONDS = 600  # first use compiles the emulator
 _POISONED = (Status.ERROR_DEVICE, Status.ERROR_OOM, Status.ERROR_TIMEOUT, Status.FAIL_UNSUPPORTED)
 
 
-@dataclasses.dataclass(frozen=True)
-class WorkerOptions:
-    """What the device's process is started with."""
-
-    device: DeviceSpec
-    cache_dir: Path
-    fault_plan: str | None = None  # JSON, for the emulator only
-
-
 class DeviceWorker:
     """Runs legs on one device in a process of its own, replacing it when it must."""
 
-    def __init__(self, options: WorkerOptions) -> None:
-        self.options = options
+    def __init__(self, device: DeviceSpec) -> None:
+        self.device = device
         self.started_processes = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection[Any, Any] | None = None
@@ -64,7 +54,7 @@ class DeviceWorker:
         )
         theirs.close()
         self._pipe = ours
-        self._pipe.send(self.options)
+        self._pipe.send(self.device)
         self.started_processes += 1
         self._ready = False
 
@@ -88,7 +78,7 @@ class DeviceWorker:
                     raise _WithLog(
                         Status.ERROR_TIMEOUT,
                         stage,
-                        f"No answer from {self.options.device} within {timeout:g} s, in stage "
+                        f"No answer from {self.device} within {timeout:g} s, in stage "
                         f"{stage.value}: raise --case-timeout or look for a hanging operator.",
                         tail,
                     )
@@ -137,7 +127,7 @@ class DeviceWorker:
                 raise _WithLog(
                     Status.ERROR_TIMEOUT,
                     Stage.LOAD,
-                    f"The process of {self.options.device} was not ready within {START_SECONDS} s.",
+                    f"The process of {self.device} was not ready within {START_SECONDS} s.",
                     tail,
                 )
             kind, value = self._pipe.recv()
@@ -170,7 +160,7 @@ class DeviceWorker:
         return _WithLog(
             Status.ERROR_CRASH,
             stage,
-            f"The process of {self.options.device} died ({how}) in stage {stage.value}; the "
+            f"The process of {self.device} died ({how}) in stage {stage.value}; the "
             "record keeps what it printed last.",
             tail,
         )

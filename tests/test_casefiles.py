@@ -37,7 +37,7 @@ def test_directories_are_relative_to_the_file(write, tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[[case]]\nsample = ", "not valid TOML: .*line 2, column"),
+        ("[[case]]\nsample = x\n", "not valid TOML: .*line 2, column"),
         ('[[case]]\nmodell = "x"\n', "case 1, modell: Extra inputs are not permitted"),
         ('[[case]]\nsample = "x"\ndtype = ["float8"]\n', "case 1, dtype.0: "),
         ('[[case]]\nsample = "x"\nbatch_size = 0\n', "case 1, batch_size: "),

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from test_verdict import evidence
 
 from harness import records
 from harness.cases import Case, InputSource, ModelSource
@@ -32,7 +33,7 @@ def path(tmp_path):
 def test_a_record_survives_the_round_trip(path):
     rng = np.random.default_rng(0)
     logits = {"output": 3 * rng.normal(size=(2, 5))}
-    judged = judge(logits, logits, logits="output", labels=["ä", "<b>"])
+    judged = judge(evidence(logits, logits, labels=["ä", "<b>"]))
     record = case_record(
         gate=judged.gate,
         outputs=list(judged.outputs),

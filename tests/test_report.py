@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 from test_records import case_record
+from test_verdict import evidence
 
+from harness.gate import DocumentedGate, ImageRow
 from harness.metrics import Discrimination
 from harness.records import DeviceInfo, LegRecord, Timing
 from harness.report import html, tables, text
 from harness.report.tables import Table
 from harness.status import Stage, Status
-from harness.verdict import DocumentedGate, ImageRow, judge
+from harness.verdict import judge
 
 
 def leg(kind: str, seconds: float = 0.05, **changes) -> LegRecord:
@@ -106,7 +108,7 @@ def test_the_conclusion_follows_from_the_status():
 def test_a_failed_case_without_numbers_says_not_measured():
     case = case_record(status=Status.FAIL_LOAD, stage=Stage.LOAD, reason="Key a is missing.")
     (row,) = tables.overview([case]).rows
-    assert row[1:5] == ("fail_load", "not measured", "not measured", "not measured")
+    assert row[1:6] == ("fail_load", *["not measured"] * 4)
     assert tables.accuracy(case) is None
     assert "fail_load: Key a is missing." in text.render_run([case])
 
@@ -127,7 +129,7 @@ def test_text_tables_line_up_also_with_wide_characters():
 def test_html_escapes_everything_from_outside():
     evil = "<script>alert(1)</script>"
     logits = {evil: np.eye(3)}
-    judged = judge(logits, logits, logits=evil, labels=[evil] * 3)
+    judged = judge(evidence(logits, logits, logits=evil, labels=[evil] * 3))
     case = case_record(
         evil,
         gate=judged.gate,

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
 
+from harness.arithmetic import Arithmetic
+from harness.budget import Budget
+from harness.gate import documented_gate
 from harness.status import Status
-from harness.verdict import documented_gate, judge
+from harness.verdict import Evidence, judge
 
 LABELS = [f"image {i}" for i in range(6)]
 
@@ -11,9 +14,29 @@ def logits(seed: int = 0) -> np.ndarray:
     return 3 * np.random.default_rng(seed).normal(size=(6, 100))
 
 
-def verdict(candidate, reference=None, name="output"):
+NOISE = 1e-3  # of the format that these tests declare
+FORMAT = Arithmetic("float16")
+
+
+def evidence(
+    candidate, reference, *, logits="output", labels=LABELS, arithmetic=FORMAT, noise=NOISE, **more
+):
+    """Evidence whose honest rounding is Gaussian noise; the reference stands for float64 too."""
+    rng = np.random.default_rng(99)
+    run = {name: a + noise * rng.normal(size=a.shape) for name, a in reference.items()}
+    return Evidence(
+        reference=reference, candidate=candidate, logits=logits, labels=labels,
+        oracle=reference, budget=Budget(arithmetic, (run,)), **more,
+    )  # fmt: skip
+
+
+def verdict(candidate, reference=None, name="output", **more):
     reference = logits() if reference is None else reference
-    return judge({"output": reference}, {name: candidate}, logits="output", labels=LABELS)
+    return judge(evidence({name: candidate}, {"output": reference}, **more))
+
+
+def noisy(seed, size=NOISE):
+    return logits() + size * np.random.default_rng(seed).normal(size=(6, 100))
 
 
 def test_equal_outputs_pass():
@@ -42,7 +65,7 @@ def test_a_wrong_image_fails_accuracy():
     wrong[2] = wrong[3]
     result = verdict(wrong)
     assert result.status is Status.FAIL_ACCURACY
-    assert "1 of 6 images" in " ".join(f.reason for f in result.findings)
+    assert "Top-1 of image 2" in " ".join(f.reason for f in result.findings)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -76,7 +99,7 @@ def test_another_shape_fails(got):
 
 
 def test_no_output_at_all_fails():
-    result = judge({}, {}, logits=None, labels=LABELS)
+    result = judge(evidence({}, {}, logits=None))
     assert result.status is Status.FAIL_SHAPE
 
 
@@ -89,7 +112,7 @@ def test_outputs_that_are_alike_are_inconclusive():
 
 def test_one_image_is_inconclusive():
     one = logits()[:1]
-    result = judge({"output": one}, {"output": one}, logits="output", labels=LABELS[:1])
+    result = judge(evidence({"output": one}, {"output": one}, labels=LABELS[:1]))
     assert result.status is Status.INCONCLUSIVE
     assert "One image only" in result.leading.reason
 
@@ -103,14 +126,107 @@ def test_a_failure_outranks_inconclusive():
 
 def test_all_zero_features_have_no_direction():
     zero = np.zeros((6, 8))
-    result = judge({"output": zero}, {"output": zero}, logits=None, labels=LABELS)
+    result = judge(evidence({"output": zero}, {"output": zero}, logits=None))
     assert result.status is Status.FAIL_NAN
 
 
-def test_without_a_classifier_the_cosine_of_each_output_decides():
+def test_without_a_classifier_the_budget_of_each_output_decides():
     a, b = logits(), logits(1)
-    good = judge({"f": a, "g": b}, {"f": a, "g": b}, logits=None, labels=LABELS)
+    good = judge(evidence({"f": a, "g": b}, {"f": a, "g": b}, logits=None))
     assert (good.status, good.gate) == (Status.PASS, None)
-    bad = judge({"f": a, "g": b}, {"f": a, "g": -b}, logits=None, labels=LABELS)
+    bad = judge(evidence({"f": a, "g": 0.99 * b}, {"f": a, "g": b}, logits=None))
     assert bad.status is Status.FAIL_ACCURACY
     assert "'g'" in bad.leading.reason
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_honest_rounding_passes(seed):
+    result = verdict(noisy(seed))
+    assert result.status is Status.PASS
+    assert 0.5 < result.budgets[0].ratio < 1.5
+
+
+def test_a_scaled_output_passes_the_gate_and_fails_the_budget():
+    result = verdict(0.9 * logits())
+    assert result.gate.passed
+    assert result.status is Status.FAIL_ACCURACY
+
+
+def test_one_bad_image_of_many_fails_though_the_overall_ratio_would_not():
+    bad = noisy(1)
+    bad[3] += 6 * NOISE * np.random.default_rng(5).normal(size=100)
+    result = verdict(bad)
+    (row,) = result.budgets
+    assert row.ratio < row.limit < row.image_ratios[3]
+    assert result.status is Status.FAIL_ACCURACY
+    assert "worst image 3" in result.leading.reason
+
+
+def test_exact_arithmetic_allows_ten_times_the_cpus_error():
+    for size, status in ((8, Status.PASS), (13, Status.FAIL_ACCURACY)):
+        assert verdict(noisy(2, size * NOISE), arithmetic=Arithmetic()).status is status
+
+
+def close_race():
+    """Logits whose image 0 has two classes a hair apart."""
+    reference = logits()
+    reference[0, 7] = reference[0].max() + 1.0
+    reference[0, 8] = reference[0, 7] - NOISE
+    return reference
+
+
+def test_a_flip_inside_the_format_budget_is_reported_and_not_failed():
+    reference = close_race()
+    device = reference.copy()
+    device[0, 8] += 2 * NOISE
+    result = verdict(device, reference)
+    assert result.gate.top1_matches == 5
+    assert result.status is Status.PASS
+    assert any("Top-1 of image 0" in note for note in result.notes)
+
+
+def test_a_flip_that_no_allowed_error_explains_fails():
+    reference = close_race()
+    reference[0, 8] = reference[0, 7] - 0.02
+    device = reference.copy()
+    device[0, 8] += 0.021  # rmse of the image stays near its budget
+    result = verdict(device, reference)
+    assert result.budgets[0].within
+    assert result.status is Status.FAIL_ACCURACY
+    assert "Top-1 of image 0" in result.leading.reason
+
+
+def test_a_gate_that_fails_within_the_budget_accuses_nobody():
+    result = verdict(noisy(3, 0.6), noise=0.6)
+    assert result.budgets[0].within
+    assert not result.gate.passed
+    assert result.status is Status.INCONCLUSIVE
+
+
+def test_noise_as_large_as_the_signal_is_inconclusive():
+    faint = 3e-4 * logits()
+    result = judge(evidence({"f": faint}, {"f": faint}, logits=None))
+    assert result.status is Status.INCONCLUSIVE
+    assert "noise" in result.leading.reason
+
+
+@pytest.mark.parametrize("variant", ["permuted", "alone"])
+def test_an_image_that_depends_on_its_batch_fails(variant):
+    wrong = logits()
+    wrong[5] = wrong[0]
+    for values, status in ((logits(), Status.PASS), (wrong, Status.FAIL_ACCURACY)):
+        result = verdict(logits(), variants={variant: {"output": values}})
+        assert result.status is status
+    assert "depends on its batch" in result.leading.reason
+
+
+def test_nan_in_another_batching_fails():
+    broken = logits()
+    broken[0, 0] = np.nan
+    assert verdict(logits(), variants={"alone": {"output": broken}}).status is Status.FAIL_NAN
+
+
+def test_an_image_lost_in_another_batching_fails():
+    result = verdict(logits(), variants={"alone": {"output": logits()[:5]}})
+    assert result.status is Status.FAIL_SHAPE
+    assert "one by one" in result.leading.reason

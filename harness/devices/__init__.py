@@ -14,8 +14,6 @@ from harness.devices import npu_probe
 from harness.status import UsageProblem
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from harness.devices.base import Device
 
 KINDS = ("cpu", "npu", "npu-emulated", "cuda")
@@ -85,11 +83,10 @@ def choose(text: str) -> Choice:
     return Choice(DeviceSpec("npu-emulated"), f"auto: no NPU here ({found.short})")
 
 
-def open_device(spec: DeviceSpec, *, cache_dir: Path | None = None) -> Device:
+def open_device(spec: DeviceSpec) -> Device:
     """Open a device in this process; at most one kind of accelerator a process.
 
-    `cache_dir` is where the emulator keeps its build.  Raises UsageProblem, with the remedy, when
-    the device is not there.
+    Raises UsageProblem, with the remedy, when the device is not there.
     """
     if spec.kind == "cpu":
         from harness.devices.cpu import CpuDevice
@@ -101,4 +98,4 @@ def open_device(spec: DeviceSpec, *, cache_dir: Path | None = None) -> Device:
         return CudaDevice(spec)
     from harness.devices.npu import NpuDevice
 
-    return NpuDevice(spec, cache_dir=cache_dir)
+    return NpuDevice(spec)

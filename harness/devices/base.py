@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from harness.status import UsageProblem
+
 if TYPE_CHECKING:
     import torch
 
@@ -31,8 +33,23 @@ class Device(Protocol):
         CaseProblem when a setting does not take.
         """
 
+    def plant(self, fault_plan: str | None) -> None:
+        """Put planned faults (JSON; None: none) into force and start their counts anew.
+
+        Only the emulated NPU can do it; others raise UsageProblem for a plan.
+        """
+
     def fallback_operators(self, executed: list[str]) -> list[str]:
         """Which of the executed aten operators have no kernel on this device (ran on the CPU)."""
 
     def explain(self, error: BaseException) -> CaseProblem | None:
         """Turn an error that this device raises into a status; None if it is not its own."""
+
+
+def refuse_faults(spec: DeviceSpec, fault_plan: str | None) -> None:
+    """Raise UsageProblem when faults are planned for a device that cannot plant them."""
+    if fault_plan is not None:
+        raise UsageProblem(
+            f"A fault plan works on the emulated NPU only, not on {spec}: add --device "
+            "npu-emulated."
+        )

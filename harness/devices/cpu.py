@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from harness.devices import DeviceSpec
+from harness.devices.base import refuse_faults
 from harness.records import DeviceInfo
 from harness.status import CaseProblem, Stage, Status
 
@@ -42,6 +43,10 @@ class CpuDevice:
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "mkldnn.enabled": str(torch.backends.mkldnn.enabled),
         }
+
+    def plant(self, fault_plan: str | None) -> None:
+        """Refuse: faults are planted in the emulated NPU only."""
+        refuse_faults(self.spec, fault_plan)
 
     def fallback_operators(self, executed: list[str]) -> list[str]:
         """Nothing falls back from the CPU."""

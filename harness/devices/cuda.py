@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from harness.devices import DeviceSpec, dispatcher
+from harness.devices.base import refuse_faults
 from harness.records import DeviceInfo
 from harness.status import CaseProblem, Stage, Status, UsageProblem
 
@@ -44,7 +45,10 @@ class CudaDevice:
             index=self.spec.index,
             uuid=str(properties.uuid),
             total_memory_bytes=properties.total_memory,
-            details={"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]},
+            details={
+                "cuda": str(torch.version.cuda),
+                "cudnn": str(torch.backends.cudnn.version()),
+            },
         )
 
     def apply_numerics(self, profile: str) -> dict[str, str]:
@@ -56,6 +60,10 @@ class CudaDevice:
             "matmul.allow_tf32": str(torch.backends.cuda.matmul.allow_tf32),
             "cudnn.allow_tf32": str(torch.backends.cudnn.allow_tf32),
         }
+
+    def plant(self, fault_plan: str | None) -> None:
+        """Refuse: faults are planted in the emulated NPU only."""
+        refuse_faults(self.spec, fault_plan)
 
     def fallback_operators(self, executed: list[str]) -> list[str]:
         """CUDA has no silent fallback, but the question is the same."""

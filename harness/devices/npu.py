@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from harness.devices import EMULATED_DEVICES, DeviceSpec, dispatcher
+from harness.devices.base import refuse_faults
 from harness.records import DeviceInfo
 from harness.status import CaseProblem, Stage, Status, UsageProblem
 
@@ -25,7 +26,7 @@ _ACLNN = re.compile(r"\b(aclnn\w+?)(?:GetWorkspaceSize)?\b(?! failed)")
 class NpuDevice:
     """One NPU; torch_npu is imported here and nowhere else."""
 
-    def __init__(self, spec: DeviceSpec, *, cache_dir: Path | None = None) -> None:
+    def __init__(self, spec: DeviceSpec) -> None:
         for name, value in _BEFORE_LOAD.items():
             os.environ.setdefault(name, value)
         self.emulator: Any = None
@@ -33,15 +34,12 @@ class NpuDevice:
             from harness.devices import emulator
 
             try:
-                self.emulator = emulator.load(
-                    emulator.EmulatorOptions(count=EMULATED_DEVICES), cache_dir=cache_dir
-                )
+                self.emulator = emulator.load(emulator.EmulatorOptions(count=EMULATED_DEVICES))
             except emulator.EmulatorError as error:
                 raise UsageProblem(str(error)) from error
             torch_npu: Any = self.emulator.import_torch_npu()
         else:
-            import torch_npu
-
+            torch_npu = importlib.import_module("torch_npu")
         self._npu: Any = torch.npu  # type: ignore[attr-defined]
         self._torch_npu: Any = torch_npu
         if not spec.emulated and _is_emulator():
@@ -103,6 +101,16 @@ class NpuDevice:
                 f"back {got}.",
             )
         return {name: str(value) for name, value in got.items()}
+
+    def plant(self, fault_plan: str | None) -> None:
+        """Put planned faults into the emulator; a real NPU has none to plant."""
+        if self.emulator is None:
+            refuse_faults(self.spec, fault_plan)
+            return
+        from harness.devices.emulator import FaultPlan
+
+        self.emulator.set_faults(FaultPlan.from_json(fault_plan) if fault_plan else None)
+        self.emulator.reset_counters()
 
     def fallback_operators(self, executed: list[str]) -> list[str]:
         """Operators that torch_npu lacks and runs on the CPU."""

@@ -31,6 +31,9 @@ _CASE = _ENVIRONMENT.from_string(
 {% if case.findings|length > 1 %}
 <ul>{% for finding in case.findings %}<li>{{ finding }}</li>{% endfor %}</ul>
 {% endif %}
+{% if case.notes %}
+<ul>{% for note in case.notes %}<li>Note: {{ note }}</li>{% endfor %}</ul>
+{% endif %}
 {% for table in tables %}{{ table }}{% endfor %}
 {% if case.log_tail %}<details><summary>Last lines of the device's process</summary>
 <pre>{{ case.log_tail }}</pre></details>{% endif %}
@@ -45,6 +48,7 @@ host. These results check the harness and the software stack; they are no eviden
 hardware.</p>{% endif %}
 <p class="harness-top harness-{{ 'pass' if good else 'fail' }}">{{ top_line }}</p>
 {% if device %}<p>Device: {{ device }}</p>{% endif %}
+{{ sides }}
 {{ overview }}
 {% for title, body in cases %}
 <details class="harness-details" open><summary>{{ title }}</summary>{{ body }}</details>
@@ -63,7 +67,8 @@ def render_table(table: tables.Table) -> Markup:
 
 def render_case(case: CaseRecord, *, full: bool = True) -> str:
     """Render one case: conclusion, findings, and all tables or only the documented ones."""
-    chosen = tables.everything(case) if full else tables.documented(case)
+    brief = [*tables.documented(case), *filter(None, [tables.budget(case)])]
+    chosen = tables.everything(case) if full else brief
     return _CASE.render(
         case=case,
         conclusion=tables.conclusion(case),
@@ -82,6 +87,7 @@ def render_summary(
         good=bool(cases) and not missing and all(case.status.is_pass for case in cases),
         top_line=tables.top_line(cases, missing),
         device=device,
+        sides=render_table(tables.sides(cases)) if cases else "",
         overview=render_table(tables.overview(cases)) if cases else "",
         cases=[
             (tables.label(case, case.case_id), Markup(render_case(case, full=False)))

@@ -7,9 +7,9 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from harness.gate import ERROR_RATE_LIMIT_PERCENT
 from harness.records import CaseRecord
 from harness.status import Status
-from harness.verdict import ERROR_RATE_LIMIT_PERCENT
 
 EMULATED = "EMULATED"
 _DOCUMENTED_IMAGES, _DOCUMENTED_BATCH = 6, 8
@@ -143,6 +143,36 @@ def outputs(case: CaseRecord) -> Table | None:
     )
 
 
+def budget(case: CaseRecord) -> Table | None:
+    """Is the device as good as its arithmetic allows?"""
+    if not case.budgets:
+        return None
+    return Table(
+        label(case, f"Error against float64, judged for {case.arithmetic}"),
+        (
+            "output",
+            "nrmse device",
+            "nrmse CPU",
+            "nrmse budget",
+            "budget ratio",
+            "worst image",
+            "allowed",
+        ),
+        tuple(
+            (
+                row.name,
+                f"{row.device_nrmse:.3g}",
+                f"{row.cpu_nrmse:.3g}",
+                f"{row.budget_nrmse:.3g}",
+                f"{row.ratio:.3g}",
+                f"{max(row.image_ratios):.3g}",
+                f"{row.limit:g}",
+            )
+            for row in case.budgets
+        ),
+    )
+
+
 def discrimination(case: CaseRecord) -> Table | None:
     """Could this case have failed?"""
     d = case.discrimination
@@ -197,7 +227,13 @@ def documented(case: CaseRecord) -> list[Table]:
 
 def everything(case: CaseRecord) -> list[Table]:
     """All tables of a case."""
-    more = (discrimination(case), margins(case), outputs(case), provenance(case))
+    more = (
+        budget(case),
+        discrimination(case),
+        margins(case),
+        outputs(case),
+        provenance(case),
+    )
     return documented(case) + [table for table in more if table is not None]
 
 
@@ -209,16 +245,7 @@ def provenance(case: CaseRecord) -> Table:
         ("inputs", case.inputs or "not prepared"),
         ("inputs sha256", case.inputs_sha256 or "not prepared"),
     ]
-    for side, leg in (("CPU", case.reference), ("device", case.candidate)):
-        if leg is None:
-            rows.append((side, "did not run"))
-            continue
-        device = leg.device
-        rows.append((side, f"{device.name} ({device.spec})" + (f" {EMULATED}" * device.emulated)))
-        rows.append((f"{side} numerics", _pairs(leg.numerics)))
-        rows.append((f"{side} details", _pairs(device.details) or "none"))
-        if device.uuid:
-            rows.append((f"{side} uuid", device.uuid))
+    rows += _side_rows(case)
     if case.candidate is not None:
         fallback = ", ".join(case.candidate.fallback_operators) or "none"
         rows.append(("operators that ran on the CPU instead", fallback))
@@ -226,15 +253,33 @@ def provenance(case: CaseRecord) -> Table:
     return Table("Provenance", ("item", "value"), tuple(rows))
 
 
+def sides(cases: Sequence[CaseRecord]) -> Table:
+    """Both sides of the run, as the first case that reached the device saw them."""
+    reached = next((case for case in cases if case.candidate is not None), cases[0])
+    return Table(label(reached, "Devices"), ("item", "value"), tuple(_side_rows(reached)))
+
+
 def overview(cases: Sequence[CaseRecord]) -> Table:
     """One row a case."""
     return Table(
         "Cases",
-        ("case", "status", "error rate", "Top-1", "max cosine between images", "stage", "device"),
+        (
+            "case",
+            "status",
+            "budget ratio",
+            "error rate",
+            "Top-1",
+            "max cosine between images",
+            "stage",
+            "device",
+        ),
         tuple(
             (
                 case.case_id,
                 case.status.value,
+                f"{max(row.worst_ratio for row in case.budgets):.3g}"
+                if case.budgets
+                else "not measured",
                 f"{fixed(case.gate.error_rate_percent, 4)} %" if case.gate else "not measured",
                 f"{case.gate.top1_matches}/{case.gate.images}" if case.gate else "not measured",
                 f"{case.discrimination.max_cosine:.4f}" if case.discrimination else "not measured",
@@ -277,6 +322,21 @@ def top_line(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
     if any(case.emulated for case in cases):
         text += f" - {EMULATED}: no evidence about NPU hardware"
     return text
+
+
+def _side_rows(case: CaseRecord) -> list[tuple[str, str]]:
+    rows = []
+    for side, leg in (("CPU", case.reference), ("device", case.candidate)):
+        if leg is None:
+            rows.append((side, "did not run"))
+            continue
+        device = leg.device
+        rows.append((side, f"{device.name} ({device.spec})" + (f" {EMULATED}" * device.emulated)))
+        rows.append((f"{side} numerics, read back", _pairs(leg.numerics)))
+        rows.append((f"{side} details", _pairs(device.details) or "none"))
+        if device.uuid:
+            rows.append((f"{side} uuid", device.uuid))
+    return rows
 
 
 def _device_cell(case: CaseRecord) -> str:

@@ -42,12 +42,12 @@ def render_case(case: CaseRecord) -> str:
     """One case: its documented tables, then its conclusion."""
     title = tables.label(case, f"== {case.case_id}")
     shown = tables.documented(case)
-    weak = tables.discrimination(case)
-    if weak is not None:
-        shown.append(weak)
+    more = (tables.budget(case), tables.discrimination(case))
+    shown += [table for table in more if table is not None]
     parts = [title, *(render_table(table) for table in shown)]
     parts.append(f"Conclusion: {tables.conclusion(case)}")
     parts += [f"  - {finding}" for finding in case.findings[1:]]
+    parts += [f"  note: {note}" for note in case.notes]
     return "\n".join(parts)
 
 

@@ -1,0 +1,59 @@
+"""Arithmetics that a device can declare: dtype and shortened factors.  No torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+# Explicit mantissa bits of float32's 23 that are kept: CANN documents HF32 as float32's range
+# with 11 bits ("its mantissa precision (11 bits) is close to FP16"), NVIDIA TF32 as 1 + 8 + 10.
+HF32_BITS = 11
+TF32_BITS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Arithmetic:
+    """A declared arithmetic.
+
+    `dtype`: "float32", "float16" or "bfloat16"; `short_conv`, `short_matmul`: mantissa bits to
+    which float32 factors of convolutions and of matrix products are rounded, None for all 23.
+    """
+
+    dtype: str = "float32"
+    short_conv: int | None = None
+    short_matmul: int | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether this is plain float32, whose cost is the CPU's own rounding."""
+        return self == Arithmetic()
+
+    def __str__(self) -> str:
+        if self.dtype != "float32":
+            return self.dtype
+        names = {HF32_BITS: "HF32", TF32_BITS: "TF32"}
+        parts = [
+            f"{names.get(bits, f'{bits}-bit')} {where}"
+            for where, bits in (("conv", self.short_conv), ("matmul", self.short_matmul))
+            if bits
+        ]
+        return f"float32 with {' and '.join(parts)}" if parts else "float32"
+
+
+def declared(dtype: str, numerics: Mapping[str, str]) -> Arithmetic:
+    """The arithmetic that a device declares by its dtype and the settings read back from it.
+
+    `numerics`: as `Device.apply_numerics` returns them, for the NPU and for CUDA.
+    """
+
+    def bits(hf32: str, tf32: str) -> int | None:
+        if numerics.get(hf32) == "True":
+            return HF32_BITS
+        return TF32_BITS if numerics.get(tf32) == "True" else None
+
+    if dtype != "float32":
+        return Arithmetic(dtype)
+    return Arithmetic(
+        short_conv=bits("conv.allow_hf32", "cudnn.allow_tf32"),
+        short_matmul=bits("matmul.allow_hf32", "matmul.allow_tf32"),
+    )

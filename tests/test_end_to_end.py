@@ -1,0 +1,167 @@
+"""Whole runs from the command line: statuses, exit codes, records and reports."""
+
+import json
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from harness.status import Status
+
+GOOD = """
+[[case]]
+directory = "{good}"
+inputs = ["synthetic"]
+numerics = ["strict"]
+"""
+
+
+def entry(directory, **keys) -> str:
+    lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    head = ["[[case]]", f'directory = "{directory}"', 'numerics = ["strict"]']
+    return "\n".join([*head, *lines, ""])
+
+
+def test_bad_models_are_one_sentence_each_and_the_others_still_run(harness_run, copy_of):
+    good = copy_of("good")
+    truncated = copy_of("truncated")
+    weights = truncated / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    no_architecture = copy_of("no_architecture")
+    config = json.loads((no_architecture / "config.json").read_text())
+    (no_architecture / "config.json").write_text(
+        json.dumps({key: value for key, value in config.items() if key != "architecture"})
+    )
+    unknown = copy_of("unknown")
+    (unknown / "config.json").write_text(json.dumps(config | {"architecture": "resnet5000"}))
+    foreign = copy_of("foreign")
+    (foreign / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
+    text_image = good.parent / "notes.png"
+    text_image.write_text("not an image")
+
+    done = harness_run(
+        "--device",
+        "cpu",
+        cases="\n".join(
+            [
+                entry(truncated),
+                entry(no_architecture),
+                entry(unknown),
+                entry(foreign),
+                entry(good, num_classes=7).replace(str(good), str(copy_of("classes"))),
+                entry(copy_of("text_image"), images=str(text_image)),
+                entry(good),
+            ]
+        ),
+    )
+    cases = done.cases
+    assert {name: case.status for name, case in cases.items()} == {
+        "truncated": Status.FAIL_LOAD,
+        "no_architecture": Status.FAIL_LOAD,
+        "unknown": Status.FAIL_LOAD,
+        "foreign": Status.FAIL_LOAD,
+        "classes": Status.FAIL_LOAD,
+        "text_image": Status.FAIL_LOAD,
+        "good": Status.PASS,
+    }
+    assert done.code == 1
+    for name, word in {
+        "truncated": "safetensors",
+        "no_architecture": "architecture",
+        "unknown": "resnet5000",
+        "foreign": "bert",
+        "classes": "7",
+        "text_image": "notes.png",
+    }.items():
+        assert word in cases[name].reason
+        assert cases[name].reason in done.text
+        assert "\n" not in cases[name].reason
+
+
+def test_reports_hold_the_documented_tables(harness_run, copy_of):
+    good = copy_of("good")
+    html, junit = good.parent / "r.html", good.parent / "j.xml"
+    done = harness_run(
+        "--device", "cpu", f"--html={html}", "--self-contained-html", f"--junitxml={junit}",
+        cases=entry(good),
+    )  # fmt: skip
+    assert done.code == 0, done.text
+    for page in (done.text, html.read_text()):
+        for text in ("mean cosine similarity", "Top-1 agreement", "100.0 % (6/6)", "CPU Top-1"):
+            assert text in page
+    assert "EMULATED" not in html.read_text()
+    properties = {p.get("name"): p.get("value") for p in ET.parse(junit).iter("property")}
+    assert properties["status"] == "pass"
+    assert float(properties["error_rate_percent"]) == pytest.approx(0, abs=1e-9)
+    assert done.run.end.exit_code == 0
+    assert done.run.run.environment["torch"] != "not installed"
+
+
+def test_xdist_gives_the_same_records_and_exit_code(harness_run, copy_of):
+    names = ["a", "b", "c"]
+    bad = copy_of("bad")
+    (bad / "config.json").write_text("{")
+    cases = "\n".join([*(entry(copy_of(name)) for name in names), entry(bad)])
+    done = harness_run("--device", "cpu", "-n", "2", cases=cases)
+    assert done.code == 1, done.text
+    assert {n: c.status.value for n, c in done.cases.items()} == {
+        "a": "pass", "b": "pass", "c": "pass", "bad": "fail_load",
+    }  # fmt: skip
+    assert done.run.missing == []
+    assert done.run.end is not None
+
+
+def plan(tmp_path, **fault) -> str:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({"faults": [fault]}))
+    return f"--fault-plan={path}"
+
+
+def test_the_emulated_npu_passes_and_is_labelled(harness_run, copy_of):
+    good = copy_of("good")
+    html = good.parent / "r.html"
+    cases = entry(good).replace('numerics = ["strict"]', "")
+    done = harness_run(
+        "--device", "npu-emulated", f"--html={html}", "--self-contained-html", cases=cases
+    )
+    assert done.code == 0, done.text
+    by_profile = {case.case.numerics: case for case in done.run.cases}
+    assert all(case.emulated and case.status is Status.PASS for case in done.run.cases)
+    assert by_profile["strict"].candidate.numerics["conv.allow_hf32"] == "False"
+    assert by_profile["default"].candidate.numerics["conv.allow_hf32"] == "True"
+    # HF32 convolutions really change the result, strict ones do not.
+    assert by_profile["default"].outputs[0].nrmse > 100 * by_profile["strict"].outputs[0].nrmse
+    assert by_profile["default"].outputs[0].nrmse < 0.1
+    for page in (done.text, html.read_text()):
+        assert "EMULATED" in page
+    assert "none: an EMULATED device runs on this CPU" in done.text
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code"),
+    [
+        ({"kind": "nan_output", "operator": "Convolution"}, "fail_nan", 1),
+        ({"kind": "zero_output", "operator": "Convolution", "first": 3, "every": 1}, "fail", 1),
+        ({"kind": "error_code", "operator": "Convolution", "first": 2}, "error_device", 10),
+        ({"kind": "abort", "operator": "Convolution", "first": 2}, "error_crash", 10),
+        ({"kind": "hang", "operator": "Convolution", "first": 2}, "error_timeout", 10),
+    ],
+)
+def test_faults_of_the_device_have_their_status(
+    harness_run, copy_of, tmp_path, fault, status, code
+):
+    done = harness_run(
+        "--device", "npu-emulated", "--case-timeout", "20", plan(tmp_path, **fault),
+        cases=entry(copy_of("model")),
+    )  # fmt: skip
+    (case,) = done.run.cases
+    assert case.status.value.startswith(status), case.reason
+    assert done.code == code
+    if code == 10:
+        assert case.stage.value in ("forward", "transfer", "synchronize")
+
+
+def test_device_npu_without_npu_is_exit_4_with_the_remedy(harness_run, copy_of):
+    done = harness_run("--device", "npu", cases=entry(copy_of("m")), env={"LD_LIBRARY_PATH": ""})
+    assert done.code == 4
+    assert "set_env.sh" in done.text
+    assert not done.results.exists()
