@@ -1,0 +1,131 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import devices
+from harness.devices import DeviceSpec, dispatcher, npu_probe
+from harness.devices.npu_probe import Probe
+from harness.status import UsageProblem
+
+
+@pytest.fixture(autouse=True)
+def fresh_probe():
+    npu_probe.probe.cache_clear()
+    yield
+    npu_probe.probe.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("cpu", DeviceSpec("cpu")),
+        ("npu", DeviceSpec("npu", 0)),
+        ("npu:3", DeviceSpec("npu", 3)),
+        (" npu-emulated:7 ", DeviceSpec("npu-emulated", 7)),
+        ("cuda:1", DeviceSpec("cuda", 1)),
+    ],
+)
+def test_devices_as_written(text, spec):
+    assert devices.parse(text) == spec
+    assert devices.parse(str(spec)) == spec
+
+
+@pytest.mark.parametrize("text", ["", "tpu", "npu:", "npu:x", "npu:-1", "cpu:1", "NPU", "npu 1"])
+def test_unknown_devices_name_the_known_ones(text):
+    with pytest.raises(UsageProblem, match="give one of auto, cpu, npu, npu-emulated, cuda"):
+        devices.parse(text)
+
+
+def test_the_emulator_has_eight_devices():
+    with pytest.raises(UsageProblem, match="npu-emulated:0 to npu-emulated:7"):
+        devices.parse("npu-emulated:8")
+
+
+def found(monkeypatch, probe: Probe) -> None:
+    monkeypatch.setattr(npu_probe, "probe", lambda: probe)
+    monkeypatch.setattr(npu_probe, "require_torch_npu", lambda: None)
+
+
+def test_auto_takes_a_real_npu_where_there_is_one(monkeypatch):
+    found(monkeypatch, Probe(8))
+    choice = devices.choose("auto")
+    assert choice.spec == DeviceSpec("npu", 0)
+    assert "8 NPU(s) found" in choice.reason
+
+
+def test_auto_takes_the_emulated_one_otherwise_and_says_why(monkeypatch):
+    found(monkeypatch, Probe(0, "CANN is not sourced", "long text"))
+    choice = devices.choose("auto")
+    assert choice.spec.emulated
+    assert "CANN is not sourced" in choice.reason
+
+
+def test_npu_never_falls_back(monkeypatch):
+    found(monkeypatch, Probe(0, "short", "The remedy."))
+    with pytest.raises(UsageProblem, match="The remedy."):
+        devices.choose("npu")
+
+
+def test_an_index_beyond_the_visible_npus(monkeypatch):
+    found(monkeypatch, Probe(2))
+    assert devices.choose("npu:1").spec.index == 1
+    with pytest.raises(UsageProblem, match="No device npu:9: 2 NPU"):
+        devices.choose("npu:9")
+
+
+def test_without_torch_npu_the_remedy_is_one_command(monkeypatch):
+    monkeypatch.setattr(npu_probe, "has_torch_npu", lambda: False)
+    for device in ("npu", "npu-emulated", "auto"):
+        with pytest.raises(UsageProblem, match=r"pip install torch==\S+ torch_npu==\S+"):
+            devices.choose(device)
+
+
+def test_torch_npu_without_cann_says_what_to_source(monkeypatch):
+    monkeypatch.setattr(npu_probe, "_cann_visible", lambda: False)
+    with pytest.raises(UsageProblem, match="source .*set_env.sh"):
+        devices.choose("npu")
+
+
+def probe_with(cann: Path) -> Probe:
+    """The real probe in a process that finds these libraries."""
+    code = (
+        "import harness; from harness.devices import npu_probe; p = npu_probe.probe();"
+        "print(p.devices, p.short, sep='|')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            **os.environ,
+            "LD_LIBRARY_PATH": str(cann),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    devices_text, _, short = done.stdout.strip().splitlines()[-1].partition("|")
+    return Probe(int(devices_text), short)
+
+
+def test_cann_that_does_not_load_is_told_apart_from_no_device(tmp_path):
+    (tmp_path / "libhccl.so").write_text("not a library")
+    found = probe_with(tmp_path)
+    assert found.devices == 0
+    assert found.short == "torch_npu does not load"
+
+
+def test_operators_without_a_kernel_are_found_by_asking_the_dispatcher():
+    # Meta has kernels or composites for the first three and none for the last.
+    executed = [
+        "aten::add.Tensor",
+        "aten::linear.default",
+        "aten::silu.default",
+        "aten::_local_scalar_dense.default",
+    ]
+    assert "aten::_local_scalar_dense.default" not in dispatcher.without_kernel(executed, "CPU")
+    missing = dispatcher.without_kernel(executed, "XPU")
+    assert "aten::linear.default" not in missing  # composite: runs anywhere
+    assert "aten::silu.default" in missing  # structured: needs its own kernel
+    assert dispatcher.without_kernel(executed[:3], "Meta") == []

@@ -1,0 +1,89 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import inference
+from harness.inference import TimmClassifier, main
+from harness.status import CaseProblem, UsageProblem
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    paths = []
+    for name in ("a.png", "b.jpg", "c.png"):
+        paths.append(tmp_path / name)
+        Image.fromarray(rng.integers(0, 255, (50, 70, 3), dtype=np.uint8)).save(paths[-1])
+    return paths
+
+
+def test_predict_gives_softmax_probabilities_in_order(tiny_model, photos):
+    classifier = inference.TimmClassifier(model_path=str(tiny_model), device="cpu")
+    probabilities = classifier.predict([str(path) for path in photos])
+    assert probabilities.shape == (3, 50)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
+    one = classifier.predict(photos[1])
+    np.testing.assert_allclose(one[0], probabilities[1], rtol=1e-4)
+
+
+def test_batches_do_not_change_the_result(tiny_model, photos):
+    whole = TimmClassifier(tiny_model, "cpu", batch_size=8).predict(photos)
+    single = TimmClassifier(tiny_model, "cpu", batch_size=1).predict(photos)
+    np.testing.assert_allclose(single, whole, rtol=1e-4, atol=1e-7)
+
+
+def test_the_command_line_prints_a_top5(tiny_model, photos, capsys):
+    assert (
+        main(["--model_path", str(tiny_model), "--image", str(photos[0]), "--device", "cpu"]) == 0
+    )
+    lines = capsys.readouterr().out.splitlines()
+    ranks = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert ranks == ["1.", "2.", "3.", "4.", "5."]
+    confidences = [float(line.split()[2]) for line in lines if line.startswith("  ")]
+    assert confidences == sorted(confidences, reverse=True)
+
+
+def test_json_holds_several_images_and_whole_folders(tiny_model, photos, capsys):
+    code = main(
+        ["--model_path", str(tiny_model), "--device", "cpu", "--json", "--top-k", "2",
+         "--image", str(photos[0].parent), "--image", str(photos[0])]
+    )  # fmt: skip
+    document = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert len(document["results"]) == 4
+    assert all(len(result["top"]) == 2 and result["finite"] for result in document["results"])
+    assert document["emulated"] is False
+
+
+def test_without_an_image_a_synthetic_one_is_classified(tiny_model, capsys):
+    assert main(["--model_path", str(tiny_model), "--device", "cpu"]) == 0
+    assert "clouds" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "sentence"),
+    [
+        (["--image", "nope.png"], 4, "nope.png does not exist"),
+        (["--device", "tpu"], 4, "Unknown device 'tpu'"),
+        (["--device", "cuda"], 4, "No CUDA device"),
+        (["--batch-size", "0"], 4, "whole number of at least 1"),
+        (["--num-classes", "7"], 1, "fail_load"),
+        (["--model_path", "nowhere"], 1, "nowhere"),
+        (["--unknown"], 4, "unrecognized arguments"),
+    ],
+)
+def test_bad_input_is_one_sentence_with_its_exit_code(tiny_model, capsys, options, code, sentence):
+    given = ["--model_path", str(tiny_model), "--device", "cpu", *options]
+    assert main(given) == code
+    assert sentence in capsys.readouterr().err
+
+
+def test_bad_calls_of_the_class(tiny_model):
+    with pytest.raises(UsageProblem, match="at least 1"):
+        TimmClassifier(tiny_model, "cpu", batch_size=0)
+    with pytest.raises(UsageProblem, match="No images"):
+        TimmClassifier(tiny_model, "cpu").predict([])
+    with pytest.raises(CaseProblem):
+        TimmClassifier("nowhere", "cpu")
