@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import inference
@@ -67,7 +68,6 @@ def test_without_an_image_a_synthetic_one_is_classified(tiny_model, capsys):
     [
         (["--image", "nope.png"], 4, "nope.png does not exist"),
         (["--device", "tpu"], 4, "Unknown device 'tpu'"),
-        (["--device", "cuda"], 4, "No CUDA device"),
         (["--batch-size", "0"], 4, "whole number of at least 1"),
         (["--num-classes", "7"], 1, "fail_load"),
         (["--model_path", "nowhere"], 1, "nowhere"),
@@ -78,6 +78,12 @@ def test_bad_input_is_one_sentence_with_its_exit_code(tiny_model, capsys, option
     given = ["--model_path", str(tiny_model), "--device", "cpu", *options]
     assert main(given) == code
     assert sentence in capsys.readouterr().err
+
+
+def test_cuda_without_a_gpu_says_so(tiny_model, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["--model_path", str(tiny_model), "--device", "cuda"]) == 4
+    assert "No CUDA device" in capsys.readouterr().err
 
 
 def test_bad_calls_of_the_class(tiny_model):
