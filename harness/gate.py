@@ -62,7 +62,11 @@ class DocumentedGate:
 
 def documented_gate(reference: Array, candidate: Array, labels: Sequence[str]) -> DocumentedGate:
     """Compute the documented accuracy tables from logits [N, C] of both sides."""
-    p_cpu, p_dev = metrics.softmax(reference), metrics.softmax(candidate)
+    already = metrics.is_distribution(reference)
+    p_cpu, p_dev = (
+        np.asarray(side, np.float64) if already else metrics.softmax(side)
+        for side in (reference, candidate)
+    )
     cosines = metrics.cosine_similarity(p_cpu, p_dev)
     top_cpu, top_dev = metrics.top1(reference), metrics.top1(candidate)
     margins = metrics.top1_margin(reference)

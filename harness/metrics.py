@@ -26,6 +26,30 @@ def softmax(logits: Array) -> Float64:
     return result
 
 
+def is_distribution(outputs: Array) -> bool:
+    """Whether every row of `outputs` [N, C] is a probability distribution already.
+
+    True when all values are in [0, 1] and every row sums to 1 within 0.1 % (float16 rounding of
+    1000 probabilities stays below that).
+    """
+    values = np.asarray(outputs, np.float64)
+    return bool(
+        values.shape[-1] > 1
+        and np.all((values >= 0) & (values <= 1))
+        and np.all(np.abs(values.sum(axis=-1) - 1) < 1e-3)
+    )
+
+
+def probabilities(outputs: Array) -> Float64:
+    """Class probabilities, float64 [N, C]: the softmax of logits.
+
+    A model that ends in a softmax gives probabilities already; a second softmax would flatten
+    them until all images look alike, so they are taken as they are.
+    """
+    values = np.asarray(outputs, np.float64)
+    return values if is_distribution(values) else softmax(values)
+
+
 def cosine_similarity(a: Array, b: Array) -> Float64:
     """Cosine of each row pair: <a, b> / (|a| |b|), in [-1, 1].
 
@@ -157,16 +181,16 @@ class Discrimination:
 def discrimination(logits: Array) -> Discrimination:
     """Measure how well the reference tells its images apart; `logits`: float [N, C]."""
     logits = np.asarray(logits, np.float64)
-    probabilities = softmax(logits)
+    scores = probabilities(logits)
     first, second = np.triu_indices(len(logits), k=1)
-    cosines = cosine_similarity(probabilities[first], probabilities[second])
+    cosines = cosine_similarity(scores[first], scores[second])
     return Discrimination(
         images=len(logits),
         max_cosine=float(np.max(cosines)) if cosines.size else float("nan"),
         distinct_top1=len(set(top1(logits).tolist())),
         logit_spread=spread(logits),
         min_margin=float(np.min(top1_margin(logits))),
-        max_probability=float(np.max(probabilities)),
+        max_probability=float(np.max(scores)),
     )
 
 

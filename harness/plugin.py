@@ -109,8 +109,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.css.append(str(STYLESHEET))
     if metadata_key in config.stash:
         config.stash[metadata_key].update(environment.capture())
-    explicit = config.getoption("device") != "auto"
-    if (explicit or config.getoption("fault_plan")) and not config.option.collectonly:
+    if _will_run_cases(config):
         _session(config)
     images = config.getoption("images")
     try:
@@ -291,6 +290,15 @@ def _cases(config: pytest.Config) -> list[Case]:
         known = [case for file in files for case in casefiles.read(file)]
         config.stash[_CASES] = casefiles.select(known, selection)
     return config.stash[_CASES]
+
+
+def _will_run_cases(config: pytest.Config) -> bool:
+    """Whether the paths that pytest was given can lead to the accuracy cases."""
+    if config.option.collectonly:
+        return False
+    given = [Path(config.invocation_params.dir, arg.partition("::")[0]) for arg in config.args]
+    cases = ROOT / "cases"
+    return any(path == cases or path in cases.parents or cases in path.parents for path in given)
 
 
 def _device_line(session: Session) -> str:

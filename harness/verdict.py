@@ -116,6 +116,11 @@ def judge(evidence: Evidence) -> Verdict:
     if logits is not None:
         gate = documented_gate(reference[logits], candidate[logits], evidence.labels)
         discrimination = metrics.discrimination(reference[logits])
+        if metrics.is_distribution(reference[logits]):
+            notes.append(
+                f"Output {logits!r} holds probabilities already: they are compared as they are, "
+                "without another softmax."
+            )
         findings += _judge_flips(evidence, gate, notes)
         findings += _judge_gate(gate, within=not findings)
     findings += _judge_discrimination(evidence, discrimination, budgets)

@@ -230,3 +230,20 @@ def test_an_image_lost_in_another_batching_fails():
     result = verdict(logits(), variants={"alone": {"output": logits()[:5]}})
     assert result.status is Status.FAIL_SHAPE
     assert "one by one" in result.leading.reason
+
+
+def test_an_output_that_is_softmax_already_is_not_flattened_again():
+    def softmax(x):
+        e = np.exp(x - x.max(1, keepdims=True))
+        return e / e.sum(1, keepdims=True)
+
+    probabilities = softmax(logits())
+    wrong = probabilities.copy()
+    wrong[2] = wrong[3]
+    good = verdict(probabilities, probabilities, noise=1e-6)
+    bad = verdict(wrong, probabilities, noise=1e-6)
+    assert good.status is Status.PASS
+    assert any("probabilities already" in note for note in good.notes)
+    assert bad.status is Status.FAIL_ACCURACY
+    assert not bad.gate.passed
+    assert bad.gate.rows[2].cosine < 0.9
