@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import devices, options, store
 from harness.cases import InputSource
-from harness.status import CaseProblem, ExitCode, UsageProblem
+from harness.status import ExitCode, UsageProblem
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -127,20 +127,8 @@ def top_k(probabilities: npt.NDArray[Any], k: int = 5, label_names: Any = None) 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 (model does not load or run), 4 (usage)."""
-    parser = _parser()
-    try:
-        given = parser.parse_args(arguments)
-    except SystemExit as stop:
-        # argparse ends with 2 on bad usage; the harness' code for that is 4.
-        return int(ExitCode.USAGE) if stop.code else 0
-    try:
-        return _classify(given)
-    except UsageProblem as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return ExitCode.USAGE
-    except CaseProblem as problem:
-        print(f"error: {problem.status.value}: {problem.reason}", file=sys.stderr)
-        return ExitCode.FAILED
+    given = options.parsed(lambda: _parser().parse_args(arguments))
+    return given if isinstance(given, int) else options.guarded(lambda: _classify(given))
 
 
 def _parser() -> argparse.ArgumentParser:

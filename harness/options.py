@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
+
+from harness.status import CaseProblem, ExitCode, UsageProblem
 
 
 def positive(text: str) -> int:
@@ -24,6 +28,32 @@ def seconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
     return value
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run a command; problems become one line on stderr and the exit code that design gives them.
+
+    Bad input (UsageProblem) is 4; a model that does not load or run (CaseProblem) is 1.
+    """
+    try:
+        return command()
+    except UsageProblem as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return ExitCode.USAGE
+    except CaseProblem as problem:
+        print(f"error: {problem.status.value}: {problem.reason}", file=sys.stderr)
+        return ExitCode.FAILED
+
+
+def parsed(parse: Callable[[], argparse.Namespace]) -> argparse.Namespace | int:
+    """Parse a command line; where argparse ends the program, return the exit code instead.
+
+    argparse ends with 2 on bad usage; the harness' code for that is 4.
+    """
+    try:
+        return parse()
+    except SystemExit as stop:
+        return int(ExitCode.USAGE) if stop.code else int(ExitCode.OK)
 
 
 def _whole(text: str, least: int) -> int:
