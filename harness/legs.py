@@ -20,7 +20,7 @@ from harness.records import LegRecord, Timing
 from harness.status import CaseProblem, Stage, Status
 
 if TYPE_CHECKING:
-    from harness.devices.base import Device
+    from harness.devices.base import Counters, Device
 
 StageCallback = Callable[[Stage], None]
 
@@ -68,6 +68,7 @@ class LegResult:
     `outputs`: name -> float32 or float64 array [N, ...]; `logits`: name of the classifier
     output, None for a model without one; `unstable`: outputs that differed between two forwards;
     `variants`: the outputs again, by the way the images were batched ("permuted", "alone").
+    `counters`: what the device counted while the leg ran.
     """
 
     outputs: dict[str, Array]
@@ -75,6 +76,7 @@ class LegResult:
     unstable: tuple[str, ...]
     record: LegRecord
     weights: str
+    counters: Counters
     variants: dict[str, dict[str, Array]] = dataclasses.field(default_factory=dict)
 
 
@@ -152,6 +154,7 @@ def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResu
         unstable=_unstable(results),
         record=record,
         weights=f"{loaded.weights_description}: {loaded.description}",
+        counters=device.counters(),
         variants=variants,
     )
 
