@@ -8,12 +8,13 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from harness import arithmetic, inputs, models, records, verdict
+from harness import arithmetic, inputs, models, records, sensitivity, verdict
 from harness.cases import Case, InputSource, ModelSource
 from harness.devices import DeviceSpec
 from harness.legs import LegRequest, LegResult
 from harness.records import CaseRecord
 from harness.reference import CpuSide
+from harness.sensitivity import Sensitivity
 from harness.status import CaseProblem, Stage, Status, UsageProblem
 from harness.verdict import Evidence, Finding, Verdict
 from harness.workers import DeviceWorker
@@ -30,6 +31,7 @@ class RunnerOptions:
     repeat: int = 2
     allow_cpu_fallback: bool = False
     fault_plan: str | None = None
+    sensitivity: bool = False  # measure what faults each case would have shown
 
 
 class CaseRunner:
@@ -128,6 +130,8 @@ class CaseRunner:
         progress.reference = self.cpu.reference(request)
         progress.candidate = candidate = self.worker.run(request, self.options.case_timeout)
         progress.verdict = self.judge(request, candidate)
+        if self.options.sensitivity:
+            progress.sensitivity = sensitivity.measure(self, case)
 
     def _data_config(self, source: ModelSource, model_dir: Path) -> dict[str, Any]:
         """The model's preprocessing; loading the model for it also checks its weights."""
@@ -191,6 +195,7 @@ class _Progress:
     reference: LegResult | None = None
     candidate: LegResult | None = None
     verdict: Verdict | None = None
+    sensitivity: Sensitivity | None = None
     problem: CaseProblem | None = None
     log_tail: str = ""
 
@@ -223,6 +228,7 @@ class _Progress:
             arithmetic=self.verdict.arithmetic if self.verdict else "",
             budgets=list(self.verdict.budgets) if self.verdict else [],
             notes=list(self.verdict.notes) if self.verdict else [],
+            sensitivity=self.sensitivity,
             duration_seconds=seconds,
             log_tail=self.log_tail or getattr(self.problem, "log_tail", ""),
         )

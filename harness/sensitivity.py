@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness import catalogue
+from harness import arithmetic, catalogue
 from harness.catalogue import PlannedFault
 from harness.gate import documented_gate
-from harness.status import CaseProblem, Stage, Status, UsageProblem
+from harness.status import CaseProblem, Stage, Status
 
 if TYPE_CHECKING:
     from harness.cases import Case
@@ -125,19 +125,21 @@ class Bench:
     def __init__(self, runner: CaseRunner, case: Case) -> None:
         """Run the case without faults.
 
-        Raises CaseProblem when that does not give outputs on both sides, and UsageProblem for a
-        device that cannot plant faults.
+        Raises CaseProblem when that does not give outputs on both sides.
         """
-        if not runner.options.device.emulated:
-            raise UsageProblem(
-                f"Faults can be planted in the emulated NPU only, not in {runner.options.device}: "
-                "add --device npu-emulated."
-            )
+        device = runner.options.device
         self.runner = runner
+        self.emulated = device.emulated
         self.request: LegRequest = dataclasses.replace(
             runner.request(case), repeat=0, batch_checks=False, fault_plan=None
         )
-        self.means = f"{runner.options.device}"
+        self.means = f"planted in {device}"
+        self._numerics: dict[str, str] = {}
+        if not self.emulated:
+            # Only what the device declares is taken from it.
+            self.means = f"planted by hooks on the CPU, in the arithmetic of {device}"
+            leg = runner.worker.run(self.request, runner.options.case_timeout)
+            self._numerics = leg.record.numerics
         self.clean = self._run(None)
         self.clean_verdict = runner.judge(self.request, self.clean)
         self.operators = per_forward(
@@ -175,8 +177,13 @@ class Bench:
         )
 
     def _run(self, plan: str | None) -> LegResult:
-        request = dataclasses.replace(self.request, fault_plan=plan)
-        return self.runner.worker.run(request, self.runner.options.case_timeout)
+        if self.emulated:
+            request = dataclasses.replace(self.request, fault_plan=plan)
+            return self.runner.worker.run(request, self.runner.options.case_timeout)
+        declared = arithmetic.declared(self.request.dtype, self._numerics)
+        leg = self.runner.cpu.planted(self.request, declared, plan)
+        record = leg.record.model_copy(update={"numerics": self._numerics})
+        return dataclasses.replace(leg, record=record)
 
     def _gate(self, candidate: LegResult) -> bool | None:
         """The documented gate on whatever came out, NaN included."""
@@ -198,14 +205,21 @@ def measure(
     """Plant the catalogue in a case, one fault at a time.
 
     `limit`: take that many faults, spread over the catalogue.  `report` is told of progress.
-    Raises UsageProblem for a device that cannot plant faults, CaseProblem when the case does not
-    run.
+    A case that does not run gives a `problem` instead of rows.
     """
-    bench = Bench(runner, case)
+    try:
+        return _measure(Bench(runner, case), limit, report)
+    except CaseProblem as problem:
+        return Sensitivity(
+            "", runner.options.device.emulated, problem.status, None, problem=problem.reason
+        )
+
+
+def _measure(bench: Bench, limit: int | None, report: Report) -> Sensitivity:
     ratio, _ = worst_ratio(bench.clean_verdict)
     result = Sensitivity(
         means=bench.means,
-        emulated=runner.options.device.emulated,
+        emulated=bench.emulated,
         clean=bench.clean_verdict.status,
         clean_ratio=ratio,
     )
