@@ -105,6 +105,7 @@ def _add_study(commands: Any) -> None:
     add("--seeds", type=options.natural, default=3, help="further seeds for the honest runs")
     add("--limit", type=options.positive, help="faults per setting and format (default: all)")
     add("--output", type=Path, default=Path("reports/study"), metavar="DIR")
+    add("--read", type=Path, nargs="+", metavar="FILE", help="run nothing: join these study.json")
 
 
 def _study(given: argparse.Namespace) -> int:
@@ -119,13 +120,16 @@ def _study(given: argparse.Namespace) -> int:
         seeds=given.seeds,
         limit=given.limit,
     )
-    spec = devices.choose(given.device).spec
+    if given.read:
+        result = study.join([study.load(path) for path in given.read])
+    else:
+        spec = devices.choose(given.device).spec
+        runner = CaseRunner(RunnerOptions(spec, store.default_cache_dir(), None))
+        try:
+            result = study.run(runner, plan, lambda text: print(text, file=sys.stderr, flush=True))
+        finally:
+            runner.close()
     given.output.mkdir(parents=True, exist_ok=True)
-    runner = CaseRunner(RunnerOptions(spec, store.default_cache_dir(), None))
-    try:
-        result = study.run(runner, plan, lambda text: print(text, file=sys.stderr, flush=True))
-    finally:
-        runner.close()
     study.save(result, given.output / "study.json")
     text = report.render(result)
     (given.output / "study.md").write_text(text, encoding="utf-8")

@@ -167,6 +167,35 @@ def load(path: Path) -> Study:
         raise UsageProblem(f"{path} is no study of this harness: {error}") from error
 
 
+def join(studies: Sequence[Study]) -> Study:
+    """Studies of different settings or formats on one kind of device, as one.
+
+    Raises UsageProblem when they overlap or ran on different devices or versions.
+    """
+    first = studies[0]
+    seen: set[tuple[str, str, str]] = set()
+    for other in studies:
+        if (other.device, other.environment) != (first.device, first.environment):
+            raise UsageProblem("The studies ran on different devices or versions: run one anew.")
+        own = {(result.setting, result.format, result.model) for result in other.faults}
+        if seen & own:
+            setting, format_name, model = sorted(seen & own)[0]
+            raise UsageProblem(f"Two of the studies hold {model} in {setting}, {format_name}.")
+        seen |= own
+    return dataclasses.replace(
+        first,
+        settings={
+            name: SETTINGS[name]
+            for name in SETTINGS
+            if any(name in other.settings for other in studies)
+        },
+        seconds=sum(other.seconds for other in studies),
+        honest=tuple(row for other in studies for row in other.honest),
+        faults=tuple(result for other in studies for result in other.faults),
+        problems=tuple(text for other in studies for text in other.problems),
+    )
+
+
 def sources(
     setting: str, models: Sequence[str], cache_dir: Path, seed: int = 0
 ) -> list[tuple[ModelSource, InputSource]]:

@@ -1,5 +1,6 @@
 """The study: its counting, its Markdown, and one small run from the command line."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -44,8 +45,8 @@ def small_study() -> Study:
 
 def test_totals_by_setting_and_format():
     rows = report.totals(small_study()).rows
-    assert rows[0] == ("strict", "C", "2", "2", "2", "1", "0", "50.0")
-    assert rows[-1] == ("strict", "all", "4", "3", "2", "1", "0", "33.3")
+    assert rows[0] == ("strict", "C", "2", "2", "2", "1", "0", "0", "50.0")
+    assert rows[-1] == ("strict", "all", "4", "3", "2", "1", "0", "0", "33.3")
 
 
 def test_false_alarms_are_counted():
@@ -57,7 +58,7 @@ def test_the_markdown_names_what_was_missed_and_is_labelled():
     page = report.render(small_study())
     assert "EMULATED" in page
     (missed,) = report.missed(small_study()).rows
-    assert missed[2] == "faint, early"
+    assert missed == ("faint", "C early 2")
     assert "no effect" in page
 
 
@@ -75,6 +76,34 @@ def test_a_study_survives_its_file(tmp_path):
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(UsageProblem):
         study.load(tmp_path / "other.json")
+
+
+def test_a_fault_missed_in_a_reduced_format_is_looked_up_in_strict():
+    base = small_study()
+    faint = FaultResult("C", "float16", "m", row(status=Status.PASS, ratio=2.0))
+    both = dataclasses.replace(
+        base, honest=(*base.honest, honest(format="float16")), faults=(*base.faults, faint)
+    )
+    (found,) = [r for r in report.totals(both).rows if r[:2] == ("float16", "C")]
+    assert found[5:7] == ("1", "1")
+
+
+def test_studies_of_different_settings_join_and_overlapping_ones_do_not():
+    base = small_study()
+    parts = [
+        dataclasses.replace(
+            base,
+            settings={name: base.settings[name]},
+            honest=tuple(r for r in base.honest if r.setting == name),
+            faults=tuple(r for r in base.faults if r.setting == name),
+        )
+        for name in ("C", "D")
+    ]
+    joined = study.join(parts)
+    assert (joined.faults, list(joined.settings)) == (base.faults, ["C", "D"])
+    assert joined.seconds == 122
+    with pytest.raises(UsageProblem, match="hold m in C"):
+        study.join([parts[0], base])
 
 
 def test_unknown_names_are_usage_problems():

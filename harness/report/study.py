@@ -32,15 +32,16 @@ def render(study: Study) -> str:
 def totals(study: Study) -> Table:
     """Effective faults and how many each verdict missed, by format and setting."""
     rows = []
+    caught = {_identity(r) for r in study.faults if r.format == "strict" and _caught(r)}
     for name in study.formats:
         of_format = [result for result in study.faults if result.format == name]
         groups = [(key, [r for r in of_format if r.setting == key]) for key in study.settings]
         for setting, results in [*groups, ("all", of_format)]:
             if results:
-                rows.append((name, setting, *_counts(results)))
+                rows.append((name, setting, *_counts(results, caught)))
     header = (
         *("format", "setting", "planted", "effective", "gate missed", "harness missed"),
-        *("inconclusive", "harness missed, %"),
+        *("of these caught in strict", "inconclusive", "harness missed, %"),
     )
     return Table(_label(study, "Faults that passed"), header, tuple(rows))
 
@@ -61,21 +62,20 @@ def honest_totals(study: Study) -> Table:
 
 
 def missed(study: Study) -> Table:
-    """Every effective fault that this harness let through."""
+    """Every effective fault that this harness let through: setting, depth, budget ratio."""
+    cells: dict[str, dict[str, list[str]]] = {}
+    for result in study.faults:
+        row = result.row
+        if row.missed:
+            by_format = cells.setdefault(row.fault, {})
+            text = f"{result.setting} {row.depth} {_number(row.ratio)}"
+            by_format.setdefault(result.format, []).append(text)
     rows = tuple(
-        (
-            r.format,
-            r.setting,
-            f"{r.row.fault}, {r.row.depth}",
-            r.row.place,
-            _number(r.row.ratio),
-            _number(r.row.limit),
-        )
-        for r in study.faults
-        if r.row.missed
+        (fault, *("; ".join(by_format.get(name, ())) for name in study.formats))
+        for fault, by_format in cells.items()
     )
-    header = ("format", "setting", "fault", "where", "budget ratio", "allowed")
-    return Table(_label(study, "Effective faults that this harness passed"), header, rows)
+    title = "Effective faults that this harness passed: setting, depth, budget ratio"
+    return Table(_label(study, title), ("fault", *study.formats), rows)
 
 
 def fault_tables(study: Study) -> list[Table]:
@@ -143,8 +143,20 @@ def _bar(count: int, scale: int) -> str:
     return f"{'#' * math.ceil(_BAR * count / scale)} {count}" if count else ""
 
 
-def _counts(results: Sequence[FaultResult]) -> tuple[str, ...]:
+def _identity(result: FaultResult) -> tuple[str, ...]:
+    """What is the same fault in another format."""
+    row = result.row
+    return result.setting, result.model, row.fault, row.depth, row.place
+
+
+def _caught(result: FaultResult) -> bool:
+    row = result.row
+    return row.effective and not row.missed and not row.inconclusive
+
+
+def _counts(results: Sequence[FaultResult], in_strict: set[tuple[str, ...]]) -> tuple[str, ...]:
     rows = [result.row for result in results]
+    also = sum(result.row.missed and _identity(result) in in_strict for result in results)
     effective = sum(row.effective for row in rows)
     ours = sum(row.missed for row in rows)
     share = f"{100 * ours / effective:.1f}" if effective else "none effective"
@@ -153,6 +165,7 @@ def _counts(results: Sequence[FaultResult]) -> tuple[str, ...]:
         str(effective),
         str(sum(row.missed_by_gate for row in rows)),
         str(ours),
+        str(also),
         str(sum(row.inconclusive for row in rows)),
         share,
     )
