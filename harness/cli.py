@@ -6,7 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from harness import options
 from harness.status import CaseProblem, ExitCode, UsageProblem
 
 
@@ -29,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = commands.add_parser("report", help="print the tables of a results file")
     report.add_argument("results", type=Path, nargs="?", default=Path("reports/results.jsonl"))
 
+    _add_study(commands)
+
     try:
         given, unknown = parser.parse_known_args(arguments)
         if given.command == "run":
@@ -42,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "device": _device,
         "run": _run,
         "report": _report,
+        "study": _study,
     }[given.command]
     try:
         return run(given)
@@ -85,3 +90,48 @@ def _report(given: argparse.Namespace) -> int:
     run = records.read(given.results)
     print(text.render_run(run.cases, run.missing))
     return exit_code(run)
+
+
+def _add_study(commands: Any) -> None:
+    study = commands.add_parser(
+        "study", help="plant every fault of the catalogue and show what the verdict catches"
+    )
+    add = study.add_argument
+    add("--device", default="npu-emulated", help="faults can be planted in npu-emulated only")
+    add("--settings", default="A,B,C,D", help="A: plain random, B: real weights and noise, C: real "
+        "weights and photos, D: discriminating random weights (default: all)")  # fmt: skip
+    add("--formats", default="strict,default,float16,bfloat16")
+    add("--models", default="efficientnet_b0", help="timm architectures for A and D")
+    add("--seeds", type=options.natural, default=3, help="further seeds for the honest runs")
+    add("--limit", type=options.positive, help="faults per setting and format (default: all)")
+    add("--output", type=Path, default=Path("reports/study"), metavar="DIR")
+    add("--read", type=Path, nargs="+", metavar="FILE", help="run nothing: join these study.json")
+
+
+def _study(given: argparse.Namespace) -> int:
+    from harness import devices, store, study
+    from harness.report import study as report
+    from harness.runner import CaseRunner, RunnerOptions
+
+    plan = study.Plan(
+        settings=tuple(given.settings.split(",")),
+        formats=tuple(given.formats.split(",")),
+        models=tuple(given.models.split(",")),
+        seeds=given.seeds,
+        limit=given.limit,
+    )
+    if given.read:
+        result = study.join([study.load(path) for path in given.read])
+    else:
+        spec = devices.choose(given.device).spec
+        runner = CaseRunner(RunnerOptions(spec, store.default_cache_dir(), None))
+        try:
+            result = study.run(runner, plan, lambda text: print(text, file=sys.stderr, flush=True))
+        finally:
+            runner.close()
+    given.output.mkdir(parents=True, exist_ok=True)
+    study.save(result, given.output / "study.json")
+    text = report.render(result)
+    (given.output / "study.md").write_text(text, encoding="utf-8")
+    print(text)
+    return ExitCode.FAILED if any(row.false_alarm for row in result.honest) else ExitCode.OK

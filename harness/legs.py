@@ -15,12 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness import formats, inputs, models
 from harness.arithmetic import Arithmetic
+from harness.cpu_faults import PlannedFaults
 from harness.metrics import Array
 from harness.records import LegRecord, Timing
 from harness.status import CaseProblem, Stage, Status
 
 if TYPE_CHECKING:
-    from harness.devices.base import Device
+    from harness.devices.base import Counters, Device
 
 StageCallback = Callable[[Stage], None]
 
@@ -33,7 +34,7 @@ class LegRequest:
     operators as this arithmetic does.  `reorder`: on the CPU, sum in another order (channels
     last, one thread).  `repeat`: timed forwards after the warm-up, whose outputs are compared
     bit by bit.  `batch_checks`: also run the images in reverse order and one by one.
-    `fault_plan`: JSON for the emulator.
+    `fault_plan`: JSON for the emulator; with `hook_faults` it is applied by hooks on the CPU.
     """
 
     model_dir: Path
@@ -49,6 +50,7 @@ class LegRequest:
     reorder: bool = False
     batch_checks: bool = False
     fault_plan: str | None = None
+    hook_faults: bool = False
 
     def on_cpu(self, **changes: Any) -> LegRequest:
         """The same model and images for one plain CPU forward, with `changes`."""
@@ -57,6 +59,7 @@ class LegRequest:
             "repeat": 0,
             "batch_checks": False,
             "fault_plan": None,
+            "hook_faults": False,
         }
         return dataclasses.replace(self, **(plain | changes))
 
@@ -68,6 +71,7 @@ class LegResult:
     `outputs`: name -> float32 or float64 array [N, ...]; `logits`: name of the classifier
     output, None for a model without one; `unstable`: outputs that differed between two forwards;
     `variants`: the outputs again, by the way the images were batched ("permuted", "alone").
+    `counters`: what the device counted while the leg ran.
     """
 
     outputs: dict[str, Array]
@@ -75,6 +79,7 @@ class LegResult:
     unstable: tuple[str, ...]
     record: LegRecord
     weights: str
+    counters: Counters
     variants: dict[str, dict[str, Array]] = dataclasses.field(default_factory=dict)
 
 
@@ -94,7 +99,7 @@ def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResu
     threads = torch.get_num_threads()
     try:
         enter(Stage.LOAD)
-        device.plant(request.fault_plan)
+        device.plant(None if request.hook_faults else request.fault_plan)
         numerics = device.apply_numerics(request.numerics)
         loaded = models.load_model(
             request.model_dir,
@@ -152,6 +157,7 @@ def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResu
         unstable=_unstable(results),
         record=record,
         weights=f"{loaded.weights_description}: {loaded.description}",
+        counters=passes.hooks.counters if passes.hooks else device.counters(),
         variants=variants,
     )
 
@@ -162,6 +168,7 @@ class _Passes:
     def __init__(self, device: Device, request: LegRequest, model: torch.nn.Module) -> None:
         self.device = device
         self.request = request
+        self.hooks = PlannedFaults(request.fault_plan) if request.hook_faults else None
         if request.imitate is not None:
             formats.round_weights(model, request.imitate)
         self.model = model.to(getattr(torch, request.dtype)).to(device.torch_device).eval()
@@ -196,7 +203,8 @@ class _Passes:
         mode = formats.Imitation(imitate) if imitate else contextlib.nullcontext()
         outputs = []
         started = time.perf_counter()
-        with torch.no_grad(), mode:
+        # The hooks come last and so act first: what they change is then rounded by the mode.
+        with torch.no_grad(), mode, self.hooks or contextlib.nullcontext():
             for batch in batches:
                 self._features = None
                 output = self.model(batch)

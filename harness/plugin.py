@@ -101,6 +101,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="plant these faults in the emulated NPU (JSON)",
     )
+    add(
+        "--sensitivity",
+        action="store_true",
+        help="also measure which faults of a fixed catalogue each case would have shown (about "
+        "eighty more forward passes a case)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -255,6 +261,7 @@ def _session(config: pytest.Config) -> Session:
                     repeat=option("repeat"),
                     allow_cpu_fallback=option("allow_cpu_fallback"),
                     fault_plan=option("fault_plan"),
+                    sensitivity=option("sensitivity"),
                 )
             )
         except UsageProblem as problem:

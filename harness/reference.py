@@ -56,13 +56,27 @@ class CpuSide:
             )
         return Budget(arithmetic, (run.outputs,))
 
+    def planted(
+        self, request: LegRequest, arithmetic: Arithmetic, fault_plan: str | None
+    ) -> LegResult:
+        """One forward in an arithmetic with faults planted through hooks; not kept."""
+        imitate = None if arithmetic.exact else arithmetic
+        return self._fresh(
+            request.on_cpu(
+                dtype="float32", imitate=imitate, fault_plan=fault_plan, hook_faults=True
+            )
+        )
+
+    def _fresh(self, request: LegRequest) -> LegResult:
+        if self._device is None:
+            self._device = devices.open_device(DeviceSpec("cpu"))
+        return legs.run(self._device, request, lambda stage: None)
+
     def _run(self, request: LegRequest) -> LegResult:
         if request in self._kept:
             self._kept.move_to_end(request)
             return self._kept[request]
-        if self._device is None:
-            self._device = devices.open_device(DeviceSpec("cpu"))
-        result = legs.run(self._device, request, lambda stage: None)
+        result = self._fresh(request)
         self._kept[request] = result
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)

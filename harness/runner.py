@@ -8,12 +8,13 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from harness import arithmetic, inputs, models, records, verdict
+from harness import arithmetic, inputs, models, records, sensitivity, verdict
 from harness.cases import Case, InputSource, ModelSource
 from harness.devices import DeviceSpec
 from harness.legs import LegRequest, LegResult
 from harness.records import CaseRecord
 from harness.reference import CpuSide
+from harness.sensitivity import Sensitivity
 from harness.status import CaseProblem, Stage, Status, UsageProblem
 from harness.verdict import Evidence, Finding, Verdict
 from harness.workers import DeviceWorker
@@ -30,6 +31,7 @@ class RunnerOptions:
     repeat: int = 2
     allow_cpu_fallback: bool = False
     fault_plan: str | None = None
+    sensitivity: bool = False  # measure what faults each case would have shown
 
 
 class CaseRunner:
@@ -71,13 +73,12 @@ class CaseRunner:
         """End the device's process."""
         self.worker.stop()
 
-    def _measure(self, case: Case, progress: _Progress) -> None:
-        self.worker.start()  # it loads torch_npu while the CPU side works
+    def request(self, case: Case) -> LegRequest:
+        """Prepare a case's model and images.  Raises CaseProblem (fail_load)."""
         model_dir = models.materialise(case.model, self.options.cache_dir)
         data_config = self._data_config(case.model, model_dir)
         input_set = self._inputs(case.inputs, data_config)
-        progress.inputs = input_set
-        request = LegRequest(
+        return LegRequest(
             model_dir=model_dir,
             num_classes=models.classes_to_load(case.model),
             allow_keys=case.model.allow_keys,
@@ -90,8 +91,14 @@ class CaseRunner:
             batch_checks=True,
             fault_plan=self.options.fault_plan,
         )
-        progress.reference = reference = self.cpu.reference(request)
-        progress.candidate = candidate = self.worker.run(request, self.options.case_timeout)
+
+    def judge(self, request: LegRequest, candidate: LegResult) -> Verdict:
+        """Judge what a device gave for `request` against the CPU side, which is kept.
+
+        Every verdict of the harness comes from here, so that what measures its power to detect
+        faults measures the verdict itself.  Raises CaseProblem (fail_load, fail_reference).
+        """
+        reference = self.cpu.reference(request)
         if candidate.record.weights_sha256 != reference.record.weights_sha256:
             raise CaseProblem(
                 Status.FAIL_LOAD,
@@ -104,17 +111,27 @@ class CaseRunner:
                 reference=reference.outputs,
                 candidate=candidate.outputs,
                 logits=reference.logits,
-                labels=input_set.labels,
+                labels=request.inputs.labels,
                 oracle=self.cpu.oracle(request),
                 budget=self.cpu.budget(
-                    request, arithmetic.declared(case.dtype, candidate.record.numerics)
+                    request, arithmetic.declared(request.dtype, candidate.record.numerics)
                 ),
                 variants=candidate.variants,
             )
         )
-        progress.verdict = dataclasses.replace(
+        return dataclasses.replace(
             judged, findings=(*self._leg_findings(reference, candidate), *judged.findings)
         )
+
+    def _measure(self, case: Case, progress: _Progress) -> None:
+        self.worker.start()  # it loads torch_npu while the CPU side works
+        request = self.request(case)
+        progress.inputs = request.inputs
+        progress.reference = self.cpu.reference(request)
+        progress.candidate = candidate = self.worker.run(request, self.options.case_timeout)
+        progress.verdict = self.judge(request, candidate)
+        if self.options.sensitivity:
+            progress.sensitivity = sensitivity.measure(self, case)
 
     def _data_config(self, source: ModelSource, model_dir: Path) -> dict[str, Any]:
         """The model's preprocessing; loading the model for it also checks its weights."""
@@ -178,6 +195,7 @@ class _Progress:
     reference: LegResult | None = None
     candidate: LegResult | None = None
     verdict: Verdict | None = None
+    sensitivity: Sensitivity | None = None
     problem: CaseProblem | None = None
     log_tail: str = ""
 
@@ -210,6 +228,7 @@ class _Progress:
             arithmetic=self.verdict.arithmetic if self.verdict else "",
             budgets=list(self.verdict.budgets) if self.verdict else [],
             notes=list(self.verdict.notes) if self.verdict else [],
+            sensitivity=self.sensitivity,
             duration_seconds=seconds,
             log_tail=self.log_tail or getattr(self.problem, "log_tail", ""),
         )

@@ -28,6 +28,7 @@ class SessionOptions:
     repeat: int = 2
     allow_cpu_fallback: bool = False
     fault_plan: Path | None = None
+    sensitivity: bool = False
 
 
 class Session:
@@ -76,6 +77,7 @@ class Session:
                     repeat=self.options.repeat,
                     allow_cpu_fallback=self.options.allow_cpu_fallback,
                     fault_plan=self._fault_plan,
+                    sensitivity=self.options.sensitivity,
                 )
             )
         return self._runner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Protocol
 
 from harness.status import UsageProblem
@@ -12,6 +13,18 @@ if TYPE_CHECKING:
     from harness.devices import DeviceSpec
     from harness.records import DeviceInfo
     from harness.status import CaseProblem
+
+
+@dataclasses.dataclass(frozen=True)
+class Counters:
+    """What a device counted since `Device.plant`; empty where it keeps no count.
+
+    `operators`: operator of the device's own library ("Convolution") -> calls, in the order of
+    first use; `fault_effects`: how often each fault of the plan had an effect, in its order.
+    """
+
+    operators: dict[str, int] = dataclasses.field(default_factory=dict)
+    fault_effects: tuple[int, ...] = ()
 
 
 class Device(Protocol):
@@ -38,6 +51,9 @@ class Device(Protocol):
 
         Only the emulated NPU can do it; others raise UsageProblem for a plan.
         """
+
+    def counters(self) -> Counters:
+        """Operators started and effects of planned faults since `plant`."""
 
     def fallback_operators(self, executed: list[str]) -> list[str]:
         """Which of the executed aten operators have no kernel on this device (ran on the CPU)."""

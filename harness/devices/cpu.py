@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from harness.devices import DeviceSpec
-from harness.devices.base import refuse_faults
+from harness.devices.base import Counters, refuse_faults
 from harness.records import DeviceInfo
 from harness.status import CaseProblem, Stage, Status
 
@@ -47,6 +47,10 @@ class CpuDevice:
     def plant(self, fault_plan: str | None) -> None:
         """Refuse: faults are planted in the emulated NPU only."""
         refuse_faults(self.spec, fault_plan)
+
+    def counters(self) -> Counters:
+        """Nothing is counted here."""
+        return Counters()
 
     def fallback_operators(self, executed: list[str]) -> list[str]:
         """Nothing falls back from the CPU."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from harness.devices import DeviceSpec, dispatcher
-from harness.devices.base import refuse_faults
+from harness.devices.base import Counters, refuse_faults
 from harness.records import DeviceInfo
 from harness.status import CaseProblem, Stage, Status, UsageProblem
 
@@ -64,6 +64,10 @@ class CudaDevice:
     def plant(self, fault_plan: str | None) -> None:
         """Refuse: faults are planted in the emulated NPU only."""
         refuse_faults(self.spec, fault_plan)
+
+    def counters(self) -> Counters:
+        """Nothing is counted here."""
+        return Counters()
 
     def fallback_operators(self, executed: list[str]) -> list[str]:
         """CUDA has no silent fallback, but the question is the same."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from harness.devices import EMULATED_DEVICES, DeviceSpec, dispatcher
-from harness.devices.base import refuse_faults
+from harness.devices.base import Counters, refuse_faults
 from harness.records import DeviceInfo
 from harness.status import CaseProblem, Stage, Status, UsageProblem
 
@@ -111,6 +111,12 @@ class NpuDevice:
 
         self.emulator.set_faults(FaultPlan.from_json(fault_plan) if fault_plan else None)
         self.emulator.reset_counters()
+
+    def counters(self) -> Counters:
+        """Ask the emulator; CANN itself does not tell."""
+        if self.emulator is None:
+            return Counters()
+        return Counters(self.emulator.operator_counts(), tuple(self.emulator.fault_effects()))
 
     def fallback_operators(self, executed: list[str]) -> list[str]:
         """Operators that torch_npu lacks and runs on the CPU."""

@@ -34,6 +34,7 @@ _CASE = _ENVIRONMENT.from_string(
 {% if case.notes %}
 <ul>{% for note in case.notes %}<li>Note: {{ note }}</li>{% endfor %}</ul>
 {% endif %}
+{% if detection %}<p>{{ detection }}</p>{% endif %}
 {% for table in tables %}{{ table }}{% endfor %}
 {% if case.log_tail %}<details><summary>Last lines of the device's process</summary>
 <pre>{{ case.log_tail }}</pre></details>{% endif %}
@@ -72,6 +73,7 @@ def render_case(case: CaseRecord, *, full: bool = True) -> str:
     return _CASE.render(
         case=case,
         conclusion=tables.conclusion(case),
+        detection=tables.detection_line(case),
         tables=[render_table(table) for table in chosen],
     )
 

@@ -48,6 +48,8 @@ def render_case(case: CaseRecord) -> str:
     parts.append(f"Conclusion: {tables.conclusion(case)}")
     parts += [f"  - {finding}" for finding in case.findings[1:]]
     parts += [f"  note: {note}" for note in case.notes]
+    if line := tables.detection_line(case):
+        parts.append(line)
     return "\n".join(parts)
 
 
