@@ -155,5 +155,7 @@ def test_finding_torch_npu_does_not_import_it() -> None:
         "from harness.devices.emulator import build\n"
         "print(build.find_torch_npu()[1], 'torch_npu' in sys.modules)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.split() == [importlib.metadata.version("torch_npu"), "False"]

@@ -30,7 +30,9 @@ def test_marker_is_absent_without_the_emulator() -> None:
     import sys
 
     code = "import harness; from harness.devices import emulator; print(emulator.is_emulated())"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.strip() == "False"
 
 
@@ -72,11 +74,6 @@ def test_copies_and_operators_on_the_second_device(npu: Emulator) -> None:
     moved = value.to("npu:0").to("npu:1")
     assert moved.device == torch.device("npu", 1)
     assert torch.equal((moved + 1).cpu(), value + 1)
-
-
-def test_tensors_of_two_devices_do_not_mix(npu: Emulator) -> None:
-    with pytest.raises(RuntimeError, match="same device"):
-        torch.ones(2, device="npu:0") + torch.ones(2, device="npu:1")
 
 
 def test_eight_small_devices_run_out_of_memory_one_by_one(run_script) -> None:  # type: ignore[no-untyped-def]
@@ -126,7 +123,9 @@ def test_torch_npu_before_the_emulator_is_refused() -> None:
         "from harness.devices import emulator\n"
         "emulator.load()"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert "EmulatorError: torch_npu is imported already" in result.stderr
 
 

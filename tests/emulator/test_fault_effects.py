@@ -64,7 +64,9 @@ def test_zero_channels(npu: Emulator) -> None:
     assert torch.equal(result[:, :8], GOOD[:, :8]) and not result[:, 8:].any()
 
 
-@pytest.mark.parametrize(("kind", "test"), [("nan_output", torch.isnan), ("inf_output", torch.isinf)])
+@pytest.mark.parametrize(
+    ("kind", "test"), [("nan_output", torch.isnan), ("inf_output", torch.isinf)]
+)
 def test_one_bad_value(npu: Emulator, kind: str, test: Callable[[Tensor], Tensor]) -> None:
     bad = test(effect(npu, Fault(kind, "Convolution", index=777))).flatten()
     assert bad.nonzero().flatten().tolist() == [777]

@@ -209,7 +209,9 @@ def test_training_step_has_the_cpus_gradients() -> None:
         ).to(device)
         labels = torch.tensor([1, 2]).to(device)
         F.cross_entropy(model(draw(2, 3, 6, 6).to(device)), labels).backward()
-        return [parameter.grad.cpu() for parameter in model.parameters() if parameter.grad is not None]
+        return [
+            parameter.grad.cpu() for parameter in model.parameters() if parameter.grad is not None
+        ]
 
     for on_device, on_cpu in zip(gradients("npu"), gradients("cpu"), strict=True):
         assert torch.allclose(on_device, on_cpu, atol=1e-6)

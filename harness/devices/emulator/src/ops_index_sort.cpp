@@ -54,6 +54,8 @@ OP(InplaceMaskedFillTensor, P(T x, T mask, T value), {
 // These outputs are as long as they can get; the caller asks for the shape that was found.
 OP(MaskedSelect, P(T x, T mask, T out), { put_found(out, at::masked_select((*x)(), (*mask)())); })
 OP(Nonzero, P(T x, T out), { put_found(out, at::nonzero((*x)())); })
+// The same, one row a dimension.
+OP(NonzeroV2, P(T x, T out), { put_found(out, at::nonzero((*x)()).t().contiguous()); })
 
 OP(ArgMax, P(T x, int64_t dim, bool keep, T out), { put(out, at::argmax((*x)(), dim, keep)); })
 OP(ArgMin, P(T x, int64_t dim, bool keep, T out), { put(out, at::argmin((*x)(), dim, keep)); })

@@ -32,9 +32,9 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gamma, double eps, at
 OP(BatchNorm, P(T x, T w, T b, T mean, T var, bool training, double momentum, double eps, T out,
                 T save_mean, T save_invstd), {
   const at::Tensor input = wide((*x)());
-  // In training the running statistics are updated in place, in their own memory.
-  auto running_mean = optional_tensor(mean);
-  const auto running_var = optional_tensor(var);
+  // fp32 statistics are updated in place in training; narrow ones in a copy that is stored below.
+  auto running_mean = wide(optional_tensor(mean));
+  const auto running_var = wide(optional_tensor(var));
   if (!training && running_mean && running_var)
     running_mean = faulty_mean(*running_mean, *running_var, input.size(0));
   const auto result = at::native_batch_norm(input, wide(optional_tensor(w)),
@@ -44,6 +44,8 @@ OP(BatchNorm, P(T x, T w, T b, T mean, T var, bool training, double momentum, do
   if (!training) return;
   put(save_mean, std::get<1>(result));
   put(save_invstd, std::get<2>(result));
+  if (running_mean && !running_mean->is_same((*mean)())) (*mean)().copy_(*running_mean);
+  if (running_var && !running_var->is_same((*var)())) (*var)().copy_(*running_var);
 })
 OP(LayerNorm, P(T x, Ints shape, T w, T b, double eps, T out, T mean, T rstd), {
   const auto result = at::native_layer_norm(wide((*x)()), shape->values, wide(optional_tensor(w)),
