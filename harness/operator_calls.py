@@ -103,14 +103,12 @@ class Call:
 
     def written(self) -> frozenset[int]:
         """`id` of every tensor argument that the operator writes to."""
-        found = set()
+        found: set[int] = set()
         for position, argument in enumerate(self.func._schema.arguments):
             if argument.alias_info is None or not argument.alias_info.is_write:
                 continue
             value = (
-                self.args[position]
-                if position < len(self.args)
-                else self.kwargs.get(argument.name)
+                self.args[position] if position < len(self.args) else self.kwargs.get(argument.name)
             )
             found.update(id(leaf) for leaf in pytree.tree_leaves(value))
         return frozenset(found)
@@ -129,7 +127,7 @@ class Call:
         """How many terms one element of the output sums up, 1 where that is unknown."""
         if self.func in _CONVOLUTIONS:
             weight, transposed = self.args[1], bool(self.args[6])
-            return max(1, weight.numel() // weight.shape[1 if transposed else 0])
+            return max(1, int(weight.numel() // weight.shape[1 if transposed else 0]))
         if self.func in _PRODUCTS:
             return max(1, int(self.args[_PRODUCTS[self.func]].shape[-1]))
         if self.func is _CPU_ATTENTION:

@@ -129,8 +129,7 @@ def culprits(
     found = [
         row
         for row in compared(rows)
-        if row.nonfinite
-        or not (row.ratio <= ratio_limit and row.worst_slice_ratio <= slice_limit)
+        if row.nonfinite or not (row.ratio <= ratio_limit and row.worst_slice_ratio <= slice_limit)
     ]
     return sorted(found, key=lambda row: (-row.severity, row.index))
 
