@@ -28,6 +28,9 @@ _PRODUCTS: Mapping[Any, int] = {
 }
 _CPU_ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu.default
 
+# torch_npu refuses to create a tensor with its channels last.
+_CHANNELS_LAST_DEVICES = ("cpu", "cuda", "meta")
+
 # Results whose content is undefined.
 _UNDEFINED = frozenset(
     {
@@ -234,7 +237,7 @@ class DeviceSide:
 
     def _move(self, tensor: torch.Tensor) -> torch.Tensor:
         # Cast first: what the device would round on the way is none of the operator's business.
-        return stored(tensor, self._store).to(self._device)
+        return _moved(stored(tensor, self._store), self._device)
 
     def _kept(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """The device's copy of a parameter, or of a view of one; None for other tensors."""
@@ -250,6 +253,31 @@ class DeviceSide:
 def stored(tensor: torch.Tensor, store: torch.dtype) -> torch.Tensor:
     """A float32 tensor in the storage dtype; others, and all of them for float32, as they are."""
     return tensor.to(store) if tensor.dtype == torch.float32 else tensor
+
+
+def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on a device, dense and with the same order of strides.
+
+    A transposed tensor is moved as the contiguous one that it is a view of: devices copy others
+    element by element with an operator of their own, which is not the one to be judged.  Channels
+    that the CPU's convolution left last become contiguous on a device that has no such format:
+    there the operator before would have made them so.
+    """
+    if device.type not in _CHANNELS_LAST_DEVICES and memory_format(tensor) == "channels_last":
+        return tensor.contiguous().to(device)
+    order = sorted(range(tensor.dim()), key=lambda i: (-tensor.stride(i), i))
+    dense = tensor.permute(order).contiguous().to(device)
+    return dense.permute([order.index(i) for i in range(tensor.dim())])
+
+
+def memory_format(tensor: torch.Tensor) -> str:
+    """Return "contiguous", "channels_last" (four or five dimensions) or "strided"."""
+    if tensor.is_contiguous():
+        return "contiguous"
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(tensor.dim())
+    if last is not None and tensor.is_contiguous(memory_format=last):
+        return "channels_last"
+    return "strided"
 
 
 def _store(arithmetic: Arithmetic) -> torch.dtype:

@@ -27,6 +27,7 @@ from harness.formats import Arithmetic
 from harness.operator_calls import (
     Call,
     DeviceSide,
+    memory_format,
     run_budget,
     run_oracle,
     why_not_comparable,
@@ -224,7 +225,7 @@ class _Comparer(TorchDispatchMode):
             module=self.modules.current,
             shapes=tuple("x".join(map(str, tensor.shape)) for tensor in tensors),
             dtype=str(tensors[0].dtype).removeprefix("torch.") if tensors else "",
-            memory_format=_memory_format(tensors[0]) if tensors else "",
+            memory_format=memory_format(tensors[0]) if tensors else "",
         )
         skipped = why_not_comparable(call)
         if not skipped and self._chosen is not None and row.index not in self._chosen:
@@ -331,14 +332,6 @@ def _choose(kinds: dict[str, list[int]], share: float, seed: int) -> frozenset[i
             for start, end in zip(bounds, bounds[1:], strict=False)
         ]
     return frozenset(chosen)
-
-
-def _memory_format(tensor: torch.Tensor) -> str:
-    if tensor.is_contiguous():
-        return "contiguous"
-    if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-        return "channels_last"
-    return "strided"
 
 
 def _text(error: BaseException) -> str:
