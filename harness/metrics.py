@@ -183,16 +183,18 @@ class Rounding:
     inner: float = 0.0
     smallest: float = 0.0
 
-    def mean_square(self, reference_mean_square: Any) -> Any:
-        """Mean squared rounding error of values with this mean square.
+    def mean_square(self, own: Any, whole: Any) -> Any:
+        """Mean squared rounding error of values with mean square `own`.
 
         Rounding to nearest errs by at most unit x |x|; an error uniform within that has the mean
         square (unit x)^2 / 3.  Hence a correctly rounded result exceeds this value by a factor
-        of at most 3, and its root by sqrt(3), whatever the values are.
+        of at most 3, and its root by sqrt(3), whatever the values are; a faithfully rounded one
+        (either neighbour) has at most twice that root.  The inner error of a part of a result
+        goes by the mean square of the `whole` where that is greater: a part that is small is so
+        because what was summed up cancelled, not because it was small.
         """
-        return (
-            (self.unit**2 + self.inner**2) * reference_mean_square + (self.smallest / 2) ** 2
-        ) / 3
+        inner = self.inner**2 * np.maximum(own, whole)
+        return (self.unit**2 * own + inner + (self.smallest / 2) ** 2) / 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,45 +224,50 @@ SLICE_PRIOR = 16
 def own_error(oracle: Array, budget: Array, candidate: Array, rounding: Rounding) -> OwnError:
     """Compare a candidate with an exact result, against a budget result of the same exact one.
 
-    `oracle`, `budget`, `candidate`: float of one shape.  With e, b, o the mean squares of
-    candidate - oracle, budget - oracle and oracle:
+       `oracle`, `budget`, `candidate`: float of one shape.  With e, b, o the mean squares of
+       candidate - oracle, budget - oracle and oracle:
 
-        ratio = sqrt(e / max(b, r(o))),   r = rounding.mean_square
+           ratio = sqrt(e / max(b, r(o, o))),   r = rounding.mean_square
 
-    and for a slice of m elements, with its own mean squares e_s, b_s, o_s,
+       and for a slice of m elements, with its own mean squares e_s, b_s, o_s,
 
-        ratio_s = sqrt(e_s / max((m b_s + P max(b, r(o))) / (m + P), r(o_s))),   P = SLICE_PRIOR
+           ratio_s = sqrt(e_s / max((m b_s + P max(b, r(o, o))) / (m + P), r(o_s, o)))
 
+       with P = SLICE_PRIOR.
     Slices are taken along every dimension: channels, batch items, rows, tokens.  A result that
-    differs where nothing is to be rounded (all zero, or integers with `Rounding(0)`) has an
-    infinite ratio.
+       differs where nothing is to be rounded (all zero, or integers with `Rounding(0)`) has an
+       infinite ratio.
 
-    Raises ValueError when the shapes differ or there are no elements.
+       Raises ValueError when the shapes differ or there are no elements.
     """
     exact, allowed = _pair(oracle, budget)
     got = _pair(oracle, candidate)[1]
     comparable = np.isfinite(exact) & np.isfinite(allowed)
-    nonfinite = int(np.count_nonzero(comparable & ~np.isfinite(got)))
-    comparable &= np.isfinite(got)
-    if not comparable.all():
+    finite = np.isfinite(got)
+    nonfinite = int(np.count_nonzero(comparable & ~finite))
+    comparable &= finite
+    whole = bool(comparable.all())
+    if not whole:
         exact, allowed, got = (np.where(comparable, x, 0.0) for x in (exact, allowed, got))
     squares = [np.square(got - exact), np.square(allowed - exact), np.square(exact)]
     count = max(1, int(np.count_nonzero(comparable)))
     error, cost, power = (float(np.sum(x)) / count for x in squares)
-    cost = max(cost, float(rounding.mean_square(power)))
+    cost = max(cost, float(rounding.mean_square(power, power)))
     ratio = float(_root_ratio(np.float64(error), np.float64(cost)))
 
     worst, where = ratio, None
-    for axis, size in enumerate(exact.shape if exact.ndim > 1 else ()):
-        others = tuple(i for i in range(exact.ndim) if i != axis)
-        counts = np.maximum(1, np.count_nonzero(comparable, axis=others))
-        error_s, cost_s, power_s = (np.sum(x, axis=others) for x in squares)
-        drawn = (cost_s + SLICE_PRIOR * cost) / (counts + SLICE_PRIOR)
-        allowed_s = np.maximum(drawn, rounding.mean_square(power_s / counts))
-        ratios = _root_ratio(error_s / counts, allowed_s)
-        index = int(np.argmax(ratios))
-        if size > 1 and (where is None or ratios[index] > worst):
-            worst, where = float(ratios[index]), (axis, index)
+    if exact.ndim > 1:
+        by_axis = [_slice_sums(x) for x in squares]
+        counts = None if whole else _slice_sums(comparable.astype(np.float64))
+        for axis, size in enumerate(exact.shape):
+            error_s, cost_s, power_s = (sums[axis] for sums in by_axis)
+            elements = exact.size / size if counts is None else np.maximum(1, counts[axis])
+            drawn = (cost_s + SLICE_PRIOR * cost) / (elements + SLICE_PRIOR)
+            allowed_s = np.maximum(drawn, rounding.mean_square(power_s / elements, power))
+            ratios = _root_ratio(error_s / elements, allowed_s)
+            index = int(np.argmax(ratios))
+            if size > 1 and (where is None or ratios[index] > worst):
+                worst, where = float(ratios[index]), (axis, index)
     return OwnError(
         rmse=float(np.sqrt(error)),
         budget_rmse=float(np.sqrt(cost)),
@@ -270,6 +277,21 @@ def own_error(oracle: Array, budget: Array, candidate: Array, rounding: Rounding
         worst_slice=where,
         nonfinite=nonfinite,
     )
+
+
+def _slice_sums(values: Float64) -> list[Float64]:
+    """For every dimension, the sums over all the others.
+
+    Halves the dimensions again and again: two passes over the array, however many there are.
+    """
+    if values.ndim == 1:
+        return [values]
+    half = values.ndim // 2
+    table = values.reshape(int(np.prod(values.shape[:half])), -1)
+    return [
+        *_slice_sums(table.sum(axis=1).reshape(values.shape[:half])),
+        *_slice_sums(table.sum(axis=0).reshape(values.shape[half:])),
+    ]
 
 
 def _root_ratio(error: Any, cost: Any) -> Any:

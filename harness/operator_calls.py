@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -179,15 +179,54 @@ def run_oracle(call: Call, arithmetic: Arithmetic) -> list[torch.Tensor]:
     """The call in float64 on the CPU, on the arguments as the declared dtype holds them."""
     wide = {torch.float32: torch.float64, torch.complex64: torch.complex128}
     store = _store(arithmetic)
-    return results(
+    value = _run(
         call,
-        _run(
-            call,
-            call.func,
-            lambda tensor: stored(tensor, store).to(wide.get(tensor.dtype, tensor.dtype)),
-            lambda dtype: wide.get(dtype, dtype),
-        ),
+        depthwise if _is_depthwise(call) else call.func,
+        lambda tensor: stored(tensor, store).to(wide.get(tensor.dtype, tensor.dtype)),
+        lambda dtype: wide.get(dtype, dtype),
     )
+    return results(call, value)
+
+
+def _is_depthwise(call: Call) -> bool:
+    if call.func not in _CONVOLUTIONS or call.args[1].dim() != 4:
+        return False
+    image, weight, transposed, groups = (call.args[i] for i in (0, 1, 6, 8))
+    return image.dim() == 4 and not transposed and weight.shape[1] == 1 and groups > 1
+
+
+def depthwise(
+    image: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    *unused: Any,
+) -> torch.Tensor:
+    """Depthwise convolution [N, C, H, W] * [C m, 1, h, w] as a sum over the kernel's places.
+
+    PyTorch's own in float64 goes through the groups one by one and takes ten times as long.
+    """
+    vertical, horizontal = padding
+    image = image.repeat_interleave(weight.shape[0] // image.shape[1], 1)
+    image = torch.nn.functional.pad(image, (horizontal, horizontal, vertical, vertical))
+    height, width = (
+        (image.shape[2 + i] - dilation[i] * (weight.shape[2 + i] - 1) - 1) // stride[i] + 1
+        for i in (0, 1)
+    )
+    total = image.new_zeros(image.shape[0], weight.shape[0], height, width)
+    for row in range(weight.shape[2]):
+        for column in range(weight.shape[3]):
+            top, left = row * dilation[0], column * dilation[1]
+            seen = image[
+                :,
+                :,
+                top : top + (height - 1) * stride[0] + 1 : stride[0],
+                left : left + (width - 1) * stride[1] + 1 : stride[1],
+            ]
+            total.addcmul_(seen, weight[:, 0, row, column].view(1, -1, 1, 1))
+    return total if bias is None else total + bias.view(1, -1, 1, 1)
 
 
 def run_budget(call: Call, arithmetic: Arithmetic) -> list[torch.Tensor]:
@@ -265,7 +304,7 @@ def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """
     if device.type not in _CHANNELS_LAST_DEVICES and memory_format(tensor) == "channels_last":
         return tensor.contiguous().to(device)
-    order = sorted(range(tensor.dim()), key=lambda i: (-tensor.stride(i), i))
+    order = sorted(range(tensor.dim()), key=lambda i: (-tensor.stride()[i], i))
     dense = tensor.permute(order).contiguous().to(device)
     return dense.permute([order.index(i) for i in range(tensor.dim())])
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import metrics, operators
+from harness import metrics, operator_calls, operators
 from harness.devices.cpu import CpuDevice
 from harness.formats import Arithmetic
 from harness.operators import OperatorRow, compare_operators, compared, culprits
@@ -55,6 +55,29 @@ def test_a_dead_channel_shows_in_its_slice_and_a_wrong_item_in_its():
     swapped = budget.copy()
     swapped[3] = budget[0]
     assert metrics.own_error(exact, budget, swapped, metrics.Rounding(2**-9)).worst_slice == (0, 3)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (2, 3, 4, 5), (2, 1, 3, 2, 4)])
+def test_slices_are_taken_along_every_dimension(shape):
+    generator = np.random.default_rng(1)
+    exact = generator.normal(size=shape)
+    rounding = metrics.Rounding(2**-11)
+    for axis, size in enumerate(shape):
+        if size == 1:
+            continue
+        wrong = exact.copy()
+        part = np.moveaxis(wrong, axis, 0)[size - 1]  # a view
+        part *= 1.5
+        error = metrics.own_error(exact, exact, wrong, rounding)
+        difference = np.moveaxis(wrong - exact, axis, 0)[size - 1]
+        power = np.mean(np.square(exact)) * 2**-22 / 3
+        prior = metrics.SLICE_PRIOR * power / (difference.size + metrics.SLICE_PRIOR)
+        own = np.mean(np.square(np.moveaxis(exact, axis, 0)[size - 1])) * 2**-22 / 3
+        expected = np.sqrt(np.mean(np.square(difference)) / max(prior, own))
+        assert error.worst_slice_ratio >= expected * (1 - 1e-9)
+        if error.worst_slice == (axis, size - 1):
+            assert error.worst_slice_ratio == pytest.approx(expected)
+        assert error.ratio == pytest.approx(np.sqrt(np.mean(np.square(wrong - exact)) / power))
 
 
 def test_own_error_of_exact_and_of_impossible_results():
@@ -220,7 +243,7 @@ def test_an_operator_that_raises_is_a_row_and_a_device_error_is_the_end(varied):
 
 
 def test_a_worse_arithmetic_than_declared_is_found(varied, monkeypatch):
-    from harness import formats, operator_calls
+    from harness import formats
 
     honest = operator_calls.DeviceSide.run
 
@@ -233,6 +256,19 @@ def test_a_worse_arithmetic_than_declared_is_found(varied, monkeypatch):
     assert [row.module for row in found] == ["conv"]
     allowed = Arithmetic(short_conv=formats.HF32_BITS)
     assert culprits(compare_operators(*varied, CpuDevice(), allowed)) == []
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+@pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 1, 1), (2, 0, 1), (2, 3, 2)])
+def test_the_oracle_of_depthwise_convolutions(multiplier, stride, padding, dilation):
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(2, 6, 13, 12, generator=generator, dtype=torch.float64)
+    weight = torch.randn(6 * multiplier, 1, 3, 5, generator=generator, dtype=torch.float64)
+    bias = torch.randn(6 * multiplier, generator=generator, dtype=torch.float64)
+    sizes = [[stride, stride], [padding, padding + 1], [dilation, dilation]]
+    expected = nn.functional.conv2d(image, weight, bias, *sizes, groups=6)
+    got = operator_calls.depthwise(image, weight, bias, *sizes, False, [0, 0], 6)
+    assert torch.allclose(got, expected, rtol=1e-13, atol=1e-13)
 
 
 def test_culprits_come_worst_first():
