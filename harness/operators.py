@@ -35,9 +35,9 @@ those that changed anything (neither limit exceeded), and the least ratio of the
     bias dropped                   0/46 5.5       0/46 5.5       2/46 0.7       2/46 0.7
     last item = first, batch permuted, channels reversed, all zero, NaN, exponent bit: none
 
-What escapes lies below the rounding of the declared format, which no comparison against it can
-tell from honest work: the same operator in strict float32 shows all of it.  HF32 factors that are
-truncated where CANN documents rounding to nearest are flagged (2.7 to 17 / 8 to 21).
+What escapes lies below the rounding of the declared format, where the size of an error cannot
+tell it from honest work: the same operator in strict float32 shows all of it.  HF32 factors that
+are truncated where CANN documents rounding to nearest are flagged (2.7 to 17 / 8 to 21).
 """
 
 from __future__ import annotations
