@@ -194,6 +194,136 @@ def discrimination(logits: Array) -> Discrimination:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Rounding:
+    """Rounding that a result has to be allowed, whatever was measured.
+
+    `unit`: unit roundoff of the format that the result is stored in; `inner`: relative error (a
+    bound of the same kind) of the arithmetic before that; `smallest`: the format's smallest
+    positive number, below which rounding is absolute.
+    """
+
+    unit: float
+    inner: float = 0.0
+    smallest: float = 0.0
+
+    def mean_square(self, own: Any, whole: Any) -> Any:
+        """Mean squared rounding error of values with mean square `own`.
+
+        Rounding to nearest errs by at most unit x |x|; an error uniform within that has the mean
+        square (unit x)^2 / 3.  Hence a correctly rounded result exceeds this value by a factor
+        of at most 3, and its root by sqrt(3), whatever the values are; a faithfully rounded one
+        (either neighbour) has at most twice that root.  The inner error of a part of a result
+        goes by the mean square of the `whole` where that is greater: a part that is small is so
+        because what was summed up cancelled, not because it was small.
+        """
+        inner = self.inner**2 * np.maximum(own, whole)
+        return (self.unit**2 * own + inner + (self.smallest / 2) ** 2) / 3
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnError:
+    """Error of a result against an exact one, in units of what the arithmetic costs.
+
+    `ratio` = rmse / budget_rmse; `worst_slice_ratio`: the greatest such ratio of any slice, which
+    is `worst_slice` = (dimension, index), None when the result has fewer than two dimensions.
+    `nonfinite`: elements that are NaN or infinite where exact and budget results are finite; they
+    are left out of the other numbers.
+    """
+
+    rmse: float
+    budget_rmse: float
+    reference_rms: float
+    ratio: float
+    worst_slice_ratio: float
+    worst_slice: tuple[int, int] | None
+    nonfinite: int
+
+
+# A slice's measured budget is drawn towards the whole result's as if it held this many elements
+# more: the error of a few elements says little about what the arithmetic costs there.
+SLICE_PRIOR = 16
+
+
+def own_error(oracle: Array, budget: Array, candidate: Array, rounding: Rounding) -> OwnError:
+    """Compare a candidate with an exact result, against a budget result of the same exact one.
+
+       `oracle`, `budget`, `candidate`: float of one shape.  With e, b, o the mean squares of
+       candidate - oracle, budget - oracle and oracle:
+
+           ratio = sqrt(e / max(b, r(o, o))),   r = rounding.mean_square
+
+       and for a slice of m elements, with its own mean squares e_s, b_s, o_s,
+
+           ratio_s = sqrt(e_s / max((m b_s + P max(b, r(o, o))) / (m + P), r(o_s, o)))
+
+       with P = SLICE_PRIOR.
+    Slices are taken along every dimension: channels, batch items, rows, tokens.  A result that
+       differs where nothing is to be rounded (all zero, or integers with `Rounding(0)`) has an
+       infinite ratio.
+
+       Raises ValueError when the shapes differ or there are no elements.
+    """
+    exact, allowed = _pair(oracle, budget)
+    got = _pair(oracle, candidate)[1]
+    comparable = np.isfinite(exact) & np.isfinite(allowed)
+    finite = np.isfinite(got)
+    nonfinite = int(np.count_nonzero(comparable & ~finite))
+    comparable &= finite
+    whole = bool(comparable.all())
+    if not whole:
+        exact, allowed, got = (np.where(comparable, x, 0.0) for x in (exact, allowed, got))
+    squares = [np.square(got - exact), np.square(allowed - exact), np.square(exact)]
+    count = max(1, int(np.count_nonzero(comparable)))
+    error, cost, power = (float(np.sum(x)) / count for x in squares)
+    cost = max(cost, float(rounding.mean_square(power, power)))
+    ratio = float(_root_ratio(np.float64(error), np.float64(cost)))
+
+    worst, where = ratio, None
+    if exact.ndim > 1:
+        by_axis = [_slice_sums(x) for x in squares]
+        counts = None if whole else _slice_sums(comparable.astype(np.float64))
+        for axis, size in enumerate(exact.shape):
+            error_s, cost_s, power_s = (sums[axis] for sums in by_axis)
+            elements = exact.size / size if counts is None else np.maximum(1, counts[axis])
+            drawn = (cost_s + SLICE_PRIOR * cost) / (elements + SLICE_PRIOR)
+            allowed_s = np.maximum(drawn, rounding.mean_square(power_s / elements, power))
+            ratios = _root_ratio(error_s / elements, allowed_s)
+            index = int(np.argmax(ratios))
+            if size > 1 and (where is None or ratios[index] > worst):
+                worst, where = float(ratios[index]), (axis, index)
+    return OwnError(
+        rmse=float(np.sqrt(error)),
+        budget_rmse=float(np.sqrt(cost)),
+        reference_rms=float(np.sqrt(power)),
+        ratio=ratio,
+        worst_slice_ratio=worst,
+        worst_slice=where,
+        nonfinite=nonfinite,
+    )
+
+
+def _slice_sums(values: Float64) -> list[Float64]:
+    """For every dimension, the sums over all the others.
+
+    Halves the dimensions again and again: two passes over the array, however many there are.
+    """
+    if values.ndim == 1:
+        return [values]
+    half = values.ndim // 2
+    table = values.reshape(int(np.prod(values.shape[:half])), -1)
+    return [
+        *_slice_sums(table.sum(axis=1).reshape(values.shape[:half])),
+        *_slice_sums(table.sum(axis=0).reshape(values.shape[half:])),
+    ]
+
+
+def _root_ratio(error: Any, cost: Any) -> Any:
+    """sqrt(error / cost): 0 for no error, infinite for an error where none is allowed."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(error > 0, np.sqrt(error / cost), 0.0)
+
+
 def _pair(a: Array, b: Array) -> tuple[Float64, Float64]:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape:

@@ -1,0 +1,369 @@
+"""One aten operator call, run again elsewhere: in float64, in imitated arithmetic, on a device.
+
+A call is what a dispatch mode sees: the operator and its arguments on the CPU in float32.  Every
+side gets clones of what the operator writes to, so that the forward pass itself is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from harness.formats import Arithmetic, Imitation
+
+_aten = torch.ops.aten
+
+_CONVOLUTIONS = frozenset({_aten.convolution.default, _aten._convolution.default})
+# Products -> position of the left factor, whose last dimension is summed over.
+_PRODUCTS: Mapping[Any, int] = {
+    _aten.mm.default: 0,
+    _aten.bmm.default: 0,
+    _aten.addmm.default: 1,
+    _aten.baddbmm.default: 1,
+}
+_CPU_ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu.default
+
+# torch_npu refuses to create a tensor with its channels last.
+_CHANNELS_LAST_DEVICES = ("cpu", "cuda", "meta")
+
+# Results whose content is undefined.
+_UNDEFINED = frozenset(
+    {
+        _aten.empty.memory_format,
+        _aten.empty_like.default,
+        _aten.empty_strided.default,
+        _aten.new_empty.default,
+        _aten.new_empty_strided.default,
+    }
+)
+# Only the first result means the same everywhere: statistics that evaluation does not use, indices
+# that the 910B packs into a bit mask, logarithms of attention sums.
+_FIRST_ONLY = frozenset(
+    {
+        _aten.native_batch_norm.default,
+        _aten._native_batch_norm_legit_no_training.default,
+        _aten.native_layer_norm.default,
+        _aten.native_group_norm.default,
+        _aten.max_pool2d_with_indices.default,
+        _aten.max_pool3d_with_indices.default,
+        _aten.adaptive_max_pool2d.default,
+        _CPU_ATTENTION,
+    }
+)
+
+
+def _attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    attn_mask: torch.Tensor | None = None,
+    scale: float | None = None,
+) -> tuple[torch.Tensor]:
+    """The call that PyTorch turned into the CPU's own attention kernel, in its portable form."""
+    return (
+        torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale
+        ),
+    )
+
+
+# Operators that exist on the CPU alone -> how other devices are asked for the same.
+_PORTABLE: Mapping[Any, tuple[str, Callable[..., Any]]] = {
+    _CPU_ATTENTION: ("aten::scaled_dot_product_attention.default", _attention),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """An operator with its arguments on the CPU, in float32 where they are floating point."""
+
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Qualified name with overload: "aten::convolution.default"."""
+        return qualified_name(self.func)
+
+    @property
+    def device_name(self) -> str:
+        """Name of the operator that a device is asked for in its stead."""
+        return _PORTABLE[self.func][0] if self.func in _PORTABLE else self.name
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Every tensor argument, lists included, in order."""
+        leaves = pytree.tree_leaves((self.args, self.kwargs))
+        return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+    def written(self) -> frozenset[int]:
+        """`id` of every tensor argument that the operator writes to."""
+        found: set[int] = set()
+        for position, argument in enumerate(self.func._schema.arguments):
+            if argument.alias_info is None or not argument.alias_info.is_write:
+                continue
+            value = (
+                self.args[position] if position < len(self.args) else self.kwargs.get(argument.name)
+            )
+            found.update(id(leaf) for leaf in pytree.tree_leaves(value))
+        return frozenset(found)
+
+    def kind(self) -> str:
+        """What takes another kernel: the operator, for convolutions also their form."""
+        if self.func not in _CONVOLUTIONS:
+            return self.name
+        image, weight = self.args[0], self.args[1]
+        groups = int(self.args[8])
+        form = "dense" if groups == 1 else "depthwise" if weight.shape[1] == 1 else "grouped"
+        kernel = "x".join(str(size) for size in weight.shape[2:])
+        return f"{self.name} {form} {kernel} {image.dim() - 2}d"
+
+    def terms(self, output: torch.Tensor) -> int:
+        """How many terms one element of the output sums up, 1 where that is unknown."""
+        if self.func in _CONVOLUTIONS:
+            weight, transposed = self.args[1], bool(self.args[6])
+            return max(1, int(weight.numel() // weight.shape[1 if transposed else 0]))
+        if self.func in _PRODUCTS:
+            return max(1, int(self.args[_PRODUCTS[self.func]].shape[-1]))
+        if self.func is _CPU_ATTENTION:
+            return max(int(self.args[0].shape[-1]), int(self.args[1].shape[-2]))
+        largest = max((tensor.numel() for tensor in self.tensors()), default=1)
+        return max(1, largest // max(1, output.numel()))
+
+
+def qualified_name(func: Any) -> str:
+    """Name of an operator with its namespace and overload, "aten::relu_.default"."""
+    return f"{func._schema.name}.{func._overloadname or 'default'}"
+
+
+def why_not_comparable(call: Call) -> str:
+    """Why a call has no result to compare; "" when it has one."""
+    func = call.func
+    if func.is_view or torch.Tag.inplace_view in func.tags:
+        return "view"
+    if func in _UNDEFINED:
+        return "uninitialised memory"
+    returns = [str(value.type) for value in func._schema.returns]
+    if not any("Tensor" in name for name in returns):
+        return "no tensor result"
+    if func is _CPU_ATTENTION:
+        # Tagged as random for its dropout, which evaluation does not use.
+        dropout = call.args[3] if len(call.args) > 3 else call.kwargs.get("dropout_p", 0.0)
+        return "random" if dropout else ""
+    if torch.Tag.nondeterministic_seeded in func.tags:
+        return "random"
+    return ""
+
+
+def results(call: Call, value: Any) -> list[torch.Tensor]:
+    """Results that mean the same on every device: the floating-point ones, if there are any.
+
+    Complex results come as real ones with a last dimension of 2.
+    """
+    leaves = [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+    if call.func in _FIRST_ONLY:
+        leaves = leaves[:1]
+    leaves = [torch.view_as_real(leaf) if leaf.is_complex() else leaf for leaf in leaves]
+    return [leaf for leaf in leaves if leaf.is_floating_point()] or leaves
+
+
+def run_oracle(call: Call, arithmetic: Arithmetic) -> list[torch.Tensor]:
+    """The call in float64 on the CPU, on the arguments as the declared dtype holds them."""
+    wide = {torch.float32: torch.float64, torch.complex64: torch.complex128}
+    store = _store(arithmetic)
+    value = _run(
+        call,
+        depthwise if _is_depthwise(call) else call.func,
+        lambda tensor: stored(tensor, store).to(wide.get(tensor.dtype, tensor.dtype)),
+        lambda dtype: wide.get(dtype, dtype),
+    )
+    return results(call, value)
+
+
+def _is_depthwise(call: Call) -> bool:
+    if call.func not in _CONVOLUTIONS or call.args[1].dim() != 4:
+        return False
+    image, weight, transposed, groups = (call.args[i] for i in (0, 1, 6, 8))
+    return image.dim() == 4 and not transposed and weight.shape[1] == 1 and groups > 1
+
+
+def depthwise(
+    image: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    *unused: Any,
+) -> torch.Tensor:
+    """Depthwise convolution [N, C, H, W] * [C m, 1, h, w] as a sum over the kernel's places.
+
+    PyTorch's own in float64 goes through the groups one by one and takes ten times as long.
+    """
+    vertical, horizontal = padding
+    image = image.repeat_interleave(weight.shape[0] // image.shape[1], 1)
+    image = torch.nn.functional.pad(image, (horizontal, horizontal, vertical, vertical))
+    height, width = (
+        (image.shape[2 + i] - dilation[i] * (weight.shape[2 + i] - 1) - 1) // stride[i] + 1
+        for i in (0, 1)
+    )
+    total = image.new_zeros(image.shape[0], weight.shape[0], height, width)
+    for row in range(weight.shape[2]):
+        for column in range(weight.shape[3]):
+            top, left = row * dilation[0], column * dilation[1]
+            seen = image[
+                :,
+                :,
+                top : top + (height - 1) * stride[0] + 1 : stride[0],
+                left : left + (width - 1) * stride[1] + 1 : stride[1],
+            ]
+            total.addcmul_(seen, weight[:, 0, row, column].view(1, -1, 1, 1))
+    return total if bias is None else total + bias.view(1, -1, 1, 1)
+
+
+def run_budget(call: Call, arithmetic: Arithmetic) -> list[torch.Tensor]:
+    """The call in the declared arithmetic, imitated on the CPU on the same arguments."""
+    store = _store(arithmetic)
+    context = contextlib.nullcontext() if arithmetic.exact else Imitation(arithmetic)
+    with context:
+        value = _run(
+            call,
+            call.func,
+            lambda tensor: stored(tensor, store).to(tensor.dtype),
+            lambda dtype: dtype,
+        )
+    return results(call, value)
+
+
+class DeviceSide:
+    """Runs calls on a device in a declared dtype; parameters are moved there once.
+
+    `model`: its parameters and buffers are the tensors that stay on the device.
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, device: torch.device, arithmetic: Arithmetic
+    ) -> None:
+        self._device = device
+        self._store = _store(arithmetic)
+        self._lasting = {
+            tensor.untyped_storage().data_ptr()
+            for tensor in (*model.parameters(), *model.buffers())
+            if tensor.numel()
+        }
+        self._moved: dict[tuple[Any, ...], torch.Tensor] = {}
+
+    def run(self, call: Call) -> list[torch.Tensor]:
+        """The call on the device; raises what the device raises."""
+        func = _PORTABLE[call.func][1] if call.func in _PORTABLE else call.func
+        value = _run(
+            call,
+            func,
+            self._move,
+            lambda dtype: self._store if dtype == torch.float32 else dtype,
+            device=self._device,
+            keep=self._kept,
+        )
+        return results(call, value)
+
+    def _move(self, tensor: torch.Tensor) -> torch.Tensor:
+        # Cast first: what the device would round on the way is none of the operator's business.
+        return _moved(stored(tensor, self._store), self._device)
+
+    def _kept(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """The device's copy of a parameter, or of a view of one; None for other tensors."""
+        storage = tensor.untyped_storage().data_ptr()
+        if storage not in self._lasting:
+            return None
+        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        if key not in self._moved:
+            self._moved[key] = self._move(tensor)
+        return self._moved[key]
+
+
+def stored(tensor: torch.Tensor, store: torch.dtype) -> torch.Tensor:
+    """A float32 tensor in the storage dtype; others, and all of them for float32, as they are."""
+    return tensor.to(store) if tensor.dtype == torch.float32 else tensor
+
+
+def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on a device, dense and with the same order of strides.
+
+    A transposed tensor is moved as the contiguous one that it is a view of: devices copy others
+    element by element with an operator of their own, which is not the one to be judged.  Channels
+    that the CPU's convolution left last become contiguous on a device that has no such format:
+    there the operator before would have made them so.
+    """
+    if device.type not in _CHANNELS_LAST_DEVICES and memory_format(tensor) == "channels_last":
+        return tensor.contiguous().to(device)
+    order = sorted(range(tensor.dim()), key=lambda i: (-tensor.stride()[i], i))
+    dense = tensor.permute(order).contiguous().to(device)
+    return dense.permute([order.index(i) for i in range(tensor.dim())])
+
+
+def memory_format(tensor: torch.Tensor) -> str:
+    """Return "contiguous", "channels_last" (four or five dimensions) or "strided"."""
+    if tensor.is_contiguous():
+        return "contiguous"
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(tensor.dim())
+    if last is not None and tensor.is_contiguous(memory_format=last):
+        return "channels_last"
+    return "strided"
+
+
+def _store(arithmetic: Arithmetic) -> torch.dtype:
+    dtype: torch.dtype = getattr(torch, arithmetic.dtype)
+    return dtype
+
+
+def _run(
+    call: Call,
+    func: Any,
+    convert: Callable[[torch.Tensor], torch.Tensor],
+    convert_dtype: Callable[[torch.dtype], torch.dtype],
+    *,
+    device: torch.device | None = None,
+    keep: Callable[[torch.Tensor], torch.Tensor | None] | None = None,
+) -> Any:
+    """Run `func` on converted arguments: what it writes to are clones.
+
+    `device` replaces device arguments; `keep` may answer with a lasting copy of a tensor that is
+    not written to.
+    """
+    written = call.written()
+    seen: dict[int, torch.Tensor] = {}
+
+    def leaf(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            # The same tensor twice stays the same tensor: x.mul_(x).
+            if id(value) not in seen:
+                changes = id(value) in written
+                kept = keep(value) if keep and not changes else None
+                converted = convert(value) if kept is None else kept
+                # A conversion that changes nothing gives the reference's own memory back.
+                own = converted.device == value.device and converted.data_ptr() == value.data_ptr()
+                seen[id(value)] = converted.clone() if changes and own else converted
+            return seen[id(value)]
+        if isinstance(value, torch.dtype):
+            return convert_dtype(value)
+        if isinstance(value, torch.device) and device is not None:
+            return device
+        return value
+
+    args, kwargs = pytree.tree_map(leaf, (call.args, call.kwargs))
+    if device is not None and _takes_device(call) and not kwargs.get("device"):
+        kwargs["device"] = device  # a factory that was left to choose the CPU
+    return func(*args, **kwargs)
+
+
+def _takes_device(call: Call) -> bool:
+    names = {argument.name for argument in call.func._schema.arguments}
+    return "device" in names and not call.tensors()

@@ -1,0 +1,369 @@
+"""Which operator is wrong: every operator of a model on the device, on the reference's inputs.
+
+The reference model runs once on the CPU in float32.  Each aten operator that it executes is run
+three times more on the very inputs that it had, rounded to the declared dtype first: on the device,
+in float64 on the CPU (the oracle), and in the declared arithmetic imitated on the CPU (the budget).
+An operator's **own error** is rmse(device - oracle); there is no inherited error, since no operator
+ever sees what the device made of the one before.  It is judged against the **budget**
+rmse(imitation - oracle), never below the rounding that any result of this format has to be allowed
+(`rounding_of`).  The formulas are in `metrics.own_error`.
+
+Limits, the same for all models and formats, follow from what rounding can do.  In units of the
+allowed rounding a correctly rounded result is at most sqrt(3) = 1.73, whatever its values, and a
+faithfully rounded one (either neighbour, truncation too) at most 2 sqrt(3) = 3.46.  No slice may
+exceed 4, which is that bound with a little room for the arithmetic inside.  A whole result has
+many elements and nears the average instead, 0.8 and 1.6: it may not exceed 3.
+
+Measured over 12 architectures (2 images, 2,608 operator calls in each format), greatest
+ratio / worst slice ratio of honest devices:
+
+    emulator: float32 1.00 / 2.45, HF32 1.00 / 2.46, float16 1.00 / 1.67, bfloat16 1.00 / 1.67
+    CPU: one thread without oneDNN 1.03 / 2.45, its own float16 kernels 1.00 / 1.70, bfloat16
+    1.00 / 1.67; every result truncated: float16 2.21 / 3.38, bfloat16 2.37 / 3.34
+
+and faults in one call each (first, middle, last of every kind of operator), how many escaped of
+those that changed anything (neither limit exceeded), and the least ratio of the whole result:
+
+    fault                          float32        HF32           float16        bfloat16
+    1 % noise                      0/226 1254     0/226 42       1/226 2.6      3/226 0.8
+    one dead channel               0/225          0/225          0/225          0/225
+    output x 1.01                  0/226 1219     0/226 44       0/226 33       3/226 2.8
+    weight x 1.05                  0/103          0/103          0/103 53       0/103 6.6
+    one weight of a layer x 1.5    0/103 10       3/103 1.0      11/103 0.7     33/103 0.7
+    mean stale by 0.1 deviations   0/19           0/19           0/19 8.0       1/19 1.2
+    sums in float16                0/103 151      40/103 1.2     68/103 0.7     95/103 0.7
+    bias dropped                   0/46 5.5       0/46 5.5       2/46 0.7       2/46 0.7
+    last item = first, batch permuted, channels reversed, all zero, NaN, exponent bit: none
+
+What escapes lies below the rounding of the declared format, where the size of an error cannot
+tell it from honest work: the same operator in strict float32 shows all of it.  HF32 factors that
+are truncated where CANN documents rounding to nearest are flagged (2.7 to 17 / 8 to 21).
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import math
+import random
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from harness import metrics
+from harness.formats import Arithmetic
+from harness.operator_calls import (
+    Call,
+    DeviceSide,
+    memory_format,
+    run_budget,
+    run_oracle,
+    why_not_comparable,
+)
+from harness.status import CaseProblem, Stage
+
+if TYPE_CHECKING:
+    from harness.devices.base import Device
+
+RATIO_LIMIT = 3.0  # of a whole result; rounding by truncation averages 1.6
+SLICE_RATIO_LIMIT = 4.0  # of any slice; a faithfully rounded result has at most 2 sqrt(3) = 3.46
+
+# Roundings to float32 that an operator may make inside, one after another, beyond its sums:
+# normalisation subtracts, multiplies, multiplies and adds; an elementary function as good as
+# OpenCL asks for has an error of a few units in the last place.
+_INNER_ROUNDINGS = 8
+_NOT_IN_SHARE = "not in the share"
+
+
+@dataclasses.dataclass(frozen=True)
+class OperatorRow:
+    """One operator call of the reference model and what the device made of it.
+
+    `index`: place in the order of execution.  `operator`: "aten::convolution.default".  `module`:
+    path of the innermost module, with "#2" for its second call in the pass; "(model)" outside of
+    all.  `shapes`: of the tensor arguments, "4x3x224x224".  `dtype`: of the result on the device.
+    `memory_format`: of the first tensor argument, "contiguous", "channels_last" or "strided".
+    `own_rmse`, `budget_rmse`, `reference_rms`: in the unit of the result; NaN when skipped.
+    `ratio`, `worst_slice_ratio`, `nonfinite`: see `metrics.OwnError`; of several results the
+    worst.  `skipped`: "", or why the call was not compared.  `worst_slice`: "dimension 1, index
+    31", "" when the result has fewer than two dimensions.
+    """
+
+    index: int
+    operator: str
+    module: str
+    shapes: tuple[str, ...]
+    dtype: str
+    memory_format: str
+    own_rmse: float = math.nan
+    budget_rmse: float = math.nan
+    reference_rms: float = math.nan
+    ratio: float = math.nan
+    worst_slice_ratio: float = math.nan
+    nonfinite: int = 0
+    skipped: str = ""
+    worst_slice: str = ""
+
+    @property
+    def severity(self) -> float:
+        """How far beyond the limits: above 1 is a culprit; NaN when skipped."""
+        if self.nonfinite:
+            return math.inf
+        return max(self.ratio / RATIO_LIMIT, self.worst_slice_ratio / SLICE_RATIO_LIMIT)
+
+
+def compare_operators(
+    model: torch.nn.Module,
+    images: torch.Tensor,
+    device: Device,
+    arithmetic: Arithmetic,
+    *,
+    share: float = 1.0,
+    seed: int = 0,
+) -> list[OperatorRow]:
+    """Compare every operator of a forward pass; one row an operator call, in order of execution.
+
+    `model`: float32, on the CPU, in eval mode.  `images`: float32 [N, 3, H, W] on the CPU.
+    `device`: opened in this process, with its numerics profile applied.  `arithmetic`: what the
+    device declares, see `formats.declared`.  `share`, in (0, 1]: the part of the calls of every
+    kind of operator that is compared, spread over the depth of the model and drawn from `seed`;
+    at least one call of every kind.  The other rows say so in `skipped`.
+
+    Holds the tensors of one call at a time, and the parameters on the device.  Raises ValueError
+    for a share outside (0, 1], and CaseProblem when the device fails: the process is then not to
+    be used again.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be in (0, 1], got {share}")
+    chosen = None if share == 1 else _choose(_kinds(model, images), share, seed)
+    comparer = _Comparer(model, device, arithmetic, chosen)
+    with torch.no_grad(), comparer.modules.watching(model), comparer:
+        model(images)
+    return comparer.rows
+
+
+def compared(rows: Iterable[OperatorRow]) -> list[OperatorRow]:
+    """The rows that were compared."""
+    return [row for row in rows if not row.skipped]
+
+
+def culprits(
+    rows: Iterable[OperatorRow],
+    *,
+    ratio_limit: float = RATIO_LIMIT,
+    slice_limit: float = SLICE_RATIO_LIMIT,
+) -> list[OperatorRow]:
+    """Rows beyond a limit or with NaN or Inf that the reference has not, the worst first."""
+    # Written so that a NaN ratio of a compared row is a culprit.
+    found = [
+        row
+        for row in compared(rows)
+        if row.nonfinite or not (row.ratio <= ratio_limit and row.worst_slice_ratio <= slice_limit)
+    ]
+    return sorted(found, key=lambda row: (-row.severity, row.index))
+
+
+def rounding_of(call: Call, output: torch.Tensor, arithmetic: Arithmetic) -> metrics.Rounding:
+    """Rounding that a call's result has to be allowed on any device.
+
+    The result is stored once: unit roundoff u of the dtype.  Before that, operators compute in
+    float32 (unit roundoff v): a sum of n terms of random sign, added one by one, makes n roundings
+    of partial sums that grow as sqrt(k), together v sqrt(n / 2) of the result; and a chain of
+    c = 8 roundings v sqrt(c).  The order of summation is the device's own choice, so the CPU's
+    (blocked, hence better) does not bind it.
+    """
+    if not output.is_floating_point():
+        return metrics.Rounding(0.0)
+    format_ = torch.finfo(getattr(torch, arithmetic.dtype))
+    single = torch.finfo(torch.float32).eps / 2
+    chain = max(call.terms(output) / 2, _INNER_ROUNDINGS)
+    return metrics.Rounding(
+        unit=format_.eps / 2,
+        inner=single * math.sqrt(chain),
+        smallest=format_.smallest_normal * format_.eps,
+    )
+
+
+class _Modules:
+    """Knows the innermost module that is running, and which of its calls it is."""
+
+    def __init__(self) -> None:
+        self._stack: list[str] = []
+        self._calls: collections.Counter[str] = collections.Counter()
+
+    @property
+    def current(self) -> str:
+        return self._stack[-1] if self._stack else "(model)"
+
+    @contextlib.contextmanager
+    def watching(self, model: torch.nn.Module) -> Iterator[None]:
+        handles = []
+        for path, module in model.named_modules():
+            if path:
+                handles.append(module.register_forward_pre_hook(self._enter(path)))
+                handles.append(module.register_forward_hook(self._leave))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, path: str) -> Any:
+        def hook(module: torch.nn.Module, args: Any) -> None:
+            self._calls[path] += 1
+            call = self._calls[path]
+            self._stack.append(path if call == 1 else f"{path}#{call}")
+
+        return hook
+
+    def _leave(self, module: torch.nn.Module, args: Any, output: Any) -> None:
+        self._stack.pop()
+
+
+class _Comparer(TorchDispatchMode):
+    """Compares operators as the reference executes them."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        device: Device,
+        arithmetic: Arithmetic,
+        chosen: frozenset[int] | None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.rows: list[OperatorRow] = []
+        self.modules = _Modules()
+        self._device = device
+        self._side = DeviceSide(model, device.torch_device, arithmetic)
+        self._arithmetic = arithmetic
+        self._chosen = chosen
+        self._lacking: dict[str, bool] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Compare, then run the operator for the reference: it may write to its arguments."""
+        call = Call(func, args, kwargs or {})
+        self.rows.append(self._compare(call))
+        return func(*args, **call.kwargs)
+
+    def _compare(self, call: Call) -> OperatorRow:
+        tensors = call.tensors()
+        row = OperatorRow(
+            index=len(self.rows),
+            operator=call.name,
+            module=self.modules.current,
+            shapes=tuple("x".join(map(str, tensor.shape)) for tensor in tensors),
+            dtype=str(tensors[0].dtype).removeprefix("torch.") if tensors else "",
+            memory_format=memory_format(tensors[0]) if tensors else "",
+        )
+        skipped = why_not_comparable(call)
+        if not skipped and self._chosen is not None and row.index not in self._chosen:
+            skipped = _NOT_IN_SHARE
+        if not skipped and self._lacks(call.device_name):
+            skipped = "the device has no kernel: it would run on the CPU"
+        if skipped:
+            return dataclasses.replace(row, skipped=skipped)
+        try:
+            oracles = run_oracle(call, self._arithmetic)
+            budgets = run_budget(call, self._arithmetic)
+        except (RuntimeError, NotImplementedError) as error:
+            return dataclasses.replace(row, skipped=f"no float64 reference: {_text(error)}")
+        if not oracles or not any(tensor.numel() for tensor in oracles):
+            return dataclasses.replace(row, skipped="empty result")
+        try:
+            got = self._side.run(call)
+            hosts = [tensor.cpu() for tensor in got]
+            self._device.synchronize()
+        except Exception as error:
+            explained = self._device.explain(error)
+            if explained is not None:
+                where = f"{call.name} in {row.module}: {explained.reason}"
+                raise CaseProblem(explained.status, Stage.FORWARD, where) from error
+            return dataclasses.replace(row, skipped=f"the device raised {_text(error)}")
+        row = dataclasses.replace(row, dtype=str(hosts[0].dtype).removeprefix("torch."))
+        return self._judge(call, row, oracles, budgets, hosts)
+
+    def _judge(
+        self,
+        call: Call,
+        row: OperatorRow,
+        oracles: list[torch.Tensor],
+        budgets: list[torch.Tensor],
+        hosts: list[torch.Tensor],
+    ) -> OperatorRow:
+        if [tensor.shape for tensor in oracles] != [tensor.shape for tensor in hosts]:
+            # Another shape is an error beyond any budget.
+            return dataclasses.replace(
+                row, own_rmse=math.inf, ratio=math.inf, worst_slice_ratio=math.inf
+            )
+        judged = []
+        for oracle, budget, host in zip(oracles, budgets, hosts, strict=True):
+            if oracle.numel():
+                error = metrics.own_error(
+                    oracle.double().numpy(),
+                    budget.double().numpy(),
+                    host.double().numpy(),
+                    rounding_of(call, oracle, self._arithmetic),
+                )
+                where = error.worst_slice
+                judged.append(
+                    dataclasses.replace(
+                        row,
+                        own_rmse=error.rmse,
+                        budget_rmse=error.budget_rmse,
+                        reference_rms=error.reference_rms,
+                        ratio=error.ratio,
+                        worst_slice_ratio=error.worst_slice_ratio,
+                        nonfinite=error.nonfinite,
+                        worst_slice=f"dimension {where[0]}, index {where[1]}" if where else "",
+                    )
+                )
+        return max(judged, key=lambda candidate: candidate.severity)
+
+    def _lacks(self, name: str) -> bool:
+        if name not in self._lacking:
+            self._lacking[name] = bool(self._device.fallback_operators([name]))
+        return self._lacking[name]
+
+
+class _KindCounter(TorchDispatchMode):
+    """Lists the kind of every comparable call by its place in the order of execution."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls = 0
+        self.kinds: dict[str, list[int]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        call = Call(func, args, kwargs or {})
+        if not why_not_comparable(call):
+            self.kinds.setdefault(call.kind(), []).append(self.calls)
+        self.calls += 1
+        return func(*args, **call.kwargs)
+
+
+def _kinds(model: torch.nn.Module, images: torch.Tensor) -> dict[str, list[int]]:
+    counter = _KindCounter()
+    with torch.no_grad(), counter:
+        model(images)
+    return counter.kinds
+
+
+def _choose(kinds: dict[str, list[int]], share: float, seed: int) -> frozenset[int]:
+    """Draw from each kind's calls one out of every equal stretch of the model's depth."""
+    chosen = []
+    for kind, calls in kinds.items():
+        draw = random.Random(f"{seed} {kind}")
+        wanted = max(1, round(share * len(calls)))
+        bounds = [len(calls) * part // wanted for part in range(wanted + 1)]
+        chosen += [
+            calls[draw.randrange(start, end)]
+            for start, end in zip(bounds, bounds[1:], strict=False)
+        ]
+    return frozenset(chosen)
+
+
+def _text(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
