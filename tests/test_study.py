@@ -45,8 +45,8 @@ def small_study() -> Study:
 
 def test_totals_by_setting_and_format():
     rows = report.totals(small_study()).rows
-    assert rows[0] == ("strict", "C", "2", "2", "2", "1", "0", "0", "50.0")
-    assert rows[-1] == ("strict", "all", "4", "3", "2", "1", "0", "0", "33.3")
+    assert rows[0] == ("strict", "C", "2", "2", "2", "1", "0", "0", "50.0", "50.0")
+    assert rows[-1] == ("strict", "all", "4", "3", "2", "1", "0", "0", "33.3", "33.3")
 
 
 def test_false_alarms_are_counted():

@@ -41,7 +41,7 @@ def totals(study: Study) -> Table:
                 rows.append((name, setting, *_counts(results, caught)))
     header = (
         *("format", "setting", "planted", "effective", "gate missed", "harness missed"),
-        *("of these caught in strict", "inconclusive", "harness missed, %"),
+        *("of these caught in strict", "inconclusive", "missed, %", "not caught, %"),
     )
     return Table(_label(study, "Faults that passed"), header, tuple(rows))
 
@@ -159,15 +159,20 @@ def _counts(results: Sequence[FaultResult], in_strict: set[tuple[str, ...]]) -> 
     also = sum(result.row.missed and _identity(result) in in_strict for result in results)
     effective = sum(row.effective for row in rows)
     ours = sum(row.missed for row in rows)
-    share = f"{100 * ours / effective:.1f}" if effective else "none effective"
+    inconclusive = sum(row.inconclusive for row in rows)
+    # An inconclusive case is not accepted, but nobody has found the fault either: both are shown.
+    shares = [
+        f"{100 * count / effective:.1f}" if effective else "none effective"
+        for count in (ours, ours + inconclusive)
+    ]
     return (
         str(len(rows)),
         str(effective),
         str(sum(row.missed_by_gate for row in rows)),
         str(ours),
         str(also),
-        str(sum(row.inconclusive for row in rows)),
-        share,
+        str(inconclusive),
+        *shares,
     )
 
 
