@@ -7,6 +7,8 @@ DEVICE ?= auto
 ARGS ?=
 
 RUN = $(VENV)/bin/python
+# Idle OpenMP threads that spin make several test processes on few cores many times slower.
+test: export OMP_WAIT_POLICY = passive
 INSTALLED = $(VENV)/.installed
 
 .PHONY: accuracy test lock
