@@ -13,15 +13,19 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness import formats, inputs, models
+from harness import arithmetic, formats, inputs, models, operator_rows, operators
 from harness.arithmetic import Arithmetic
 from harness.cpu_faults import PlannedFaults
 from harness.metrics import Array
+from harness.operator_rows import OperatorCheck
 from harness.records import LegRecord, Timing
 from harness.status import CaseProblem, Stage, Status
 
 if TYPE_CHECKING:
     from harness.devices.base import Counters, Device
+
+# Two, so that an operator that mixes up its batch shows.
+_OPERATOR_IMAGES = 2
 
 StageCallback = Callable[[Stage], None]
 
@@ -34,6 +38,7 @@ class LegRequest:
     operators as this arithmetic does.  `reorder`: on the CPU, sum in another order (channels
     last, one thread).  `repeat`: timed forwards after the warm-up, whose outputs are compared
     bit by bit.  `batch_checks`: also run the images in reverse order and one by one.
+    `operator_share`: part of the operators to compare one by one as well, 0 for none.
     `fault_plan`: JSON for the emulator; with `hook_faults` it is applied by hooks on the CPU.
     """
 
@@ -50,6 +55,7 @@ class LegRequest:
     reorder: bool = False
     batch_checks: bool = False
     fault_plan: str | None = None
+    operator_share: float = 0.0
     hook_faults: bool = False
 
     def on_cpu(self, **changes: Any) -> LegRequest:
@@ -59,6 +65,7 @@ class LegRequest:
             "repeat": 0,
             "batch_checks": False,
             "fault_plan": None,
+            "operator_share": 0.0,
             "hook_faults": False,
         }
         return dataclasses.replace(self, **(plain | changes))
@@ -71,7 +78,8 @@ class LegResult:
     `outputs`: name -> float32 or float64 array [N, ...]; `logits`: name of the classifier
     output, None for a model without one; `unstable`: outputs that differed between two forwards;
     `variants`: the outputs again, by the way the images were batched ("permuted", "alone").
-    `counters`: what the device counted while the leg ran.
+    `counters`: what the device counted during the passes.  `operators`: operators one by one,
+    where that was asked for.
     """
 
     outputs: dict[str, Array]
@@ -81,6 +89,7 @@ class LegResult:
     weights: str
     counters: Counters
     variants: dict[str, dict[str, Array]] = dataclasses.field(default_factory=dict)
+    operators: OperatorCheck | None = None
 
 
 def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResult:
@@ -115,11 +124,11 @@ def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResu
         device.synchronize()
 
         enter(Stage.FORWARD)
-        operators = OperatorCounter()
+        executed = OperatorCounter()
         if request.reorder:
             torch.set_num_threads(1)
         # The first pass is the warm-up; it also counts the operators, so its time stands apart.
-        with operators:
+        with executed:
             first, first_seconds = passes.forward(batches)
         enter(Stage.SYNCHRONIZE)
         results, seconds = [_collect(first)], []
@@ -141,10 +150,12 @@ def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResu
                 first_forward_seconds=first_seconds,
                 threads=torch.get_num_threads() if device.spec.kind == "cpu" else None,
             ),
-            operators=operators.counts,
-            fallback_operators=device.fallback_operators(list(operators.counts)),
+            operators=executed.counts,
+            fallback_operators=device.fallback_operators(list(executed.counts)),
             weights_sha256=loaded.weights_sha256,
         )
+        counters = device.counters()
+        check = _compare_operators(device, request, images, numerics)
     except CaseProblem:
         raise
     except Exception as error:
@@ -157,9 +168,33 @@ def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResu
         unstable=_unstable(results),
         record=record,
         weights=f"{loaded.weights_description}: {loaded.description}",
-        counters=passes.hooks.counters if passes.hooks else device.counters(),
+        counters=passes.hooks.counters if passes.hooks else counters,
         variants=variants,
+        operators=check,
     )
+
+
+def _compare_operators(
+    device: Device, request: LegRequest, images: torch.Tensor, numerics: dict[str, str]
+) -> OperatorCheck | None:
+    """Compare a share of the operators one by one, on few images: each runs several times."""
+    if not request.operator_share or request.hook_faults:
+        return None
+    device.plant(request.fault_plan)  # counts calls from the first operator again
+    loaded = models.load_model(
+        request.model_dir,
+        num_classes=request.num_classes,
+        allow_keys=request.allow_keys,
+        allow_pickle=request.allow_pickle,
+    )
+    rows = operators.compare_operators(
+        loaded.model,
+        images[:_OPERATOR_IMAGES],
+        device,
+        arithmetic.declared(request.dtype, numerics),
+        share=request.operator_share,
+    )
+    return operator_rows.summarise(rows, request.operator_share)
 
 
 class _Passes:

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from harness.formats import Arithmetic, Imitation
+from harness.arithmetic import Arithmetic
+from harness.formats import Imitation
 
 _aten = torch.ops.aten
 

@@ -47,14 +47,14 @@ import contextlib
 import dataclasses
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness import metrics
-from harness.formats import Arithmetic
+from harness.arithmetic import Arithmetic
 from harness.operator_calls import (
     Call,
     DeviceSide,
@@ -63,56 +63,17 @@ from harness.operator_calls import (
     run_oracle,
     why_not_comparable,
 )
+from harness.operator_rows import OperatorRow
 from harness.status import CaseProblem, Stage
 
 if TYPE_CHECKING:
     from harness.devices.base import Device
-
-RATIO_LIMIT = 3.0  # of a whole result; rounding by truncation averages 1.6
-SLICE_RATIO_LIMIT = 4.0  # of any slice; a faithfully rounded result has at most 2 sqrt(3) = 3.46
 
 # Roundings to float32 that an operator may make inside, one after another, beyond its sums:
 # normalisation subtracts, multiplies, multiplies and adds; an elementary function as good as
 # OpenCL asks for has an error of a few units in the last place.
 _INNER_ROUNDINGS = 8
 _NOT_IN_SHARE = "not in the share"
-
-
-@dataclasses.dataclass(frozen=True)
-class OperatorRow:
-    """One operator call of the reference model and what the device made of it.
-
-    `index`: place in the order of execution.  `operator`: "aten::convolution.default".  `module`:
-    path of the innermost module, with "#2" for its second call in the pass; "(model)" outside of
-    all.  `shapes`: of the tensor arguments, "4x3x224x224".  `dtype`: of the result on the device.
-    `memory_format`: of the first tensor argument, "contiguous", "channels_last" or "strided".
-    `own_rmse`, `budget_rmse`, `reference_rms`: in the unit of the result; NaN when skipped.
-    `ratio`, `worst_slice_ratio`, `nonfinite`: see `metrics.OwnError`; of several results the
-    worst.  `skipped`: "", or why the call was not compared.  `worst_slice`: "dimension 1, index
-    31", "" when the result has fewer than two dimensions.
-    """
-
-    index: int
-    operator: str
-    module: str
-    shapes: tuple[str, ...]
-    dtype: str
-    memory_format: str
-    own_rmse: float = math.nan
-    budget_rmse: float = math.nan
-    reference_rms: float = math.nan
-    ratio: float = math.nan
-    worst_slice_ratio: float = math.nan
-    nonfinite: int = 0
-    skipped: str = ""
-    worst_slice: str = ""
-
-    @property
-    def severity(self) -> float:
-        """How far beyond the limits: above 1 is a culprit; NaN when skipped."""
-        if self.nonfinite:
-            return math.inf
-        return max(self.ratio / RATIO_LIMIT, self.worst_slice_ratio / SLICE_RATIO_LIMIT)
 
 
 def compare_operators(
@@ -128,7 +89,7 @@ def compare_operators(
 
     `model`: float32, on the CPU, in eval mode.  `images`: float32 [N, 3, H, W] on the CPU.
     `device`: opened in this process, with its numerics profile applied.  `arithmetic`: what the
-    device declares, see `formats.declared`.  `share`, in (0, 1]: the part of the calls of every
+    device declares, see `arithmetic.declared`.  `share`, in (0, 1]: the part of the calls of every
     kind of operator that is compared, spread over the depth of the model and drawn from `seed`;
     at least one call of every kind.  The other rows say so in `skipped`.
 
@@ -143,27 +104,6 @@ def compare_operators(
     with torch.no_grad(), comparer.modules.watching(model), comparer:
         model(images)
     return comparer.rows
-
-
-def compared(rows: Iterable[OperatorRow]) -> list[OperatorRow]:
-    """The rows that were compared."""
-    return [row for row in rows if not row.skipped]
-
-
-def culprits(
-    rows: Iterable[OperatorRow],
-    *,
-    ratio_limit: float = RATIO_LIMIT,
-    slice_limit: float = SLICE_RATIO_LIMIT,
-) -> list[OperatorRow]:
-    """Rows beyond a limit or with NaN or Inf that the reference has not, the worst first."""
-    # Written so that a NaN ratio of a compared row is a culprit.
-    found = [
-        row
-        for row in compared(rows)
-        if row.nonfinite or not (row.ratio <= ratio_limit and row.worst_slice_ratio <= slice_limit)
-    ]
-    return sorted(found, key=lambda row: (-row.severity, row.index))
 
 
 def rounding_of(call: Call, output: torch.Tensor, arithmetic: Arithmetic) -> metrics.Rounding:

@@ -30,6 +30,17 @@ def seconds(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """Number from 0 to 1; raises argparse.ArgumentTypeError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
 def guarded(command: Callable[[], int]) -> int:
     """Run a command; problems become one line on stderr and the exit code that design gives them.
 

@@ -102,6 +102,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="plant these faults in the emulated NPU (JSON)",
     )
     add(
+        "--operator-share",
+        type=options.share,
+        metavar="S",
+        help="part of the operators to compare one by one, 0 to 1 (default: 0.2 in float16 and "
+        "bfloat16, else 0)",
+    )
+    add(
         "--sensitivity",
         action="store_true",
         help="also measure which faults of a fixed catalogue each case would have shown (about "
@@ -261,6 +268,7 @@ def _session(config: pytest.Config) -> Session:
                     repeat=option("repeat"),
                     allow_cpu_fallback=option("allow_cpu_fallback"),
                     fault_plan=option("fault_plan"),
+                    operator_share=option("operator_share"),
                     sensitivity=option("sensitivity"),
                 )
             )

@@ -21,6 +21,7 @@ from harness.budget import OutputBudget
 from harness.cases import Case
 from harness.gate import DocumentedGate
 from harness.metrics import Discrimination
+from harness.operator_rows import OperatorCheck
 from harness.sensitivity import Sensitivity
 from harness.status import Stage, Status, UsageProblem
 from harness.verdict import OutputNumbers
@@ -114,6 +115,7 @@ class CaseRecord(_Record):
     discrimination: Discrimination | None = None
     arithmetic: str = ""  # what the device declares and is judged against
     budgets: list[OutputBudget] = []
+    operators: OperatorCheck | None = None  # compared one by one, where that was asked for
     notes: list[str] = []  # what was seen and is no reason against the case
     sensitivity: Sensitivity | None = None  # only where it was asked for
     duration_seconds: float = 0.0

@@ -19,6 +19,9 @@ from harness.status import CaseProblem, Stage, Status, UsageProblem
 from harness.verdict import Evidence, Finding, Verdict
 from harness.workers import DeviceWorker
 
+# End to end, the noise of a short format hides a dead channel or 1 % noise in one layer.
+OPERATOR_SHARE = 0.2
+
 
 @dataclasses.dataclass(frozen=True)
 class RunnerOptions:
@@ -31,6 +34,8 @@ class RunnerOptions:
     repeat: int = 2
     allow_cpu_fallback: bool = False
     fault_plan: str | None = None
+    # Part of the operators to compare one by one; None: OPERATOR_SHARE in float16 and bfloat16.
+    operator_share: float | None = None
     sensitivity: bool = False  # measure what faults each case would have shown
 
 
@@ -90,6 +95,7 @@ class CaseRunner:
             repeat=self.options.repeat,
             batch_checks=True,
             fault_plan=self.options.fault_plan,
+            operator_share=self._operator_share(case),
         )
 
     def judge(self, request: LegRequest, candidate: LegResult) -> Verdict:
@@ -117,6 +123,7 @@ class CaseRunner:
                     request, arithmetic.declared(request.dtype, candidate.record.numerics)
                 ),
                 variants=candidate.variants,
+                operators=candidate.operators,
             )
         )
         return dataclasses.replace(
@@ -132,6 +139,11 @@ class CaseRunner:
         progress.verdict = self.judge(request, candidate)
         if self.options.sensitivity:
             progress.sensitivity = sensitivity.measure(self, case)
+
+    def _operator_share(self, case: Case) -> float:
+        if self.options.operator_share is not None:
+            return self.options.operator_share
+        return 0.0 if case.dtype == "float32" else OPERATOR_SHARE
 
     def _data_config(self, source: ModelSource, model_dir: Path) -> dict[str, Any]:
         """The model's preprocessing; loading the model for it also checks its weights."""
@@ -227,6 +239,7 @@ class _Progress:
             discrimination=self.verdict.discrimination if self.verdict else None,
             arithmetic=self.verdict.arithmetic if self.verdict else "",
             budgets=list(self.verdict.budgets) if self.verdict else [],
+            operators=self.candidate.operators if self.candidate else None,
             notes=list(self.verdict.notes) if self.verdict else [],
             sensitivity=self.sensitivity,
             duration_seconds=seconds,

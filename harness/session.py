@@ -28,6 +28,7 @@ class SessionOptions:
     repeat: int = 2
     allow_cpu_fallback: bool = False
     fault_plan: Path | None = None
+    operator_share: float | None = None
     sensitivity: bool = False
 
 
@@ -77,6 +78,7 @@ class Session:
                     repeat=self.options.repeat,
                     allow_cpu_fallback=self.options.allow_cpu_fallback,
                     fault_plan=self._fault_plan,
+                    operator_share=self.options.operator_share,
                     sensitivity=self.options.sensitivity,
                 )
             )

@@ -15,6 +15,7 @@ from harness.arithmetic import Arithmetic
 from harness.budget import Budget, OutputBudget
 from harness.gate import ERROR_RATE_LIMIT_PERCENT, DocumentedGate, documented_gate
 from harness.metrics import Array
+from harness.operator_rows import OperatorCheck
 from harness.status import Stage, Status, worst
 
 # Outputs of different images more alike than this cannot be told apart by the documented gate:
@@ -58,7 +59,8 @@ class Evidence:
     dtype; `oracle`: the CPU in float64; `budget`: honest CPU runs in the arithmetic that the
     device declares.  `logits`: name of the classifier output [N, C], or None for a model without
     classifier: then the documented gate, which is about classes, does not apply.  `labels`: one
-    name per image.  `variants`: the device's outputs for other ways to batch the same images.
+    name per image.  `operators`: the device's operators one by one, where that was asked for.
+    `variants`: the device's outputs for other ways to batch the same images.
     """
 
     reference: Mapping[str, Array]
@@ -68,6 +70,7 @@ class Evidence:
     oracle: Mapping[str, Array]
     budget: Budget
     variants: Mapping[str, Mapping[str, Array]] = dataclasses.field(default_factory=dict)
+    operators: OperatorCheck | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +111,7 @@ def judge(evidence: Evidence) -> Verdict:
     reference, candidate, logits = evidence.reference, evidence.candidate, evidence.logits
     budgets = tuple(_budget(evidence, name, candidate[name]) for name in reference)
     findings = [f for b in budgets for f in _judge_budget(b, evidence.budget.arithmetic)]
-    findings += _judge_variants(evidence)
+    findings += _judge_variants(evidence) + _judge_operators(evidence.operators)
     outputs = tuple(_numbers(name, reference[name], candidate[name]) for name in reference)
     findings += [finding for numbers in outputs for finding in _judge_direction(numbers)]
     notes = _format_notes(evidence, budgets)
@@ -276,6 +279,24 @@ def _judge_variants(evidence: Evidence) -> list[Finding]:
                     )
                 )
     return found
+
+
+def _judge_operators(check: OperatorCheck | None) -> list[Finding]:
+    """Each operator on the reference's own input, where a format's noise has not piled up."""
+    if check is None or not check.culprits:
+        return []
+    worst = check.worst[0]
+    return [
+        Finding(
+            Status.FAIL_ACCURACY,
+            Stage.COMPARE,
+            f"{check.culprits} of {check.compared} operators compared one by one exceed what "
+            f"their format costs; worst is {worst.operator} in {worst.module} (call "
+            f"{worst.index}): {worst.ratio:.3g} times its budget, its worst slice "
+            f"{worst.worst_slice_ratio:.3g} times ({worst.worst_slice or 'all of it'}), "
+            f"{worst.nonfinite} NaN or infinite values.",
+        )
+    ]
 
 
 def _judge_direction(numbers: OutputNumbers) -> list[Finding]:

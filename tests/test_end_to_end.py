@@ -165,3 +165,30 @@ def test_device_npu_without_npu_is_exit_4_with_the_remedy(harness_run, copy_of):
     assert done.code == 4
     assert "set_env.sh" in done.text
     assert not done.results.exists()
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        (None, Status.PASS),
+        # A weight that is 5 % off: alone, its operator shows it whatever the noise end to end.
+        ({"kind": "scale_weight", "operator": "Convolution", "magnitude": 1.05}, None),
+    ],
+)
+def test_operators_one_by_one_see_below_the_noise_of_a_format(
+    harness_run, copy_of, tmp_path, fault, status
+):
+    options = ["--device", "npu-emulated", "--operator-share", "1"]
+    if fault is not None:
+        options.append(plan(tmp_path, **fault))
+    done = harness_run(*options, cases=entry(copy_of("model"), dtype=["bfloat16"]))
+    (case,) = done.run.cases
+    assert case.operators.compared > 10
+    if status is not None:
+        assert (case.status, done.code) == (status, 0), case.reason
+        assert case.operators.culprits == 0
+    else:
+        assert case.status is Status.FAIL_ACCURACY
+        assert any("operators compared one by one" in finding for finding in case.findings)
+        assert case.operators.worst[0].operator == "aten::convolution.default"
+        assert "Operators one by one" in done.text

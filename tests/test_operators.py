@@ -13,10 +13,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import metrics, operator_calls, operators
+from harness import metrics, operator_calls
+from harness.arithmetic import HF32_BITS, Arithmetic
 from harness.devices.cpu import CpuDevice
-from harness.formats import Arithmetic
-from harness.operators import OperatorRow, compare_operators, compared, culprits
+from harness.operator_rows import (
+    RATIO_LIMIT,
+    SLICE_RATIO_LIMIT,
+    OperatorRow,
+    compared,
+    culprits,
+)
+from harness.operators import compare_operators
 from harness.status import CaseProblem, Stage, Status
 
 ROOT = Path(__file__).parents[1]
@@ -248,13 +255,13 @@ def test_a_worse_arithmetic_than_declared_is_found(varied, monkeypatch):
     honest = operator_calls.DeviceSide.run
 
     def run(self, call):
-        with formats.Imitation(Arithmetic(short_conv=formats.HF32_BITS)):
+        with formats.Imitation(Arithmetic(short_conv=HF32_BITS)):
             return honest(self, call)
 
     monkeypatch.setattr(operator_calls.DeviceSide, "run", run)
     found = culprits(compare_operators(*varied, CpuDevice(), Arithmetic()))
     assert [row.module for row in found] == ["conv"]
-    allowed = Arithmetic(short_conv=formats.HF32_BITS)
+    allowed = Arithmetic(short_conv=HF32_BITS)
     assert culprits(compare_operators(*varied, CpuDevice(), allowed)) == []
 
 
@@ -279,9 +286,9 @@ def test_culprits_come_worst_first():
         )  # fmt: skip
 
     rows = [
-        row(0, 1.0, operators.SLICE_RATIO_LIMIT),
-        row(1, operators.RATIO_LIMIT * 2, 1.0),
-        row(2, 1.0, operators.SLICE_RATIO_LIMIT * 3),
+        row(0, 1.0, SLICE_RATIO_LIMIT),
+        row(1, RATIO_LIMIT * 2, 1.0),
+        row(2, 1.0, SLICE_RATIO_LIMIT * 3),
         row(3, 0.0, 0.0, nonfinite=1),
         row(4, 99.0, 99.0, skipped="view"),
     ]
@@ -322,7 +329,8 @@ import dataclasses, json, sys, warnings
 warnings.simplefilter("ignore")
 import harness, torch
 from pathlib import Path
-from harness import devices, formats, models, operators
+from harness import devices, models, operators
+from harness.arithmetic import declared
 from harness.cases import ModelSource
 from harness.devices.emulator import Fault, FaultPlan
 
@@ -338,7 +346,7 @@ for name, plan in plans.items():
     single = [Fault("fp16_accumulate", "Convolution"), Fault("scale_weight", "Addmm", index=3)]
     for profile, dtype in (("strict", "float32"), ("default", "float32"),
                            ("strict", "float16"), ("strict", "bfloat16")):
-        arithmetic = formats.declared(dtype, device.apply_numerics(profile))
+        arithmetic = declared(dtype, device.apply_numerics(profile))
         for label, planted in (("honest", []), ("faults", faults), ("small", single)):
             if label != "honest" and not plan or label == "small" and not arithmetic.exact:
                 continue

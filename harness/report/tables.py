@@ -173,6 +173,33 @@ def budget(case: CaseRecord) -> Table | None:
     )
 
 
+def operators(case: CaseRecord) -> Table | None:
+    """Which operator is wrong on the reference's own input: the worst five."""
+    check = case.operators
+    if check is None:
+        return None
+    return Table(
+        label(
+            case,
+            f"Operators one by one: {check.compared} of {check.total} compared, "
+            f"{check.culprits} exceed their format; the worst",
+        ),
+        ("call", "operator", "module", "inputs", "ratio", "worst slice", "NaN, Inf"),
+        tuple(
+            (
+                str(row.index),
+                row.operator,
+                row.module,
+                ", ".join(row.shapes),
+                f"{row.ratio:.3g}",
+                f"{row.worst_slice_ratio:.3g}",
+                str(row.nonfinite),
+            )
+            for row in check.worst[:5]
+        ),
+    )
+
+
 def discrimination(case: CaseRecord) -> Table | None:
     """Could this case have failed?"""
     d = case.discrimination
@@ -273,6 +300,7 @@ def everything(case: CaseRecord) -> list[Table]:
     """All tables of a case."""
     more = (
         budget(case),
+        operators(case),
         discrimination(case),
         detection(case),
         margins(case),

@@ -42,7 +42,7 @@ def render_case(case: CaseRecord) -> str:
     """One case: its documented tables, then its conclusion."""
     title = tables.label(case, f"== {case.case_id}")
     shown = tables.documented(case)
-    more = (tables.budget(case), tables.discrimination(case))
+    more = (tables.budget(case), tables.operators(case), tables.discrimination(case))
     shown += [table for table in more if table is not None]
     parts = [title, *(render_table(table) for table in shown)]
     parts.append(f"Conclusion: {tables.conclusion(case)}")
