@@ -103,6 +103,8 @@ def _add_study(commands: Any) -> None:
     add("--formats", default="strict,default,float16,bfloat16")
     add("--models", default="efficientnet_b0", help="timm architectures for A and D")
     add("--seeds", type=options.natural, default=3, help="further seeds for the honest runs")
+    add("--operator-share", type=options.share, default=None, metavar="S", help="part of the "
+        "operators to compare one by one (default: 0.2 in float16 and bfloat16)")  # fmt: skip
     add("--limit", type=options.positive, help="faults per setting and format (default: all)")
     add("--output", type=Path, default=Path("reports/study"), metavar="DIR")
     add("--read", type=Path, nargs="+", metavar="FILE", help="run nothing: join these study.json")
@@ -124,7 +126,11 @@ def _study(given: argparse.Namespace) -> int:
         result = study.join([study.load(path) for path in given.read])
     else:
         spec = devices.choose(given.device).spec
-        runner = CaseRunner(RunnerOptions(spec, store.default_cache_dir(), None))
+        runner = CaseRunner(
+            RunnerOptions(
+                spec, store.default_cache_dir(), None, operator_share=given.operator_share
+            )
+        )
         try:
             result = study.run(runner, plan, lambda text: print(text, file=sys.stderr, flush=True))
         finally:
