@@ -121,7 +121,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config.option, "css"):
         config.option.css.append(str(STYLESHEET))
     if metadata_key in config.stash:
-        config.stash[metadata_key].update(environment.capture())
+        shown = {name.casefold() for name in config.stash[metadata_key]} | {"pytest"}
+        config.stash[metadata_key].update(
+            {k: v for k, v in environment.capture().items() if k.casefold() not in shown}
+        )
     if _will_run_cases(config):
         _session(config)
     images = config.getoption("images")

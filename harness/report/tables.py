@@ -43,7 +43,8 @@ def fixed(value: float, places: int) -> str:
 def cosine(value: float) -> str:
     """Format a cosine with six decimals; one that differs from 1 but rounds to it says so."""
     text = f"{value:.6f}"
-    if text == "1.000000" and value < 1.0:
+    # Below 1e-12 it is the rounding of the cosine's own float64 sums.
+    if text == "1.000000" and value < 1.0 - 1e-12:
         return f"1.000000 (1 - {1.0 - value:.1e})"
     return text
 
