@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import options
-from harness.status import CaseProblem, ExitCode, UsageProblem
+from harness.status import ExitCode
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,14 +33,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     _add_study(commands)
 
-    try:
+    def parse() -> argparse.Namespace:
         given, unknown = parser.parse_known_args(arguments)
         if given.command == "run":
             given.options = unknown + given.options
         elif unknown:
             parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    except SystemExit as stop:
-        return int(ExitCode.USAGE) if stop.code else 0
+        return given
+
+    given = options.parsed(parse)
+    if isinstance(given, int):
+        return given
     run = {
         "sample-model": _sample_model,
         "device": _device,
@@ -48,14 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "report": _report,
         "study": _study,
     }[given.command]
-    try:
-        return run(given)
-    except UsageProblem as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return ExitCode.USAGE
-    except CaseProblem as problem:
-        print(f"error: {problem.status.value}: {problem.reason}", file=sys.stderr)
-        return ExitCode.FAILED
+    return options.guarded(lambda: run(given))
 
 
 def _sample_model(given: argparse.Namespace) -> int:

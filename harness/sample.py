@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import store, torchvision_shim
-from harness.status import CaseProblem, Stage, Status, UsageProblem
+from harness.modeldir import fail
+from harness.status import UsageProblem
 
 if TYPE_CHECKING:
     import torch
@@ -49,10 +50,6 @@ _OTHER_BLOCKS = {
 }
 
 
-def _fail(reason: str) -> CaseProblem:
-    return CaseProblem(Status.FAIL_LOAD, Stage.LOAD, reason)
-
-
 def default_sample_dir(cache_dir: Path | None = None) -> Path:
     """Return where the sample model lives when no other place is asked for."""
     return (cache_dir or store.default_cache_dir()) / "models" / f"sample-{SAMPLE_NAME}"
@@ -86,7 +83,7 @@ def find_weights() -> Path:
     try:
         distribution = importlib.metadata.distribution(PACKAGE)
     except importlib.metadata.PackageNotFoundError:
-        raise _fail(
+        raise fail(
             f"The sample model's weights are not installed: install them with {install}."
         ) from None
     for file in distribution.files or ():
@@ -94,7 +91,7 @@ def find_weights() -> Path:
             path = Path(str(distribution.locate_file(file)))
             if path.is_file():
                 return path
-    raise _fail(
+    raise fail(
         f"Package {PACKAGE} {distribution.version} is installed but its .pth file is missing: "
         f"reinstall it with {install} --force-reinstall."
     )
@@ -106,7 +103,7 @@ def _convert(pth: Path) -> dict[str, torch.Tensor]:
     state: Mapping[str, torch.Tensor] = torch.load(pth, map_location="cpu", weights_only=True)
     converted = {timm_key(key): tensor for key, tensor in state.items()}
     if len(converted) != TENSOR_COUNT:
-        raise _fail(f"{pth.name} holds {len(converted)} tensors, expected {TENSOR_COUNT}.")
+        raise fail(f"{pth.name} holds {len(converted)} tensors, expected {TENSOR_COUNT}.")
     return converted
 
 
@@ -139,7 +136,7 @@ def prepare_sample(target: Path) -> Path:
     pth = find_weights()
     found = store.sha256_file(pth)
     if found != PTH_SHA256:
-        raise _fail(
+        raise fail(
             f"{pth.name} of package {PACKAGE} is not the known file (sha256 {found[:16]}..., "
             f"expected {PTH_SHA256[:16]}...): reinstall version {PACKAGE_VERSION}."
         )
@@ -150,7 +147,7 @@ def prepare_sample(target: Path) -> Path:
     try:
         model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
-        raise _fail(f"{pth.name} does not fit timm's {ARCHITECTURE}: {error}") from error
+        raise fail(f"{pth.name} does not fit timm's {ARCHITECTURE}: {error}") from error
     with store.publish_directory(target) as directory:
         store.save_tensors(tensors, directory / "model.safetensors", {"format": "pt"})
         store.write_json(
