@@ -1,14 +1,17 @@
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from harness import devices
 from harness.devices import DeviceSpec, dispatcher, npu_probe
 from harness.devices.npu_probe import Probe
-from harness.status import UsageProblem
+from harness.runner import CaseRunner, RunnerOptions
+from harness.status import Status, UsageProblem
 
 
 @pytest.fixture(autouse=True)
@@ -129,3 +132,51 @@ def test_operators_without_a_kernel_are_found_by_asking_the_dispatcher():
     assert "aten::linear.default" not in missing  # composite: runs anywhere
     assert "aten::silu.default" in missing  # structured: needs its own kernel
     assert dispatcher.without_kernel(executed[:3], "Meta") == []
+
+
+_FALLBACK = """
+import json, warnings
+warnings.simplefilter("ignore")
+import harness, torch
+from harness import devices, legs
+device = devices.open_device(devices.parse("npu-emulated"))
+found = []
+for _ in range(2):  # torch_npu warns of a fallback only the first time
+    with legs.OperatorCounter() as counter:
+        x = torch.eye(3).to(device.torch_device)
+        torch.linalg.det(x + torch.relu(x))
+    found.append(device.fallback_operators(list(counter.counts)))
+try:
+    torch.nn.LSTM(4, 4).to(device.torch_device)(torch.zeros(2, 1, 4, device=device.torch_device))
+    problem = None
+except Exception as error:
+    problem = device.explain(error)
+print("\\n" + json.dumps([found, problem and problem.status.value, problem and problem.reason]))
+"""
+
+
+def test_the_emulated_npu_names_fallbacks_and_operators_that_it_lacks():
+    done = subprocess.run(
+        [sys.executable, "-c", _FALLBACK], capture_output=True, text=True, check=True
+    )
+    found, status, reason = json.loads(done.stdout.strip().splitlines()[-1])
+    assert found == [["aten::_linalg_det.default"]] * 2
+    assert status == "fail_unsupported"
+    assert "DynamicRNN" in reason
+
+
+@pytest.mark.parametrize(("allowed", "statuses"), [(False, [Status.FAIL_FALLBACK]), (True, [])])
+def test_a_fallback_fails_the_case_unless_it_is_allowed(tmp_path, allowed, statuses):
+    options = RunnerOptions(DeviceSpec("cpu"), tmp_path, None, allow_cpu_fallback=allowed)
+    leg = SimpleNamespace(unstable=(), record=SimpleNamespace(fallback_operators=["aten::x"]))
+    findings = CaseRunner(options)._leg_findings(leg, leg)
+    assert [finding.status for finding in findings] == statuses
+
+
+def test_unstable_outputs_are_flaky(tmp_path):
+    runner = CaseRunner(RunnerOptions(DeviceSpec("cpu"), tmp_path, None))
+    record = SimpleNamespace(fallback_operators=[])
+    stable = SimpleNamespace(unstable=(), record=record)
+    unstable = SimpleNamespace(unstable=("output",), record=record)
+    assert [f.status for f in runner._leg_findings(stable, unstable)] == [Status.FLAKY]
+    assert [f.status for f in runner._leg_findings(unstable, stable)] == [Status.FAIL_REFERENCE]
