@@ -180,3 +180,22 @@ def test_unstable_outputs_are_flaky(tmp_path):
     unstable = SimpleNamespace(unstable=("output",), record=record)
     assert [f.status for f in runner._leg_findings(stable, unstable)] == [Status.FLAKY]
     assert [f.status for f in runner._leg_findings(unstable, stable)] == [Status.FAIL_REFERENCE]
+
+
+@pytest.mark.parametrize(
+    ("text", "cuda"),
+    [
+        ("cuda: Optional[str] = '13.0'\nhip = None\n", "13.0"),
+        ("cuda = '12.8'\n", "12.8"),
+        ("cuda: Optional[str] = None\n", None),
+        ("debug = False\n", None),
+    ],
+)
+def test_a_cuda_build_of_torch_is_refused_before_it_aborts(monkeypatch, tmp_path, text, cuda):
+    (tmp_path / "version.py").write_text(text)
+    spec = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(npu_probe.importlib.util, "find_spec", lambda name: spec)
+    assert npu_probe.cuda_build() == cuda
+    if cuda is not None:
+        with pytest.raises(UsageProblem, match=f"CUDA {cuda}.*CPU build"):
+            devices.choose("npu-emulated")

@@ -12,6 +12,7 @@ import functools
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,24 @@ def require_torch_npu() -> None:
     """Raise UsageProblem unless torch_npu is installed: the emulator runs the real torch_npu."""
     if not has_torch_npu():
         raise UsageProblem(_missing_torch_npu().paragraph)
+    if cuda := cuda_build():
+        raise UsageProblem(_wrong_torch(cuda).paragraph)
+
+
+def cuda_build() -> str | None:
+    """CUDA version that the installed torch was built for, None for a CPU build.
+
+    Reads torch's version file: beside a CUDA build torch_npu aborts the process on import.
+    """
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    match = re.search(r"^cuda\b[^=]*=\s*['\"]([^'\"]+)", text, re.MULTILINE)
+    return match[1] if match else None
 
 
 def require(index: int) -> None:
@@ -74,6 +93,8 @@ def probe() -> Probe:
     """Look for an NPU, cheapest question first; the answer is kept for the process."""
     if not has_torch_npu():
         return _missing_torch_npu()
+    if cuda := cuda_build():
+        return _wrong_torch(cuda)
     if not _cann_visible():
         installed = next((script for script in _SET_ENV if Path(script).exists()), None)
         remedy = (
@@ -101,6 +122,16 @@ def _missing_torch_npu() -> Probe:
         "in one command so that pip cannot swap torch: `pip install torch==2.13.0 "
         "torch_npu==2.13.0 torchvision==0.28.0` (README lists other sets); CANN must be installed "
         "and sourced as well. The emulated NPU (`--device npu-emulated`) needs torch_npu too.",
+    )
+
+
+def _wrong_torch(cuda: str) -> Probe:
+    return Probe(
+        0,
+        "torch is a CUDA build",
+        f"No NPU: the installed torch was built for CUDA {cuda}, beside which torch_npu aborts. "
+        "Install the CPU build of the same version from PyTorch's CPU index (README, "
+        '"Installing beside a real NPU"), on real NPUs and for the emulated one.',
     )
 
 
