@@ -104,3 +104,11 @@ def npu(loaded_npu: emulator.Emulator) -> Iterator[emulator.Emulator]:
     loaded_npu.reset_counters()
     yield loaded_npu
     loaded_npu.set_faults(None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let torch_npu say once per process that internal formats are off: that is what we set."""
+    mark = pytest.mark.filterwarnings("ignore:Cannot create tensor with internal format")
+    for item in items:
+        if "emulator" in item.path.parts:
+            item.add_marker(mark)
