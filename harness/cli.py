@@ -64,9 +64,7 @@ def _sample_model(given: argparse.Namespace) -> int:
 def _device(given: argparse.Namespace) -> int:
     from harness import devices
 
-    choice = devices.choose(given.device)
-    note = " - EMULATED: no evidence about NPU hardware" if choice.spec.emulated else ""
-    print(f"{choice.spec} ({choice.reason}){note}")
+    print(devices.choose(given.device))
     return ExitCode.OK
 
 

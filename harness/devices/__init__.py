@@ -32,6 +32,11 @@ class DeviceSpec:
         """Whether results of this device are EMULATED, no evidence about hardware."""
         return self.kind == "npu-emulated"
 
+    @property
+    def caveat(self) -> str:
+        """What has to stand behind a line that names this device; "" for a real one."""
+        return " - EMULATED: no evidence about NPU hardware" if self.emulated else ""
+
     def __str__(self) -> str:
         return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
 
@@ -42,6 +47,9 @@ class Choice:
 
     spec: DeviceSpec
     reason: str
+
+    def __str__(self) -> str:
+        return f"{self.spec} ({self.reason}){self.spec.caveat}"
 
 
 def parse(text: str) -> DeviceSpec:
