@@ -41,17 +41,31 @@ class Budget:
 
 
 @dataclasses.dataclass(frozen=True)
-class OutputBudget:
-    """One output's error against float64, in units of the output's spread, and its budget.
+class OracleError:
+    """Error of one side against float64, over all images and for each.
 
-    `device_nrmse`, `cpu_nrmse`, `budget_nrmse`: rmse against float64 divided by the spread of the
-    float64 output between images.  `ratio` = device / budget over all images; `image_ratios`:
-    the same for each image.
+    `rmse`, `max_abs`: in the output's unit; `nrmse`: rmse divided by the spread of the float64
+    output between images (`metrics.spread`).
+    """
+
+    rmse: float
+    max_abs: float
+    nrmse: float
+    image_rmse: tuple[float, ...]
+    image_max_abs: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputBudget:
+    """One output's error against float64 on both sides, and what the arithmetic may cost.
+
+    `budget_nrmse`: of the honest runs, as `OracleError.nrmse`.  `ratio` = device / budget over
+    all images; `image_ratios`: the same for each image.
     """
 
     name: str
-    device_nrmse: float
-    cpu_nrmse: float
+    device: OracleError
+    cpu: OracleError
     budget_nrmse: float
     ratio: float
     image_ratios: tuple[float, ...]
@@ -73,6 +87,19 @@ def image_rmse(oracle: Array, values: Array) -> Float64:
     difference = np.asarray(values, np.float64) - np.asarray(oracle, np.float64)
     flat = difference.reshape(len(difference), -1)
     return np.asarray(np.sqrt(np.mean(np.square(flat), axis=1)), np.float64)
+
+
+def oracle_error(oracle: Array, values: Array) -> OracleError:
+    """Error of a side's output against float64; arrays [N, ...], finite."""
+    difference = np.abs(np.asarray(values, np.float64) - np.asarray(oracle, np.float64))
+    largest = difference.reshape(len(difference), -1).max(axis=1)
+    return OracleError(
+        rmse=metrics.rmse(oracle, values),
+        max_abs=float(largest.max()),
+        nrmse=metrics.nrmse(oracle, values),
+        image_rmse=tuple(map(float, image_rmse(oracle, values))),
+        image_max_abs=tuple(map(float, largest)),
+    )
 
 
 def image_budget(oracle: Array, budgets: Sequence[Array]) -> Float64:
@@ -102,16 +129,15 @@ def compare(
     in the declared arithmetic; `exact`: whether that is plain float32.
     """
     allowed = image_budget(oracle, budgets)
-    errors = image_rmse(oracle, device)
-    overall = float(np.sqrt(np.mean(np.square(allowed))))
-    scale = np.float64(metrics.spread(oracle))
+    overall = np.sqrt(np.mean(np.square(allowed)))
+    error = oracle_error(oracle, device)
     with np.errstate(divide="ignore", invalid="ignore"):
         return OutputBudget(
             name=name,
-            device_nrmse=float(metrics.rmse(oracle, device) / scale),
-            cpu_nrmse=float(metrics.rmse(oracle, cpu) / scale),
-            budget_nrmse=float(overall / scale),
-            ratio=float(metrics.rmse(oracle, device) / np.float64(overall)),
-            image_ratios=tuple(float(value) for value in errors / allowed),
+            device=error,
+            cpu=oracle_error(oracle, cpu),
+            budget_nrmse=float(overall / metrics.spread(oracle)),
+            ratio=float(error.rmse / overall),
+            image_ratios=tuple(float(value) for value in image_rmse(oracle, device) / allowed),
             limit=EXACT_LIMIT if exact else FORMAT_LIMIT,
         )

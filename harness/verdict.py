@@ -242,7 +242,7 @@ def _judge_budget(row: OutputBudget, arithmetic: Arithmetic) -> list[Finding]:
             Stage.COMPARE,
             f"Output {row.name!r}: the error against float64 is {row.ratio:.3g} times {what} on "
             f"this model and these images (worst image {image}: {row.image_ratios[image]:.3g} "
-            f"times), allowed is {row.limit:g} times; nrmse {row.device_nrmse:.3g}, budget "
+            f"times), allowed is {row.limit:g} times; nrmse {row.device.nrmse:.3g}, budget "
             f"{row.budget_nrmse:.3g}.",
         )
     ]

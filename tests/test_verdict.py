@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from harness import budget
 from harness.arithmetic import Arithmetic
 from harness.budget import Budget
 from harness.gate import documented_gate
@@ -144,6 +145,8 @@ def test_honest_rounding_passes(seed):
     result = verdict(noisy(seed))
     assert result.status is Status.PASS
     assert 0.5 < result.budgets[0].ratio < 1.5
+    for row in result.budgets:
+        assert row.device.max_abs == max(row.device.image_max_abs) > row.device.rmse > 0
 
 
 def test_a_scaled_output_passes_the_gate_and_fails_the_budget():
@@ -247,3 +250,17 @@ def test_an_output_that_is_softmax_already_is_not_flattened_again():
     assert bad.status is Status.FAIL_ACCURACY
     assert not bad.gate.passed
     assert bad.gate.rows[2].cosine < 0.9
+
+
+def test_errors_of_both_sides_are_taken_against_float64():
+    oracle = np.array([[1.0, 2.0], [-3.0, 5.0]])
+    device, cpu = oracle.copy(), oracle.copy()
+    device[1] += (0.3, -0.4)
+    cpu[0, 1] -= 0.1
+    row = budget.compare("output", oracle, device, cpu, [cpu], exact=True)
+    assert row.device.image_rmse == pytest.approx((0.0, 0.5 / 2**0.5))
+    assert row.device.image_max_abs == pytest.approx((0.0, 0.4))
+    assert row.device.max_abs == pytest.approx(0.4) and row.device.rmse == pytest.approx(0.25)
+    # Spread: both elements deviate from their mean over the images, by 2 and by 1.5.
+    assert row.device.nrmse == pytest.approx(0.25 / np.sqrt((2**2 + 1.5**2) / 2))
+    assert row.cpu.max_abs == pytest.approx(0.1) and row.cpu.image_rmse[1] == 0

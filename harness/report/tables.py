@@ -155,6 +155,8 @@ def budget(case: CaseRecord) -> Table | None:
             "nrmse device",
             "nrmse CPU",
             "nrmse budget",
+            "max abs device",
+            "max abs CPU",
             "budget ratio",
             "worst image",
             "allowed",
@@ -162,14 +164,47 @@ def budget(case: CaseRecord) -> Table | None:
         tuple(
             (
                 row.name,
-                f"{row.device_nrmse:.3g}",
-                f"{row.cpu_nrmse:.3g}",
+                f"{row.device.nrmse:.3g}",
+                f"{row.cpu.nrmse:.3g}",
                 f"{row.budget_nrmse:.3g}",
+                f"{row.device.max_abs:.3g}",
+                f"{row.cpu.max_abs:.3g}",
                 f"{row.ratio:.3g}",
                 f"{max(row.image_ratios):.3g}",
                 f"{row.limit:g}",
             )
             for row in case.budgets
+        ),
+    )
+
+
+def image_errors(case: CaseRecord) -> Table | None:
+    """Both sides against float64, image by image."""
+    if not case.budgets:
+        return None
+    return Table(
+        label(case, "Error against float64, image by image"),
+        (
+            "output",
+            "image",
+            "rmse device",
+            "rmse CPU",
+            "max abs device",
+            "max abs CPU",
+            "budget ratio",
+        ),
+        tuple(
+            (
+                row.name,
+                name,
+                f"{row.device.image_rmse[image]:.3g}",
+                f"{row.cpu.image_rmse[image]:.3g}",
+                f"{row.device.image_max_abs[image]:.3g}",
+                f"{row.cpu.image_max_abs[image]:.3g}",
+                f"{row.image_ratios[image]:.3g}",
+            )
+            for row in case.budgets
+            for image, name in enumerate(case.labels)
         ),
     )
 
@@ -305,6 +340,7 @@ def everything(case: CaseRecord) -> list[Table]:
         discrimination(case),
         detection(case),
         margins(case),
+        image_errors(case),
         outputs(case),
         provenance(case),
     )
