@@ -99,7 +99,8 @@ def _add_study(commands: Any) -> None:
     add("--seeds", type=options.natural, default=3, help="further seeds for the honest runs")
     add("--operator-share", type=options.share, default=None, metavar="S", help="part of the "
         "operators to compare one by one (default: 0.2 in float16 and bfloat16)")  # fmt: skip
-    add("--limit", type=options.positive, help="faults per setting and format (default: all)")
+    add("--limit", type=options.natural, help="faults per setting and format (default: all; "
+        "0: honest runs only)")  # fmt: skip
     add("--output", type=Path, default=Path("reports/study"), metavar="DIR")
     add("--read", type=Path, nargs="+", metavar="FILE", help="run nothing: join these study.json")
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pydantic
+import torch
 
-from harness import catalogue, store
+from harness import arithmetic, catalogue, store
 from harness.cases import Case, InputSource, ModelSource
 from harness.runner import CaseRunner
 from harness.sample import SAMPLE_NAME
@@ -93,7 +94,7 @@ class Plan:
 
     `models`: architectures for the settings with random weights (A and D); `seeds`: further seeds
     of images and random weights for the honest runs; `limit`: faults per setting and format, None
-    for all.
+    for all, 0 for honest runs only.
     """
 
     settings: tuple[str, ...] = tuple(SETTINGS)
@@ -131,7 +132,8 @@ def run(runner: CaseRunner, plan: Plan, report: Callable[[str], None]) -> Study:
                 report(f"[{setting}] {case.id}")
                 try:
                     honest += _honest(runner, setting, format_name, case)
-                    faults += _faults(runner, setting, format_name, case, plan.limit, report)
+                    if plan.limit != 0:
+                        faults += _faults(runner, setting, format_name, case, plan.limit, report)
                 except CaseProblem as problem:
                     problems.append(f"{setting}, {case.id}: {problem.reason}")
                     report(problems[-1])
@@ -261,14 +263,22 @@ def _unseen(plan: Plan, cache_dir: Path) -> Iterator[tuple[str, str, Case]]:
 
 
 def _honest(runner: CaseRunner, setting: str, format_name: str, case: Case) -> Iterator[HonestRow]:
-    """The device as it is, with every check of a run, and the CPU's native kernels in its place."""
+    """The device as it is, with every check of a run, and other honest kernels in its place."""
     request = runner.request(case)
-    candidates = {"device": runner.worker.run(request, runner.options.case_timeout)}
-    if case.dtype != "float32":
-        candidates["native CPU kernels"] = dataclasses.replace(
-            runner.cpu.reference(request), counters=candidates["device"].counters
+    device = runner.worker.run(request, runner.options.case_timeout)
+    candidates = {"device": device}
+    if case.dtype == "float32":
+        declared = arithmetic.declared(case.dtype, device.record.numerics)
+        with torch.backends.mkldnn.flags(enabled=False):
+            candidates["CPU without oneDNN"] = runner.cpu.planted(request, declared, None)
+    else:
+        candidates["native CPU kernels"] = runner.cpu.reference(request)
+    for what, result in candidates.items():
+        candidate = dataclasses.replace(
+            result,
+            record=result.record.model_copy(update={"numerics": device.record.numerics}),
+            counters=device.counters,
         )
-    for what, candidate in candidates.items():
         verdict: Verdict = runner.judge(request, candidate)
         ratio, limit = worst_ratio(verdict)
         yield HonestRow(
