@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Protocol
 
@@ -51,6 +52,9 @@ class Device(Protocol):
 
         Only the emulated NPU can do it; others raise UsageProblem for a plan.
         """
+
+    def rehearsal(self) -> contextlib.AbstractContextManager[None]:
+        """What runs inside does not count as calls of planned faults: they are yet to come."""
 
     def counters(self) -> Counters:
         """Operators started and effects of planned faults since `plant`."""

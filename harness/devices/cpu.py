@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from pathlib import Path
 
@@ -47,6 +48,10 @@ class CpuDevice:
     def plant(self, fault_plan: str | None) -> None:
         """Refuse: faults are planted in the emulated NPU only."""
         refuse_faults(self.spec, fault_plan)
+
+    def rehearsal(self) -> contextlib.AbstractContextManager[None]:
+        """No faults are planned here."""
+        return contextlib.nullcontext()
 
     def counters(self) -> Counters:
         """Nothing is counted here."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
 from harness.devices import DeviceSpec, dispatcher
@@ -64,6 +66,10 @@ class CudaDevice:
     def plant(self, fault_plan: str | None) -> None:
         """Refuse: faults are planted in the emulated NPU only."""
         refuse_faults(self.spec, fault_plan)
+
+    def rehearsal(self) -> contextlib.AbstractContextManager[None]:
+        """No faults are planned here."""
+        return contextlib.nullcontext()
 
     def counters(self) -> Counters:
         """Nothing is counted here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import os
@@ -111,6 +112,10 @@ class NpuDevice:
 
         self.emulator.set_faults(FaultPlan.from_json(fault_plan) if fault_plan else None)
         self.emulator.reset_counters()
+
+    def rehearsal(self) -> contextlib.AbstractContextManager[None]:
+        """Planned faults do not count what runs inside."""
+        return contextlib.nullcontext() if self.emulator is None else self.emulator.rehearsal()
 
     def counters(self) -> Counters:
         """Ask the emulator; CANN itself does not tell."""

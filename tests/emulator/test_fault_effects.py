@@ -90,6 +90,32 @@ def test_intermittent_bit_flip(npu: Emulator) -> None:
     assert again == bad
 
 
+def test_any_kind_may_come_and_go(npu: Emulator) -> None:
+    npu.set_faults(FaultPlan((Fault("zero_output", "Relu", probability=0.5),)))
+    x = torch.ones(10).npu()
+    zeros = [not torch.relu(x).cpu().any() for _ in range(60)]
+    assert 15 <= sum(zeros) <= 45 and npu.fault_effects() == [sum(zeros)]
+
+
+def test_a_rehearsal_does_not_count_calls_but_comes_and_goes(npu: Emulator) -> None:
+    x = torch.ones(10).npu()
+    npu.set_faults(FaultPlan((Fault("zero_output", "Relu", first=2, last=2),)))
+
+    def zero() -> bool:
+        return not torch.relu(x).cpu().any()
+
+    assert not zero()
+    with npu.rehearsal():
+        assert [zero(), zero()] == [True, False]
+    assert [zero(), zero()] == [True, False]
+    npu.set_faults(FaultPlan((Fault("zero_output", "Relu", last=1, probability=0.5),)))
+    rehearsed = []
+    for _ in range(40):
+        with npu.rehearsal():
+            rehearsed.append(zero())
+    assert 8 <= sum(rehearsed) <= 32
+
+
 def test_saturate(npu: Emulator) -> None:
     x = torch.tensor([1.0, math.inf, -math.inf, math.nan]).half()
     result = effect(npu, Fault("saturate", "Relu"), lambda: torch.relu(x.npu()).cpu())

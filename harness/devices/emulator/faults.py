@@ -8,8 +8,10 @@ allocation (torch_npu's caching allocator asks for few, large ones).
 Occurrence: the calls whose operator matches are counted from 1 since the plan was set or the
 counters were reset; the fault is due at call `first`, then at every `every`-th call after it, up
 to `last` (None: no end).  `first=3, last=3` is the third call only; `first=3, every=20` is layer 3
-of a model with 20 such calls in a forward pass.  With `batch_over=N` a due fault acts only when
-the first dimension of the tensor concerned is larger than N.
+of a model with 20 such calls in a forward pass.  With `probability` below 1 a due fault comes and
+goes: whether it acts is drawn from `seed` for every execution anew, also for the rehearsed ones
+(`Emulator.rehearsal`).  With `batch_over=N` a due fault acts only when the first dimension of the
+tensor concerned is larger than N.
 
 Kinds, and what `magnitude` means for them:
 
@@ -20,8 +22,7 @@ zero_output            output all 0
 zero_channels          last magnitude (16) channels (dimension 1) of the output 0
 nan_output             one NaN, at `index` (0) of the output in row-major order
 inf_output             one Inf, at `index` (0)
-bit_flip               with `probability` (1.0) a call, `bit` (30) of one element flips: of `index`,
-                       or of one drawn from `seed`
+bit_flip               `bit` (30) of one element flips: of `index`, or of one drawn from `seed`
 saturate               Inf of the output becomes the dtype's largest number, NaN becomes 0
 duplicate_first_item   last item of the batch gets the first item's result
 permute_batch          results of the batch move on by one item

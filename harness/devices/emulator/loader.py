@@ -7,9 +7,11 @@ LD_LIBRARY_PATH nor an installed CANN is looked at.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -77,7 +79,8 @@ class Emulator:
         self._faults = FaultPlan()
         for query in ("operator_counts", "missing_operators", "fault_effects"):
             getattr(library, f"harness_emulator_{query}").restype = ctypes.c_char_p
-        library.harness_emulator_reset_counters.restype = None
+        for command in ("reset_counters", "mark_calls", "rewind_calls"):
+            getattr(library, f"harness_emulator_{command}").restype = None
 
     @property
     def library(self) -> ctypes.CDLL:
@@ -123,6 +126,15 @@ class Emulator:
     def reset_counters(self) -> None:
         """Sets the counts of operators, of missing ones and of faults to 0; the plan stays."""
         self._library.harness_emulator_reset_counters()
+
+    @contextlib.contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """What runs inside does not count as calls of the fault plan: they are yet to come."""
+        self._library.harness_emulator_mark_calls()
+        try:
+            yield
+        finally:
+            self._library.harness_emulator_rewind_calls()
 
     def _query(self, name: str) -> list[str]:
         text: bytes = getattr(self._library, f"harness_emulator_{name}")()

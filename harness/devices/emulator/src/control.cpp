@@ -21,6 +21,8 @@ std::vector<std::string> missing;
 struct PlannedFault {
   std::shared_ptr<const Fault> fault;
   int64_t seen = 0;
+  int64_t marked = 0;      // `seen` when the calls were marked
+  uint64_t executions = 0;  // as `seen`, but never put back
   int64_t applied = 0;
 };
 std::vector<PlannedFault> plan;
@@ -31,6 +33,16 @@ thread_local std::string reply;  // keeps the text alive that a query returned t
 bool is_due(const Fault& fault, int64_t call) {
   if (call < fault.first || (fault.last >= 0 && call > fault.last)) return false;
   return (call - fault.first) % fault.every == 0;
+}
+
+// Whether a fault that comes and goes acts in an execution: splitmix64 as a uniform number.
+bool strikes(const Fault& fault, uint64_t execution) {
+  if (fault.probability >= 1) return true;
+  uint64_t bits = fault.seed + (execution + 1) * 0x9E3779B97F4A7C15ull;
+  bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9ull;
+  bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EBull;
+  bits ^= bits >> 31;
+  return static_cast<double>(bits >> 11) * 0x1.0p-53 < fault.probability;
 }
 
 // One line a fault: key=value fields separated by tabs.  False on an unknown key.
@@ -75,7 +87,8 @@ std::vector<Hit> begin_operator(const std::string& name) {
     // "Malloc" is the pseudo-operator of device allocations: "*" means real operators only.
     if (wanted != name && (wanted != "*" || name == "Malloc")) continue;
     const int64_t call = ++planned.seen;
-    if (is_due(*planned.fault, call)) hits.push_back({planned.fault, i, call});
+    const uint64_t execution = ++planned.executions;
+    if (is_due(*planned.fault, call) && strikes(*planned.fault, execution)) hits.push_back({planned.fault, i, call});
   }
   return hits;
 }
@@ -115,7 +128,7 @@ EMULATOR_API int harness_emulator_set_faults(const char* text) {
     ++number;
     auto fault = std::make_shared<Fault>();
     if (!parse_fault(line, *fault)) return number;
-    parsed.push_back({fault, 0, 0});
+    parsed.push_back({fault});
   }
   std::lock_guard<std::mutex> lock(mutex);
   plan = std::move(parsed);
@@ -127,7 +140,19 @@ EMULATOR_API void harness_emulator_reset_counters() {
   counts.clear();
   count_position.clear();
   missing.clear();
-  for (auto& planned : plan) planned.seen = planned.applied = 0;
+  for (auto& planned : plan) planned = PlannedFault{planned.fault};
+}
+
+// Remembers how many calls every fault of the plan has seen, ...
+EMULATOR_API void harness_emulator_mark_calls() {
+  std::lock_guard<std::mutex> lock(mutex);
+  for (auto& planned : plan) planned.marked = planned.seen;
+}
+
+// ... and goes back to that: what ran in between was a rehearsal of calls to come.
+EMULATOR_API void harness_emulator_rewind_calls() {
+  std::lock_guard<std::mutex> lock(mutex);
+  for (auto& planned : plan) planned.seen = planned.marked;
 }
 
 // Lines "name<tab>count".

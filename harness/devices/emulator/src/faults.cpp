@@ -51,7 +51,6 @@ at::ScalarType bits_of(const at::Tensor& value) {
 
 void flip_bit(const at::Tensor& output, const Hit& hit) {
   auto random = generator(hit);
-  if (at::rand({1}, random).item<double>() >= hit.fault->probability) return;
   int64_t index = hit.fault->index;
   if (index < 0) index = at::randint(output.numel(), {1}, random).item<int64_t>();
   at::Tensor cell = element(output, index).view(bits_of(output));
