@@ -248,50 +248,38 @@ SLICE_PRIOR = 16
 def own_error(oracle: Array, budget: Array, candidate: Array, rounding: Rounding) -> OwnError:
     """Compare a candidate with an exact result, against a budget result of the same exact one.
 
-       `oracle`, `budget`, `candidate`: float of one shape.  With e, b, o the mean squares of
-       candidate - oracle, budget - oracle and oracle:
+    `oracle`, `budget`, `candidate`: float of one shape.  With e, b, o the mean squares of
+    candidate - oracle, budget - oracle and oracle:
 
-           ratio = sqrt(e / max(b, r(o, o))),   r = rounding.mean_square
+        ratio = sqrt(e / max(b, r(o, o))),   r = rounding.mean_square
 
-       and for a slice of m elements, with its own mean squares e_s, b_s, o_s,
+    and for a slice of m elements, with its own mean squares e_s, b_s, o_s,
 
-           ratio_s = sqrt(e_s / max((m b_s + P max(b, r(o, o))) / (m + P), r(o_s, o)))
+        ratio_s = sqrt(e_s / max((m b_s + P max(b, r(o, o))) / (m + P), r(o_s, o)))
 
-       with P = SLICE_PRIOR.
-    Slices are taken along every dimension: channels, batch items, rows, tokens.  A result that
-       differs where nothing is to be rounded (all zero, or integers with `Rounding(0)`) has an
-       infinite ratio.
+    with P = SLICE_PRIOR.  Slices are taken along every dimension: channels, batch items, rows,
+    tokens.  A result that differs where nothing is to be rounded (all zero, or integers with
+    `Rounding(0)`) has an infinite ratio.
 
-       Raises ValueError when the shapes differ or there are no elements.
+    Computes in float64 a piece at a time, so that large results need little memory beyond their
+    own.  Raises ValueError when the shapes differ or there are no elements.
     """
-    exact, allowed = _pair(oracle, budget)
-    got = _pair(oracle, candidate)[1]
-    comparable = np.isfinite(exact) & np.isfinite(allowed)
-    finite = np.isfinite(got)
-    nonfinite = int(np.count_nonzero(comparable & ~finite))
-    comparable &= finite
-    whole = bool(comparable.all())
-    if not whole:
-        exact, allowed, got = (np.where(comparable, x, 0.0) for x in (exact, allowed, got))
-    squares = [np.square(got - exact), np.square(allowed - exact), np.square(exact)]
-    count = max(1, int(np.count_nonzero(comparable)))
-    error, cost, power = (float(np.sum(x)) / count for x in squares)
+    sums = _Sums(oracle, budget, candidate)
+    count = max(1, sums.comparable)
+    error, cost, power = (total / count for total in sums.totals)
     cost = max(cost, float(rounding.mean_square(power, power)))
     ratio = float(_root_ratio(np.float64(error), np.float64(cost)))
 
     worst, where = ratio, None
-    if exact.ndim > 1:
-        by_axis = [_slice_sums(x) for x in squares]
-        counts = None if whole else _slice_sums(comparable.astype(np.float64))
-        for axis, size in enumerate(exact.shape):
-            error_s, cost_s, power_s = (sums[axis] for sums in by_axis)
-            elements = exact.size / size if counts is None else np.maximum(1, counts[axis])
-            drawn = (cost_s + SLICE_PRIOR * cost) / (elements + SLICE_PRIOR)
-            allowed_s = np.maximum(drawn, rounding.mean_square(power_s / elements, power))
-            ratios = _root_ratio(error_s / elements, allowed_s)
-            index = int(np.argmax(ratios))
-            if size > 1 and (where is None or ratios[index] > worst):
-                worst, where = float(ratios[index]), (axis, index)
+    for axis, size in enumerate(oracle.shape if oracle.ndim > 1 else ()):
+        error_s, cost_s, power_s = (table[axis] for table in sums.by_axis)
+        elements = np.maximum(1, sums.counts[axis])
+        drawn = (cost_s + SLICE_PRIOR * cost) / (elements + SLICE_PRIOR)
+        allowed_s = np.maximum(drawn, rounding.mean_square(power_s / elements, power))
+        ratios = _root_ratio(error_s / elements, allowed_s)
+        index = int(np.argmax(ratios))
+        if size > 1 and (where is None or ratios[index] > worst):
+            worst, where = float(ratios[index]), (axis, index)
     return OwnError(
         rmse=float(np.sqrt(error)),
         budget_rmse=float(np.sqrt(cost)),
@@ -299,8 +287,57 @@ def own_error(oracle: Array, budget: Array, candidate: Array, rounding: Rounding
         ratio=ratio,
         worst_slice_ratio=worst,
         worst_slice=where,
-        nonfinite=nonfinite,
+        nonfinite=sums.nonfinite,
     )
+
+
+class _Sums:
+    """Sums of squares of an operator's errors, of all elements and of the slices of every axis.
+
+    `totals`, `by_axis`: of candidate - oracle, budget - oracle and oracle, where all three are
+    finite; `counts`: for every axis the number of such elements in each slice; `comparable`: of
+    all.  `nonfinite`: elements where only the candidate is not finite.
+    """
+
+    _PIECE = 1 << 20  # elements
+
+    def __init__(self, oracle: Array, budget: Array, candidate: Array) -> None:
+        for other in (budget, candidate):
+            if other.shape != oracle.shape:
+                raise ValueError(f"shapes differ: {oracle.shape} and {other.shape}")
+        if oracle.size == 0:
+            raise ValueError("no elements to compare")
+        shape = oracle.shape or (1,)
+        self.totals = [0.0, 0.0, 0.0]
+        self.by_axis = [[np.zeros(size) for size in shape] for _ in self.totals]
+        self.counts = [np.zeros(size) for size in shape]
+        self.comparable = self.nonfinite = 0
+        along = next((axis for axis, size in enumerate(shape) if size > 1), 0)
+        step = max(1, self._PIECE * shape[along] // oracle.size)
+        for start in range(0, shape[along], step):
+            piece = (*(slice(None),) * along, slice(start, start + step))
+            self._add(
+                along, piece[-1], *(x.reshape(shape)[piece] for x in (oracle, budget, candidate))
+            )
+
+    def _add(self, along: int, where: slice, *arrays: Array) -> None:
+        exact, allowed, got = (np.asarray(x, np.float64) for x in arrays)
+        comparable = np.isfinite(exact) & np.isfinite(allowed)
+        finite = np.isfinite(got)
+        self.nonfinite += int(np.count_nonzero(comparable & ~finite))
+        comparable &= finite
+        self.comparable += int(np.count_nonzero(comparable))
+        if not comparable.all():
+            exact, allowed, got = (np.where(comparable, x, 0.0) for x in (exact, allowed, got))
+            counts = _slice_sums(comparable.astype(np.float64))
+        else:
+            counts = [np.full(size, exact.size / size) for size in exact.shape]
+        tables = [_slice_sums(np.square(x)) for x in (got - exact, allowed - exact, exact)]
+        for number, table in enumerate(tables):
+            self.totals[number] += float(np.sum(table[0]))
+        for mine, found in zip([*self.by_axis, self.counts], [*tables, counts], strict=True):
+            for axis, values in enumerate(found):
+                mine[axis][where if axis == along else slice(None)] += values
 
 
 def _slice_sums(values: Float64) -> list[Float64]:
