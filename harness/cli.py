@@ -31,6 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = commands.add_parser("report", help="print the tables of a results file")
     report.add_argument("results", type=Path, nargs="?", default=Path("reports/results.jsonl"))
 
+    emulate = commands.add_parser(
+        "emulate", help="run a Python script on the emulated NPU, for example a reproducer"
+    )
+    emulate.add_argument("--fault-plan", type=Path, metavar="FILE", help="faults to plant (JSON)")
+    emulate.add_argument("script", type=Path)
+    emulate.add_argument("arguments", nargs=argparse.REMAINDER)
+
     _add_study(commands)
 
     def parse() -> argparse.Namespace:
@@ -49,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "device": _device,
         "run": _run,
         "report": _report,
+        "emulate": _emulate,
         "study": _study,
     }[given.command]
     return options.guarded(lambda: run(given))
@@ -84,6 +92,12 @@ def _report(given: argparse.Namespace) -> int:
     run = records.read(given.results)
     print(text.render_run(run.cases, run.missing))
     return exit_code(run)
+
+
+def _emulate(given: argparse.Namespace) -> int:
+    from harness import emulate
+
+    return emulate.run_script(given.script, given.arguments, given.fault_plan)
 
 
 def _add_study(commands: Any) -> None:

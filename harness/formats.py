@@ -33,9 +33,14 @@ def round_mantissa(values: torch.Tensor, bits: int) -> torch.Tensor:
     """
     drop = 23 - bits
     raw = values.contiguous().view(torch.int32)
-    odd = (raw >> drop) & 1
-    rounded = (raw + ((1 << (drop - 1)) - 1) + odd) & ~((1 << drop) - 1)
-    return torch.where(torch.isfinite(values), rounded.view(torch.float32), values)
+    rounded = (raw >> drop).bitwise_and_(1).add_(raw).add_((1 << (drop - 1)) - 1)
+    result = rounded.bitwise_and_(~((1 << drop) - 1)).view(torch.float32)
+    if not torch.isfinite(values.sum()):  # or the sum left the range, which does no harm
+        result = torch.where(torch.isfinite(values), result, values)
+    return result
+
+
+_CPU_ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu.default
 
 
 class Imitation(TorchDispatchMode):
@@ -50,6 +55,8 @@ class Imitation(TorchDispatchMode):
         """Run one operator with rounded factors or a rounded result."""
         kwargs = kwargs or {}
         if self.arithmetic.dtype == "float32":
+            if func is _CPU_ATTENTION and self.arithmetic.short_matmul is not None:
+                return self._attention(*args, **kwargs)
             return func(*self._short_factors(func, args), **kwargs)
         result = func(*args, **kwargs)
         # Views share memory that was rounded when it was written.
@@ -70,6 +77,27 @@ class Imitation(TorchDispatchMode):
             round_mantissa(arg, bits) if i in where and arg.dtype == torch.float32 else arg
             for i, arg in enumerate(args)
         )
+
+    def _attention(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        *,
+        attn_mask: torch.Tensor | None = None,
+        scale: float | None = None,
+    ) -> tuple[torch.Tensor, None]:
+        """Attention as its matrix products, which the CPU's kernel hides.
+
+        The second result, logarithms of sums, is for training.
+        """
+        with self:
+            output, _ = _aten._scaled_dot_product_attention_math.default(
+                query, key, value, attn_mask, dropout_p, is_causal, scale=scale
+            )
+        return output, None
 
     def _store_result(self, tensor: torch.Tensor) -> None:
         # In place, so that a result which is also an argument (relu_) is rounded for everyone.

@@ -1,12 +1,14 @@
 """Formulas only: NumPy arrays in, numbers out; no torch, no limits, no verdicts.
 
-All arithmetic is done in float64, whatever the dtype of the arguments.  Non-finite inputs give
+All arithmetic is done in float64, whatever the dtype of the arguments, but for large activations
+(`own_error`, `rmse_in_pieces`).  Non-finite inputs give
 non-finite results: callers test finiteness first (`count_nonfinite`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,9 @@ import scipy.special
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
+
+# Elements of an activation taken at a time: few enough for a processor's cache.
+_PIECE = 1 << 18
 
 
 def softmax(logits: Array) -> Float64:
@@ -104,6 +109,18 @@ def rmse(reference: Array, candidate: Array) -> float:
     """Root of the mean squared difference over all elements, in the unit of the arguments."""
     ref, cand = _pair(reference, candidate)
     return float(np.sqrt(np.mean(np.square(cand - ref))))
+
+
+def rmse_in_pieces(reference: Array, candidate: Array) -> float:
+    """As `rmse`, of large float32 arrays: in their own precision, without copies of their size."""
+    ref, cand = reference.reshape(-1), candidate.reshape(-1)
+    total = 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, ref.size, _PIECE):
+            difference = cand[start : start + _PIECE] - ref[start : start + _PIECE]
+            total += float(np.dot(difference, difference))
+    # Squares in float32 are good enough unless they leave its range.
+    return rmse(reference, candidate) if math.isinf(total) else math.sqrt(total / ref.size)
 
 
 def spread(reference: Array) -> float:
@@ -261,8 +278,9 @@ def own_error(oracle: Array, budget: Array, candidate: Array, rounding: Rounding
     tokens.  A result that differs where nothing is to be rounded (all zero, or integers with
     `Rounding(0)`) has an infinite ratio.
 
-    Computes in float64 a piece at a time, so that large results need little memory beyond their
-    own.  Raises ValueError when the shapes differ or there are no elements.
+    Computes a piece at a time, in the arguments' precision, which is good for five digits, so that
+    large results cost little time and memory.  Raises ValueError when the shapes differ or there
+    are no elements.
     """
     sums = _Sums(oracle, budget, candidate)
     count = max(1, sums.comparable)
@@ -299,8 +317,6 @@ class _Sums:
     all.  `nonfinite`: elements where only the candidate is not finite.
     """
 
-    _PIECE = 1 << 20  # elements
-
     def __init__(self, oracle: Array, budget: Array, candidate: Array) -> None:
         for other in (budget, candidate):
             if other.shape != oracle.shape:
@@ -313,46 +329,69 @@ class _Sums:
         self.counts = [np.zeros(size) for size in shape]
         self.comparable = self.nonfinite = 0
         along = next((axis for axis, size in enumerate(shape) if size > 1), 0)
-        step = max(1, self._PIECE * shape[along] // oracle.size)
+        step = max(1, _PIECE * shape[along] // oracle.size)
+        arrays = [oracle.reshape(shape), candidate.reshape(shape)]
+        if budget is not oracle:
+            arrays.append(budget.reshape(shape))
         for start in range(0, shape[along], step):
-            piece = (*(slice(None),) * along, slice(start, start + step))
-            self._add(
-                along, piece[-1], *(x.reshape(shape)[piece] for x in (oracle, budget, candidate))
-            )
+            where = slice(start, start + step)
+            self._add(along, where, [x[(*(slice(None),) * along, where)] for x in arrays])
 
-    def _add(self, along: int, where: slice, *arrays: Array) -> None:
-        exact, allowed, got = (np.asarray(x, np.float64) for x in arrays)
-        comparable = np.isfinite(exact) & np.isfinite(allowed)
-        finite = np.isfinite(got)
-        self.nonfinite += int(np.count_nonzero(comparable & ~finite))
-        comparable &= finite
-        self.comparable += int(np.count_nonzero(comparable))
-        if not comparable.all():
-            exact, allowed, got = (np.where(comparable, x, 0.0) for x in (exact, allowed, got))
-            counts = _slice_sums(comparable.astype(np.float64))
-        else:
-            counts = [np.full(size, exact.size / size) for size in exact.shape]
-        tables = [_slice_sums(np.square(x)) for x in (got - exact, allowed - exact, exact)]
+    def _add(self, along: int, where: slice, arrays: list[Array]) -> None:
+        exact = arrays[0]
+        counts = [np.full(size, exact.size / size) for size in exact.shape]
+        comparable = exact.size
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            tables = self._tables(arrays)
+        # Squares in float32 are good enough unless they leave its range.
+        if not all(np.isfinite(table[0]).all() for table in tables) or not tables[2][0].any():
+            arrays = [np.asarray(x, np.float64) for x in arrays]
+            usable = np.all([np.isfinite(x) for x in (arrays[0], *arrays[2:])], axis=0)
+            finite = np.isfinite(arrays[1])
+            self.nonfinite += int(np.count_nonzero(usable & ~finite))
+            usable &= finite
+            comparable = int(np.count_nonzero(usable))
+            counts = _slice_sums(usable.astype(np.float64))
+            tables = self._tables([np.where(usable, x, 0.0) for x in arrays])
+        self.comparable += comparable
         for number, table in enumerate(tables):
             self.totals[number] += float(np.sum(table[0]))
         for mine, found in zip([*self.by_axis, self.counts], [*tables, counts], strict=True):
             for axis, values in enumerate(found):
                 mine[axis][where if axis == along else slice(None)] += values
 
+    @staticmethod
+    def _tables(arrays: list[Array]) -> list[list[Float64]]:
+        exact, got, *budget = arrays
+        cost = (
+            _square_sums(np.subtract(budget[0], exact))
+            if budget
+            else [np.zeros(size) for size in exact.shape]
+        )
+        return [_square_sums(np.subtract(got, exact)), cost, _square_sums(exact)]
 
-def _slice_sums(values: Float64) -> list[Float64]:
-    """For every dimension, the sums over all the others.
 
-    Halves the dimensions again and again: two passes over the array, however many there are.
+def _square_sums(values: Array) -> list[Float64]:
+    """For every dimension, the sums of squares over all the others; values float32 or float64.
+
+    Halves the dimensions: two passes over the array, however many there are.
     """
     if values.ndim == 1:
-        return [values]
+        return [np.square(values.astype(np.float64))]
     half = values.ndim // 2
     table = values.reshape(int(np.prod(values.shape[:half])), -1)
+    rows = np.einsum("ij,ij->i", table, table).astype(np.float64)
+    columns = np.einsum("ij,ij->j", table, table).astype(np.float64)
     return [
-        *_slice_sums(table.sum(axis=1).reshape(values.shape[:half])),
-        *_slice_sums(table.sum(axis=0).reshape(values.shape[half:])),
+        *_slice_sums(rows.reshape(values.shape[:half])),
+        *_slice_sums(columns.reshape(values.shape[half:])),
     ]
+
+
+def _slice_sums(values: Float64) -> list[Float64]:
+    """For every dimension, the sums over all the others."""
+    axes = range(values.ndim)
+    return [values.sum(axis=tuple(other for other in axes if other != axis)) for axis in axes]
 
 
 def _root_ratio(error: Any, cost: Any) -> Any:

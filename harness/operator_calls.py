@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from harness.arithmetic import Arithmetic
 from harness.formats import Imitation
@@ -102,8 +101,7 @@ class Call:
 
     def tensors(self) -> list[torch.Tensor]:
         """Every tensor argument, lists included, in order."""
-        leaves = pytree.tree_leaves((self.args, self.kwargs))
-        return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        return tensors_in((self.args, list(self.kwargs.values())))
 
     def written(self) -> frozenset[int]:
         """`id` of every tensor argument that the operator writes to."""
@@ -114,7 +112,7 @@ class Call:
             value = (
                 self.args[position] if position < len(self.args) else self.kwargs.get(argument.name)
             )
-            found.update(id(leaf) for leaf in pytree.tree_leaves(value))
+            found.update(map(id, tensors_in(value)))
         return frozenset(found)
 
     def kind(self) -> str:
@@ -138,6 +136,26 @@ class Call:
             return max(int(self.args[0].shape[-1]), int(self.args[1].shape[-2]))
         largest = max((tensor.numel() for tensor in self.tensors()), default=1)
         return max(1, largest // max(1, output.numel()))
+
+
+def mapped(leaf: Callable[[Any], Any], value: Any) -> Any:
+    """Apply `leaf` inside tuples, lists and dicts: all that an operator's arguments hold.
+
+    PyTorch's own tree utilities know more kinds of containers and take several times as long,
+    which counts with many small operators.
+    """
+    if isinstance(value, (tuple, list)):
+        return type(value)([mapped(leaf, item) for item in value])
+    if isinstance(value, dict):
+        return {name: mapped(leaf, item) for name, item in value.items()}
+    return leaf(value)
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """Tensors in the arguments or the result of an operator, in order."""
+    found: list[torch.Tensor] = []
+    mapped(lambda leaf: found.append(leaf) if isinstance(leaf, torch.Tensor) else None, value)
+    return found
 
 
 def qualified_name(func: Any) -> str:
@@ -169,7 +187,7 @@ def results(call: Call, value: Any) -> list[torch.Tensor]:
 
     Complex results come as real ones with a last dimension of 2.
     """
-    leaves = [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+    leaves = tensors_in(value)
     if call.func in _FIRST_ONLY:
         leaves = leaves[:1]
     leaves = [torch.view_as_real(leaf) if leaf.is_complex() else leaf for leaf in leaves]
@@ -180,7 +198,7 @@ def run_oracle(call: Call, arithmetic: Arithmetic) -> list[torch.Tensor]:
     """The call in float64 on the CPU, on the arguments as the declared dtype holds them."""
     wide = {torch.float32: torch.float64, torch.complex64: torch.complex128}
     store = _store(arithmetic)
-    value = _run(
+    value = rerun(
         call,
         depthwise if _is_depthwise(call) else call.func,
         lambda tensor: stored(tensor, store).to(wide.get(tensor.dtype, tensor.dtype)),
@@ -235,13 +253,67 @@ def run_budget(call: Call, arithmetic: Arithmetic) -> list[torch.Tensor]:
     store = _store(arithmetic)
     context = contextlib.nullcontext() if arithmetic.exact else Imitation(arithmetic)
     with context:
-        value = _run(
+        value = rerun(
             call,
             call.func,
             lambda tensor: stored(tensor, store).to(tensor.dtype),
             lambda dtype: dtype,
         )
     return results(call, value)
+
+
+def portable(func: Any) -> Any:
+    """What other devices than the CPU are asked for in the place of an operator."""
+    return _PORTABLE[func][1] if func in _PORTABLE else func
+
+
+def portable_source(func: Any) -> str:
+    """The same as Python source."""
+    if func is _CPU_ATTENTION:
+        return (
+            "(lambda q, k, v, dropout_p=0.0, is_causal=False, *, attn_mask=None, scale=None: "
+            "torch.nn.functional.scaled_dot_product_attention("
+            "q, k, v, attn_mask, dropout_p, is_causal, scale=scale))"
+        )
+    return f"torch.ops.{func}"
+
+
+def first_result_only(func: Any) -> bool:
+    """Whether the other results of an operator mean something else on every device."""
+    return func in _FIRST_ONLY
+
+
+def run_single(
+    call: Call, arithmetic: Arithmetic, value: Any
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The call in float32 on the CPU, and in the declared arithmetic: oracle and budget.
+
+    `value`: what the call gave in the forward pass, None to run it once more.  Float32 serves as
+    an oracle for shorter formats, whose rounding is at least 2^12 times as large.
+    """
+    store = _store(arithmetic)
+    if store == torch.float32:
+        if value is None:
+            value = rerun(call, call.func, lambda tensor: tensor, lambda dtype: dtype)
+        exact = results(call, value)
+        return exact, exact if rounds_as_float32(call, arithmetic) else run_budget(call, arithmetic)
+    run = rerun(call, call.func, lambda tensor: stored(tensor, store).to(tensor.dtype), lambda x: x)
+    exact = results(call, run)
+    return exact, [stored(tensor, store) for tensor in exact]
+
+
+def rounds_as_float32(call: Call, arithmetic: Arithmetic) -> bool:
+    """Whether the declared arithmetic of a call is plain float32."""
+    return arithmetic_of(call, arithmetic) == "float32"
+
+
+def arithmetic_of(call: Call, arithmetic: Arithmetic) -> str:
+    """Declared arithmetic of a call: "float32", "HF32", "float16", ..."""
+    if call.func in _CONVOLUTIONS:
+        return str(dataclasses.replace(arithmetic, short_matmul=None)).removesuffix(" conv")
+    if call.func in _PRODUCTS or call.func is _CPU_ATTENTION:
+        return str(dataclasses.replace(arithmetic, short_conv=None)).removesuffix(" matmul")
+    return arithmetic.dtype
 
 
 class DeviceSide:
@@ -264,16 +336,20 @@ class DeviceSide:
 
     def run(self, call: Call) -> list[torch.Tensor]:
         """The call on the device; raises what the device raises."""
-        func = _PORTABLE[call.func][1] if call.func in _PORTABLE else call.func
-        value = _run(
+        value = rerun(
             call,
-            func,
+            portable(call.func),
             self._move,
             lambda dtype: self._store if dtype == torch.float32 else dtype,
             device=self._device,
             keep=self._kept,
         )
         return results(call, value)
+
+    def bring(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor on the device in the declared dtype; parameters always the same one."""
+        kept = self._kept(tensor)
+        return self._move(tensor) if kept is None else kept
 
     def _move(self, tensor: torch.Tensor) -> torch.Tensor:
         # Cast first: what the device would round on the way is none of the operator's business.
@@ -305,9 +381,14 @@ def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """
     if device.type not in _CHANNELS_LAST_DEVICES and memory_format(tensor) == "channels_last":
         return tensor.contiguous().to(device)
-    order = sorted(range(tensor.dim()), key=lambda i: (-tensor.stride()[i], i))
+    order = dense_order(tensor)
     dense = tensor.permute(order).contiguous().to(device)
     return dense.permute([order.index(i) for i in range(tensor.dim())])
+
+
+def dense_order(tensor: torch.Tensor) -> list[int]:
+    """Dimensions in the order in which a tensor's memory runs through them, the slowest first."""
+    return sorted(range(tensor.dim()), key=lambda i: (-tensor.stride()[i], i))
 
 
 def memory_format(tensor: torch.Tensor) -> str:
@@ -325,7 +406,7 @@ def _store(arithmetic: Arithmetic) -> torch.dtype:
     return dtype
 
 
-def _run(
+def rerun(
     call: Call,
     func: Any,
     convert: Callable[[torch.Tensor], torch.Tensor],
@@ -359,7 +440,7 @@ def _run(
             return device
         return value
 
-    args, kwargs = pytree.tree_map(leaf, (call.args, call.kwargs))
+    args, kwargs = mapped(leaf, call.args), mapped(leaf, call.kwargs)
     if device is not None and _takes_device(call) and not kwargs.get("device"):
         kwargs["device"] = device  # a factory that was left to choose the CPU
     return func(*args, **kwargs)

@@ -21,7 +21,12 @@ class OperatorRow:
     path of the innermost module, with "#2" for its second call in the pass; "(model)" outside of
     all.  `shapes`: of the tensor arguments, "4x3x224x224".  `dtype`: of the result on the device.
     `memory_format`: of the first tensor argument, "contiguous", "channels_last" or "strided".
+    `arithmetic`: what is declared for this call, "float32", "float32 with HF32", "float16".
+    `outputs`: shapes of the results.  `unstable`: elements that differed between repeated runs.
     `own_rmse`, `budget_rmse`, `reference_rms`: in the unit of the result; NaN when skipped.
+    `inherited_rmse`: of the activation in the device's own forward pass against the reference's;
+    `inherited_budget_rmse`: what honest rounding in the declared arithmetic has grown to there;
+    NaN where that was not asked for (see `localize.py`).
     `ratio`, `worst_slice_ratio`, `nonfinite`: see `metrics.OwnError`; of several results the
     worst.  `skipped`: "", or why the call was not compared.  `worst_slice`: "dimension 1, index
     31", "" when the result has fewer than two dimensions.
@@ -33,21 +38,33 @@ class OperatorRow:
     shapes: tuple[str, ...]
     dtype: str
     memory_format: str
+    arithmetic: str = ""
+    outputs: tuple[str, ...] = ()
     own_rmse: float = math.nan
     budget_rmse: float = math.nan
     reference_rms: float = math.nan
     ratio: float = math.nan
     worst_slice_ratio: float = math.nan
     nonfinite: int = 0
+    unstable: int = 0
     skipped: str = ""
     worst_slice: str = ""
+    inherited_rmse: float = math.nan
+    inherited_budget_rmse: float = math.nan
 
     @property
     def severity(self) -> float:
         """How far beyond the limits: above 1 is a culprit; NaN when skipped."""
-        if self.nonfinite:
+        if self.nonfinite or self.unstable:
             return math.inf
         return max(self.ratio / RATIO_LIMIT, self.worst_slice_ratio / SLICE_RATIO_LIMIT)
+
+    @property
+    def inherited_ratio(self) -> float:
+        """Inherited error in units of its budget."""
+        if not self.inherited_rmse:
+            return 0.0
+        return self.inherited_rmse / (self.inherited_budget_rmse or 5e-324)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +93,17 @@ def culprits(
     ratio_limit: float = RATIO_LIMIT,
     slice_limit: float = SLICE_RATIO_LIMIT,
 ) -> list[OperatorRow]:
-    """Rows beyond a limit or with NaN or Inf that the reference has not, the worst first."""
+    """Rows that no honest rounding explains, the worst first.
+
+    They are beyond a limit, have NaN or Inf that the reference has not, or differ when repeated.
+    """
     # Written so that a NaN ratio of a compared row is a culprit.
     found = [
         row
         for row in compared(rows)
-        if row.nonfinite or not (row.ratio <= ratio_limit and row.worst_slice_ratio <= slice_limit)
+        if row.nonfinite
+        or row.unstable
+        or not (row.ratio <= ratio_limit and row.worst_slice_ratio <= slice_limit)
     ]
     return sorted(found, key=lambda row: (-row.severity, row.index))
 

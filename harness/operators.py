@@ -42,12 +42,11 @@ are truncated where CANN documents rounding to nearest are flagged (2.7 to 17 / 
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,15 +54,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness import metrics
 from harness.arithmetic import Arithmetic
+from harness.module_path import ModulePath
 from harness.operator_calls import (
     Call,
     DeviceSide,
+    arithmetic_of,
     memory_format,
+    rounds_as_float32,
     run_budget,
     run_oracle,
+    run_single,
     why_not_comparable,
 )
-from harness.operator_rows import OperatorRow
+from harness.operator_rows import RATIO_LIMIT, SLICE_RATIO_LIMIT, OperatorRow
 from harness.status import CaseProblem, Stage
 
 if TYPE_CHECKING:
@@ -73,6 +76,8 @@ if TYPE_CHECKING:
 # normalisation subtracts, multiplies, multiplies and adds; an elementary function as good as
 # OpenCL asks for has an error of a few units in the last place.
 _INNER_ROUNDINGS = 8
+# A float32 reference may itself be off by what rounding to nearest can do to a slice.
+_SLICE_DOUBT = SLICE_RATIO_LIMIT - math.sqrt(3)
 _NOT_IN_SHARE = "not in the share"
 
 
@@ -127,103 +132,123 @@ def rounding_of(call: Call, output: torch.Tensor, arithmetic: Arithmetic) -> met
     )
 
 
-class _Modules:
-    """Knows the innermost module that is running, and which of its calls it is."""
-
-    def __init__(self) -> None:
-        self._stack: list[str] = []
-        self._calls: collections.Counter[str] = collections.Counter()
-
-    @property
-    def current(self) -> str:
-        return self._stack[-1] if self._stack else "(model)"
-
-    @contextlib.contextmanager
-    def watching(self, model: torch.nn.Module) -> Iterator[None]:
-        handles = []
-        for path, module in model.named_modules():
-            if path:
-                handles.append(module.register_forward_pre_hook(self._enter(path)))
-                handles.append(module.register_forward_hook(self._leave))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _enter(self, path: str) -> Any:
-        def hook(module: torch.nn.Module, args: Any) -> None:
-            self._calls[path] += 1
-            call = self._calls[path]
-            self._stack.append(path if call == 1 else f"{path}#{call}")
-
-        return hook
-
-    def _leave(self, module: torch.nn.Module, args: Any, output: Any) -> None:
-        self._stack.pop()
-
-
-class _Comparer(TorchDispatchMode):
-    """Compares operators as the reference executes them."""
+class Comparison:
+    """Judges operator calls on a device, each on the input that the reference had."""
 
     def __init__(
         self,
         model: torch.nn.Module,
         device: Device,
         arithmetic: Arithmetic,
-        chosen: frozenset[int] | None,
+        *,
+        repeats: int = 1,
+        rehearse: bool = False,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.rows: list[OperatorRow] = []
-        self.modules = _Modules()
+        """Compare with `repeats` runs of every call on the device, which must agree bit by bit.
+
+        `rehearse`: planned faults do not count these calls; the forward pass comes later.
+        """
+        self.side = DeviceSide(model, device.torch_device, arithmetic)
         self._device = device
-        self._side = DeviceSide(model, device.torch_device, arithmetic)
         self._arithmetic = arithmetic
-        self._chosen = chosen
+        self._repeats = repeats
+        self._rehearse = rehearse
         self._lacking: dict[str, bool] = {}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Compare, then run the operator for the reference: it may write to its arguments."""
-        call = Call(func, args, kwargs or {})
-        self.rows.append(self._compare(call))
-        return func(*args, **call.kwargs)
-
-    def _compare(self, call: Call) -> OperatorRow:
+    def describe(self, call: Call, index: int, module: str) -> OperatorRow:
+        """The row of a call before anything is measured, with the reason if nothing can be."""
         tensors = call.tensors()
-        row = OperatorRow(
-            index=len(self.rows),
+        skipped = why_not_comparable(call)
+        if not skipped and self._lacks(call.device_name):
+            skipped = "the device has no kernel: it would run on the CPU"
+        return OperatorRow(
+            index=index,
             operator=call.name,
-            module=self.modules.current,
+            module=module,
             shapes=tuple("x".join(map(str, tensor.shape)) for tensor in tensors),
             dtype=str(tensors[0].dtype).removeprefix("torch.") if tensors else "",
             memory_format=memory_format(tensors[0]) if tensors else "",
+            arithmetic=arithmetic_of(call, self._arithmetic),
+            skipped=skipped,
         )
-        skipped = why_not_comparable(call)
-        if not skipped and self._chosen is not None and row.index not in self._chosen:
-            skipped = _NOT_IN_SHARE
-        if not skipped and self._lacks(call.device_name):
-            skipped = "the device has no kernel: it would run on the CPU"
-        if skipped:
-            return dataclasses.replace(row, skipped=skipped)
+
+    def thorough(self, call: Call, row: OperatorRow) -> OperatorRow:
+        """Measure against float64, before the reference runs the call: it may write to its input.
+
+        Raises CaseProblem when the device fails.
+        """
+        got = self._on_device(call, row)
+        return got if isinstance(got, OperatorRow) else self._against_float64(call, row, got)
+
+    def quick(self, call: Call, row: OperatorRow, value: Any) -> OperatorRow:
+        """Measure against float32, which the reference's result `value` is.
+
+        A call that writes to its input is measured before the reference runs it, with None for
+        `value`.  Where the arithmetic is float32 itself, the reference errs as much as the device:
+        then float64 decides whenever an honest reference could be the reason that the device is
+        far off, or hide that it is.  Raises CaseProblem when the device fails.
+        """
+        got = self._on_device(call, row)
+        if isinstance(got, OperatorRow):
+            return got
+        quick = self._against(call, row, got, lambda: run_single(call, self._arithmetic, value))
+        if quick.skipped or not rounds_as_float32(call, self._arithmetic):
+            return quick
+        doubtful = not (quick.ratio <= RATIO_LIMIT - 1 and quick.worst_slice_ratio <= _SLICE_DOUBT)
+        return self._against_float64(call, row, got) if doubtful else quick
+
+    def failed(self, call: Call, module: str, error: Exception) -> str:
+        """Why the device did not run a call; raises CaseProblem when the device itself failed."""
+        explained = self._device.explain(error)
+        if explained is not None:
+            where = f"{call.name} in {module}: {explained.reason}"
+            raise CaseProblem(explained.status, Stage.FORWARD, where) from error
+        return f"the device raised {_text(error)}"
+
+    def _on_device(self, call: Call, row: OperatorRow) -> list[list[torch.Tensor]] | OperatorRow:
+        """Results of every repeat, on the host; the row when the device does not run the call."""
+        runs = []
         try:
-            oracles = run_oracle(call, self._arithmetic)
-            budgets = run_budget(call, self._arithmetic)
+            for _ in range(self._repeats):
+                with self._device.rehearsal() if self._rehearse else contextlib.nullcontext():
+                    runs.append([tensor.cpu() for tensor in self.side.run(call)])
+                    self._device.synchronize()
+        except Exception as error:
+            return dataclasses.replace(row, skipped=self.failed(call, row.module, error))
+        return runs
+
+    def _against_float64(
+        self, call: Call, row: OperatorRow, got: list[list[torch.Tensor]]
+    ) -> OperatorRow:
+        return self._against(
+            call,
+            row,
+            got,
+            lambda: (run_oracle(call, self._arithmetic), run_budget(call, self._arithmetic)),
+        )
+
+    def _against(
+        self,
+        call: Call,
+        row: OperatorRow,
+        got: list[list[torch.Tensor]],
+        references: Callable[[], tuple[list[torch.Tensor], list[torch.Tensor]]],
+    ) -> OperatorRow:
+        try:
+            oracles, budgets = references()
         except (RuntimeError, NotImplementedError) as error:
-            return dataclasses.replace(row, skipped=f"no float64 reference: {_text(error)}")
+            return dataclasses.replace(row, skipped=f"no reference: {_text(error)}")
         if not oracles or not any(tensor.numel() for tensor in oracles):
             return dataclasses.replace(row, skipped="empty result")
-        try:
-            got = self._side.run(call)
-            hosts = [tensor.cpu() for tensor in got]
-            self._device.synchronize()
-        except Exception as error:
-            explained = self._device.explain(error)
-            if explained is not None:
-                where = f"{call.name} in {row.module}: {explained.reason}"
-                raise CaseProblem(explained.status, Stage.FORWARD, where) from error
-            return dataclasses.replace(row, skipped=f"the device raised {_text(error)}")
-        row = dataclasses.replace(row, dtype=str(hosts[0].dtype).removeprefix("torch."))
-        return self._judge(call, row, oracles, budgets, hosts)
+        row = dataclasses.replace(
+            row,
+            dtype=str(got[0][0].dtype).removeprefix("torch."),
+            outputs=tuple("x".join(map(str, tensor.shape)) for tensor in got[0]),
+            unstable=sum(
+                _differing(*pair) for other in got[1:] for pair in zip(got[0], other, strict=True)
+            ),
+        )
+        return self._judge(call, row, oracles, budgets, got[0])
 
     def _judge(
         self,
@@ -241,10 +266,11 @@ class _Comparer(TorchDispatchMode):
         judged = []
         for oracle, budget, host in zip(oracles, budgets, hosts, strict=True):
             if oracle.numel():
+                exact = _array(oracle)
                 error = metrics.own_error(
-                    oracle.double().numpy(),
-                    budget.double().numpy(),
-                    host.double().numpy(),
+                    exact,
+                    exact if budget is oracle else _array(budget),
+                    _array(host),
                     rounding_of(call, oracle, self._arithmetic),
                 )
                 where = error.worst_slice
@@ -266,6 +292,32 @@ class _Comparer(TorchDispatchMode):
         if name not in self._lacking:
             self._lacking[name] = bool(self._device.fallback_operators([name]))
         return self._lacking[name]
+
+
+class _Comparer(TorchDispatchMode):
+    """Compares operators as the reference executes them."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        device: Device,
+        arithmetic: Arithmetic,
+        chosen: frozenset[int] | None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.rows: list[OperatorRow] = []
+        self.modules = ModulePath()
+        self._comparison = Comparison(model, device, arithmetic)
+        self._chosen = chosen
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Compare, then run the operator for the reference: it may write to its arguments."""
+        call = Call(func, args, kwargs or {})
+        row = self._comparison.describe(call, len(self.rows), self.modules.current)
+        if not row.skipped and self._chosen is not None and row.index not in self._chosen:
+            row = dataclasses.replace(row, skipped=_NOT_IN_SHARE)
+        self.rows.append(row if row.skipped else self._comparison.thorough(call, row))
+        return func(*args, **call.kwargs)
 
 
 class _KindCounter(TorchDispatchMode):
@@ -303,6 +355,20 @@ def _choose(kinds: dict[str, list[int]], share: float, seed: int) -> frozenset[i
             for start, end in zip(bounds, bounds[1:], strict=False)
         ]
     return frozenset(chosen)
+
+
+def _array(tensor: torch.Tensor) -> metrics.Array:
+    """A tensor on the host as NumPy holds it, which has no bfloat16."""
+    wide = tensor.dtype in (torch.float32, torch.float64) or not tensor.is_floating_point()
+    return (tensor if wide else tensor.float()).numpy()
+
+
+def _differing(one: torch.Tensor, other: torch.Tensor) -> int:
+    """How many elements differ between two runs; NaN equals NaN."""
+    if one.shape != other.shape:
+        return max(one.numel(), other.numel())
+    same = (one == other) | ((one != one) & (other != other))
+    return int(one.numel() - same.sum())
 
 
 def _text(error: BaseException) -> str:

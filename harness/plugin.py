@@ -109,6 +109,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "bfloat16, else 0)",
     )
     add(
+        "--localize",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="find the operator that goes wrong: in cases that fail or are inconclusive (auto, the "
+        "default), in all, in none",
+    )
+    add(
         "--sensitivity",
         action="store_true",
         help="also measure which faults of a fixed catalogue each case would have shown (about "
@@ -273,6 +280,7 @@ def _session(config: pytest.Config) -> Session:
                     fault_plan=option("fault_plan"),
                     operator_share=option("operator_share"),
                     sensitivity=option("sensitivity"),
+                    localize=option("localize"),
                 )
             )
         except UsageProblem as problem:

@@ -20,6 +20,7 @@ import pydantic
 from harness.budget import OutputBudget
 from harness.cases import Case
 from harness.gate import DocumentedGate
+from harness.localization import Localization
 from harness.metrics import Discrimination
 from harness.operator_rows import OperatorCheck
 from harness.sensitivity import Sensitivity
@@ -116,6 +117,7 @@ class CaseRecord(_Record):
     arithmetic: str = ""  # what the device declares and is judged against
     budgets: list[OutputBudget] = []
     operators: OperatorCheck | None = None  # compared one by one, where that was asked for
+    localization: Localization | None = None  # where it goes wrong, where that was asked for
     notes: list[str] = []  # what was seen and is no reason against the case
     sensitivity: Sensitivity | None = None  # only where it was asked for
     duration_seconds: float = 0.0

@@ -8,10 +8,12 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from harness import arithmetic, inputs, models, records, sensitivity, verdict
+from harness import arithmetic, inputs, localization, models, records, sensitivity, verdict
 from harness.cases import Case, InputSource, ModelSource
 from harness.devices import DeviceSpec
 from harness.legs import LegRequest, LegResult
+from harness.localization import Localization
+from harness.localize import LocalizeRequest
 from harness.records import CaseRecord
 from harness.reference import CpuSide
 from harness.sensitivity import Sensitivity
@@ -21,6 +23,9 @@ from harness.workers import DeviceWorker
 
 # End to end, the noise of a short format hides a dead channel or 1 % noise in one layer.
 OPERATOR_SHARE = 0.2
+# Runs of every operator in a case that gives different results for the same input: a fault that
+# comes half of the time shows with a probability of 1 - 2^-9.
+FLAKY_REPEATS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +42,7 @@ class RunnerOptions:
     # Part of the operators to compare one by one; None: OPERATOR_SHARE in float16 and bfloat16.
     operator_share: float | None = None
     sensitivity: bool = False  # measure what faults each case would have shown
+    localize: str = "auto"  # "auto" (when a case does not pass), "always" or "never"
 
 
 class CaseRunner:
@@ -127,7 +133,9 @@ class CaseRunner:
             )
         )
         return dataclasses.replace(
-            judged, findings=(*self._leg_findings(reference, candidate), *judged.findings)
+            judged,
+            findings=(*self._leg_findings(reference, candidate), *judged.findings),
+            notes=(*_idle_faults(request, candidate), *judged.notes),
         )
 
     def _measure(self, case: Case, progress: _Progress) -> None:
@@ -137,8 +145,47 @@ class CaseRunner:
         progress.reference = self.cpu.reference(request)
         progress.candidate = candidate = self.worker.run(request, self.options.case_timeout)
         progress.verdict = self.judge(request, candidate)
+        if self._wants_localization(progress.verdict):
+            progress.localization = self._localize(request, candidate, progress)
         if self.options.sensitivity:
             progress.sensitivity = sensitivity.measure(self, case)
+
+    def _wants_localization(self, judged: Verdict) -> bool:
+        mode = self.options.localize
+        return mode == "always" or (mode == "auto" and judged.status is not Status.PASS)
+
+    def _localize(
+        self, request: LegRequest, candidate: LegResult, progress: _Progress
+    ) -> Localization:
+        """Find the operator that goes wrong; what prevents that takes nothing from the case."""
+        assert progress.verdict is not None
+        start, stop = localization.worst_batch(
+            progress.verdict.budgets, len(request.inputs.labels), request.batch_size
+        )
+        where = Path("reproducers", progress.case.id)  # below the results
+        results = self.options.results
+        try:
+            found = self.worker.localize(
+                LocalizeRequest(
+                    request,
+                    start,
+                    stop,
+                    repeats=FLAKY_REPEATS if candidate.unstable else 1,
+                    directory=results.parent / where if results else None,
+                ),
+                self.options.case_timeout,
+            )
+        except CaseProblem as problem:
+            return Localization(problem=f"{problem.status.value}: {problem.reason}")
+        return dataclasses.replace(
+            found.localization,
+            reproducers=tuple((where / name).as_posix() for name in found.localization.reproducers),
+            reproduced=localization.reproduced(
+                found.outputs,
+                {name: array[start:stop] for name, array in candidate.outputs.items()},
+                progress.verdict.budgets,
+            ),
+        )
 
     def _operator_share(self, case: Case) -> float:
         if self.options.operator_share is not None:
@@ -197,6 +244,17 @@ class CaseRunner:
         return found
 
 
+def _idle_faults(request: LegRequest, candidate: LegResult) -> list[str]:
+    """A planned fault that never acted: the case says nothing about it."""
+    if request.fault_plan is None:
+        return []
+    return [
+        f"Fault {number} of the fault plan never acted: the model makes no such call."
+        for number, effects in enumerate(candidate.counters.fault_effects, start=1)
+        if not effects
+    ]
+
+
 @dataclasses.dataclass
 class _Progress:
     """What is known of a case so far: all of it goes into the record, however the case ends."""
@@ -208,6 +266,7 @@ class _Progress:
     candidate: LegResult | None = None
     verdict: Verdict | None = None
     sensitivity: Sensitivity | None = None
+    localization: Localization | None = None
     problem: CaseProblem | None = None
     log_tail: str = ""
 
@@ -240,6 +299,7 @@ class _Progress:
             arithmetic=self.verdict.arithmetic if self.verdict else "",
             budgets=list(self.verdict.budgets) if self.verdict else [],
             operators=self.candidate.operators if self.candidate else None,
+            localization=self.localization,
             notes=list(self.verdict.notes) if self.verdict else [],
             sensitivity=self.sensitivity,
             duration_seconds=seconds,

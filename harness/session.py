@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import devices, environment, records, store
+from harness import devices, emulate, environment, records, store
 from harness.records import EndRecord, Run, RunRecord
 from harness.status import ExitCode, UsageProblem
 
@@ -30,6 +30,7 @@ class SessionOptions:
     fault_plan: Path | None = None
     operator_share: float | None = None
     sensitivity: bool = False
+    localize: str = "auto"
 
 
 class Session:
@@ -80,6 +81,7 @@ class Session:
                     fault_plan=self._fault_plan,
                     operator_share=self.options.operator_share,
                     sensitivity=self.options.sensitivity,
+                    localize=self.options.localize,
                 )
             )
         return self._runner
@@ -103,16 +105,7 @@ class Session:
                 f"--fault-plan works on the emulated NPU only, not on {self.choice.spec}: add "
                 "--device npu-emulated."
             )
-        from harness.devices import emulator
-
-        try:
-            text = path.read_text(encoding="utf-8")
-            emulator.FaultPlan.from_json(text)
-        except OSError as error:
-            raise UsageProblem(f"Fault plan {path} cannot be read: {error.strerror}.") from error
-        except ValueError as error:
-            raise UsageProblem(f"Fault plan {path}: {error}") from error
-        return text
+        return emulate.read_fault_plan(path)
 
 
 def exit_code(run: Run, *, other_failures: int = 0) -> ExitCode:

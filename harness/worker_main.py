@@ -12,12 +12,12 @@ from harness.status import CaseProblem, Stage, Status, UsageProblem
 
 
 def main(descriptor: int) -> int:
-    """Open the device, then run the legs that come over the pipe until it closes."""
+    """Open the device, then answer the requests that come over the pipe until it closes."""
     pipe: Connection[Any, Any] = Connection(descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     spec = pipe.recv()
 
-    from harness import devices, legs
+    from harness import devices, legs, localize
 
     try:
         device = devices.open_device(spec)
@@ -38,7 +38,8 @@ def main(descriptor: int) -> int:
         except EOFError:
             return 0
         try:
-            result = legs.run(device, request, lambda stage: pipe.send(("stage", stage)))
+            answer = localize.run if isinstance(request, localize.LocalizeRequest) else legs.run
+            result = answer(device, request, lambda stage: pipe.send(("stage", stage)))
             pipe.send(("result", result))
         except CaseProblem as problem:
             traceback.print_exc()

@@ -19,6 +19,7 @@ from typing import Any
 
 from harness.devices import DeviceSpec
 from harness.legs import LegRequest, LegResult
+from harness.localize import Localized, LocalizeRequest
 from harness.status import CaseProblem, Stage, Status, UsageProblem
 
 START_SECONDS = 600  # first use compiles the emulator
@@ -64,6 +65,15 @@ class DeviceWorker:
         Raises CaseProblem (the leg's own, error_crash, error_timeout), or UsageProblem when the
         device is not there.
         """
+        result: LegResult = self._ask(request, timeout)
+        return result
+
+    def localize(self, request: LocalizeRequest, timeout: float) -> Localized:
+        """Find where a leg goes wrong; as `run`."""
+        result: Localized = self._ask(request, timeout)
+        return result
+
+    def _ask(self, request: LegRequest | LocalizeRequest, timeout: float) -> Any:
         self.start()
         self._wait_ready()
         assert self._pipe is not None
@@ -86,8 +96,7 @@ class DeviceWorker:
                 if kind == "stage":
                     stage = value
                 elif kind == "result":
-                    result: LegResult = value
-                    return result
+                    return value
                 else:
                     raise self._failed(value)
         except (EOFError, ConnectionError, BrokenPipeError):

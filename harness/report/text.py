@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from harness.records import CaseRecord
-from harness.report import tables
+from harness.report import localization, tables
 from harness.report.tables import Table
 from harness.status import Status
 
@@ -42,12 +42,18 @@ def render_case(case: CaseRecord) -> str:
     """One case: its documented tables, then its conclusion."""
     title = tables.label(case, f"== {case.case_id}")
     shown = tables.documented(case)
-    more = (tables.budget(case), tables.operators(case), tables.discrimination(case))
+    more = (
+        tables.budget(case),
+        tables.operators(case),
+        localization.worst(case),
+        tables.discrimination(case),
+    )
     shown += [table for table in more if table is not None]
     parts = [title, *(render_table(table) for table in shown)]
     parts.append(f"Conclusion: {tables.conclusion(case)}")
     parts += [f"  - {finding}" for finding in case.findings[1:]]
     parts += [f"  note: {note}" for note in case.notes]
+    parts += localization.lines(case)
     if line := tables.detection_line(case):
         parts.append(line)
     return "\n".join(parts)

@@ -1,0 +1,52 @@
+"""Runs any script on the emulated NPU, and reads fault plans."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.status import UsageProblem
+
+
+def run_script(script: Path, arguments: Sequence[str], fault_plan: Path | None) -> int:
+    """Run a Python script in this process, with the emulator in the place of CANN.
+
+    Returns the script's exit code.  Raises UsageProblem when the script or the plan cannot be
+    read or the emulator not be loaded.
+    """
+    from harness.devices import emulator
+
+    if not script.is_file():
+        raise UsageProblem(f"No script {script}: give the path of a Python file.")
+    plan = read_fault_plan(fault_plan) if fault_plan else None
+    os.environ.setdefault("TASK_QUEUE_ENABLE", "0")
+    try:
+        npu = emulator.load()
+        npu.import_torch_npu()
+    except emulator.EmulatorError as error:
+        raise UsageProblem(str(error)) from error
+    npu.set_faults(emulator.FaultPlan.from_json(plan) if plan else None)
+    print("EMULATED: no evidence about NPU hardware", file=sys.stderr)
+    sys.argv = [str(script), *arguments]
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0
+
+
+def read_fault_plan(path: Path) -> str:
+    """The JSON of a fault plan, checked.  Raises UsageProblem."""
+    from harness.devices import emulator
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        emulator.FaultPlan.from_json(text)
+    except OSError as error:
+        raise UsageProblem(f"Fault plan {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise UsageProblem(f"Fault plan {path}: {error}") from error
+    return text

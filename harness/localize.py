@@ -1,0 +1,216 @@
+"""Where it goes wrong: own and inherited error of every operator, in one streaming pass.
+
+The reference model runs once on the CPU.  After each of its operators
+
+- the device runs the same operator on the reference's input: its **own error**, judged as in
+  `operators.py`, and the only one that names a culprit;
+- the device runs it on what the device itself made of everything before: its **inherited error**,
+  rms(device - reference), the error that the model's own forward pass has there;
+- the CPU does the latter in the declared arithmetic: the **inherited budget**, what honest
+  rounding has grown to by then.  Where float32 itself is declared, the last bit of all factors of
+  convolutions and matrix products is rounded away instead: an error of float32's own size.
+
+Operators are what a dispatch mode sees, so that functional calls between modules, operators
+inside a module and modules that are called several times each have their rows.  No side runs ahead,
+hence no activation lives longer than it does in a forward pass of the model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from harness import arithmetic, formats, inputs, metrics, models, operator_rows, reproducer
+from harness.arithmetic import Arithmetic
+from harness.legs import LegRequest, StageCallback, flatten
+from harness.localization import Localization
+from harness.module_path import ModulePath
+from harness.operator_calls import Call, results, stored, why_not_comparable
+from harness.operator_rows import OperatorRow
+from harness.operators import Comparison, rounding_of
+from harness.shadow import Shadow
+from harness.status import Stage
+
+if TYPE_CHECKING:
+    from harness.devices.base import Device
+
+# Of 23 mantissa bits: one less rounds factors as coarsely as float32 rounds their products.
+_LAST_BIT = Arithmetic(short_conv=22, short_matmul=22)
+# Reasons for which a call is no layer and gets no row.
+_NO_LAYER = ("view", "uninitialised memory", "no tensor result")
+REPRODUCERS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalizeRequest:
+    """What to localise.
+
+    `leg`: the device's leg; `start`, `stop`: its images that go through the pass, as one batch;
+    `repeats`: runs of every operator on the device; `directory`: where reproducers go, None for
+    none.
+    """
+
+    leg: LegRequest
+    start: int
+    stop: int
+    repeats: int = 1
+    directory: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Localized:
+    """What a pass gave: rows, and the device's outputs at its end, name -> float32 [N, ...]."""
+
+    localization: Localization
+    outputs: dict[str, np.ndarray[Any, Any]]
+
+
+def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Localized:
+    """Localise on an opened device.  Raises CaseProblem when it fails."""
+    started = time.perf_counter()
+    leg = request.leg
+    on_stage(Stage.LOAD)
+    device.plant(leg.fault_plan)
+    numerics = device.apply_numerics(leg.numerics)
+    declared = arithmetic.declared(leg.dtype, numerics)
+    loaded = models.load_model(
+        leg.model_dir,
+        num_classes=leg.num_classes,
+        allow_keys=leg.allow_keys,
+        allow_pickle=leg.allow_pickle,
+    )
+    images = inputs.load_inputs(leg.inputs)[request.start : request.stop]
+    on_stage(Stage.FORWARD)
+    rows, outputs, restarts = trace(loaded.model, images, device, declared, repeats=request.repeats)
+    written: list[str] = []
+    culprits = operator_rows.culprits(rows)
+    if request.directory is not None and culprits:
+        wanted = {row.index: row for row in culprits[:REPRODUCERS]}
+        written = reproducer.write(
+            loaded.model, images, device.describe(), declared, numerics, wanted, request.directory
+        )
+    return Localized(
+        Localization(
+            arithmetic=str(declared),
+            start=request.start,
+            stop=request.start + len(images),
+            rows=tuple(rows),
+            repeats=request.repeats,
+            restarts=restarts,
+            reproducers=tuple(written),
+            seconds=time.perf_counter() - started,
+        ),
+        outputs,
+    )
+
+
+def trace(
+    model: torch.nn.Module,
+    images: torch.Tensor,
+    device: Device,
+    declared: Arithmetic,
+    *,
+    repeats: int = 1,
+) -> tuple[list[OperatorRow], dict[str, np.ndarray[Any, Any]], int]:
+    """Trace a forward pass; returns rows, the device's outputs and its restarts.
+
+    `model`: float32, on the CPU, in eval mode; `images`: float32 [N, 3, H, W] on the CPU;
+    `device`: opened here, with its numerics applied; `declared`: what it declares.
+    """
+    tracer = _Tracer(model, device, declared, repeats)
+    with torch.no_grad(), tracer.modules.watching(model), tracer:
+        output = model(images)
+    outputs = {
+        name: tracer.device_side.twin(tensor).cpu().float().numpy()
+        for name, tensor in flatten(output)
+    }
+    return tracer.rows, outputs, tracer.device_side.restarts
+
+
+class _Tracer(TorchDispatchMode):
+    """Leads the other sides through the reference's forward pass."""
+
+    def __init__(
+        self, model: torch.nn.Module, device: Device, declared: Arithmetic, repeats: int
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.rows: list[OperatorRow] = []
+        self.modules = ModulePath()
+        self._calls = 0
+        self._device = device
+        self._arithmetic = declared
+        self._comparison = Comparison(model, device, declared, repeats=repeats, rehearse=True)
+        store = getattr(torch, declared.dtype)
+        self.device_side = Shadow(
+            self._comparison.side.bring, dtype=store, device=device.torch_device
+        )
+        self._budget_side = Shadow(
+            lambda tensor: stored(tensor, store).to(tensor.dtype),
+            mode=formats.Imitation(_LAST_BIT if declared.exact else declared),
+        )
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """One operator on every side."""
+        call = Call(func, args, kwargs or {})
+        index, self._calls = self._calls, self._calls + 1
+        row = None
+        if why_not_comparable(call) not in _NO_LAYER:
+            row = self._comparison.describe(call, index, self.modules.current)
+        # A call that writes to its input comes last on the reference's side.  The own error is
+        # taken before the device's forward pass arrives there: a planned fault counts on it.
+        writes = bool(call.written())
+        value = None if writes else func(*args, **call.kwargs)
+        if row:
+            row = self._own(call, row, value)
+        twins = self._follow(call, row)
+        budgets = self._budget_side.follow(call)
+        if writes:
+            value = func(*args, **call.kwargs)
+        self.device_side.adopt(value, twins)
+        self._budget_side.adopt(value, budgets)
+        if row:
+            self.rows.append(self._inherited(call, row, value))
+        return value
+
+    def _own(self, call: Call, row: OperatorRow, value: Any) -> OperatorRow:
+        return row if row.skipped else self._comparison.quick(call, row, value)
+
+    def _follow(self, call: Call, row: OperatorRow | None) -> Any:
+        try:
+            return self.device_side.follow(call)
+        except Exception as error:
+            # Not the device's fault: this operator's result is brought over from the reference.
+            self._comparison.failed(call, row.module if row else self.modules.current, error)
+            return None
+
+    def _inherited(self, call: Call, row: OperatorRow, value: Any) -> OperatorRow:
+        worst = row
+        for tensor in results(call, value):
+            if not tensor.is_floating_point() or not tensor.numel():
+                continue
+            reference = tensor.numpy()
+            device = self.device_side.twin(tensor).cpu().float().numpy()
+            budget = metrics.rmse_in_pieces(reference, self._budget_side.twin(tensor).numpy())
+            error = metrics.rmse_in_pieces(reference, device)
+            power = (
+                float(torch.linalg.vector_norm(tensor))
+                if math.isnan(row.reference_rms)
+                else row.reference_rms
+            )
+            floor = rounding_of(call, tensor, self._arithmetic).mean_square(power**2, power**2)
+            found = dataclasses.replace(
+                row,
+                # NaN where the reference has none is beyond any budget.
+                inherited_rmse=math.inf if math.isnan(error) and not math.isnan(budget) else error,
+                inherited_budget_rmse=max(budget, math.sqrt(floor)),
+            )
+            if worst is row or found.inherited_ratio > worst.inherited_ratio:
+                worst = found
+        return worst
