@@ -8,7 +8,7 @@ import jinja2
 from markupsafe import Markup
 
 from harness.records import CaseRecord, RunRecord
-from harness.report import tables
+from harness.report import localization, tables
 
 _ENVIRONMENT = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
@@ -35,6 +35,8 @@ _CASE = _ENVIRONMENT.from_string(
 <ul>{% for note in case.notes %}<li>Note: {{ note }}</li>{% endfor %}</ul>
 {% endif %}
 {% if detection %}<p>{{ detection }}</p>{% endif %}
+{% for line in localization %}<p>{{ line }}</p>{% endfor %}
+{% if plot %}<figure class="harness-figure">{{ plot }}</figure>{% endif %}
 {% for table in tables %}{{ table }}{% endfor %}
 {% if case.log_tail %}<details><summary>Last lines of the device's process</summary>
 <pre>{{ case.log_tail }}</pre></details>{% endif %}
@@ -68,12 +70,15 @@ def render_table(table: tables.Table) -> Markup:
 
 def render_case(case: CaseRecord, *, full: bool = True) -> str:
     """Render one case: conclusion, findings, and all tables or only the documented ones."""
-    brief = [*tables.documented(case), *filter(None, [tables.budget(case)])]
-    chosen = tables.everything(case) if full else brief
+    worst = localization.worst(case)
+    brief = [*tables.documented(case), *filter(None, [tables.budget(case), worst])]
+    chosen = [*tables.everything(case), *filter(None, [worst])] if full else brief
     return _CASE.render(
         case=case,
         conclusion=tables.conclusion(case),
         detection=tables.detection_line(case),
+        localization=localization.lines(case),
+        plot=localization.plot(case),
         tables=[render_table(table) for table in chosen],
     )
 

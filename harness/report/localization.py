@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from markupsafe import Markup
+
 from harness.operator_rows import OperatorRow
 from harness.records import CaseRecord
 from harness.report.tables import Table, label
@@ -72,6 +74,15 @@ def lines(case: CaseRecord) -> list[str]:
         )
     text += [f"Reproducer: {path}" for path in found.reproducers]
     return text
+
+
+def plot(case: CaseRecord) -> Markup | None:
+    """Errors over the depth of the model, where they were measured."""
+    if case.localization is None or not any(r.reference_rms > 0 for r in case.localization.rows):
+        return None
+    from harness.report import plots  # brings matplotlib in
+
+    return plots.error_over_depth(case.localization, label(case, case.case_id))
 
 
 def _own(row: OperatorRow) -> str:

@@ -1,0 +1,104 @@
+"""Plots as SVG, to be put into a page: they take its text colour and need no script."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from harness.localization import Localization
+from harness.operator_rows import OperatorRow
+
+# Stands for the page's text colour, which SVG calls currentColor and matplotlib does not know.
+_INK = "#010203"
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+}
+_OWN, _INHERITED, _CULPRIT = "#d97706", "#2563eb", "#dc2626"  # readable on light and dark
+_NAMED = 3  # culprits with their name in the plot
+
+
+def error_over_depth(found: Localization, name: str) -> Markup:
+    """Own and inherited error of every operator and their budgets, relative, over the depth.
+
+    Errors are divided by the root mean square of the reference's result.  No error at all is
+    drawn at the lower edge, an infinite one at the upper.  `name`: of the case, for readers who
+    do not see the plot.
+    """
+    title = f"Error over depth of {name}: {found.conclusion()}"
+    # The ids in it are the same in every run, and unlike another plot's on the page.
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": title}):
+        return _svg(_errors(found), title)
+
+
+def _errors(found: Localization) -> Figure:
+    rows = [row for row in found.rows if row.reference_rms > 0]
+    series = (
+        ("own error", lambda row: row.own_rmse, _OWN, "o"),
+        ("inherited error", lambda row: row.inherited_rmse, _INHERITED, "-"),
+        ("own budget", lambda row: row.budget_rmse, _OWN, "_"),
+        ("inherited budget", lambda row: row.inherited_budget_rmse, _INHERITED, ":"),
+    )
+    relative = [[_relative(row, value) for row in rows] for _, value, _, _ in series]
+    low, high = _edges([value for values in relative for value in values])
+    figure = Figure(figsize=(9.0, 3.4), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.add_subplot()
+    calls = [row.index for row in rows]
+    for (label, _, colour, style), values in zip(series, relative, strict=True):
+        clipped = [min(max(value, low), high) for value in values]
+        axes.plot(calls, clipped, style, label=label, color=colour, markersize=4)
+    for number, row in enumerate(found.culprits):
+        height = min(max(_relative(row, lambda row: row.own_rmse), low), high)
+        axes.plot([row.index], [height], "X", color=_CULPRIT, markersize=10, zorder=5)
+        if number < _NAMED:
+            axes.axvline(row.index, color=_CULPRIT, linewidth=0.8)
+            axes.text(
+                row.index,
+                1.02 + 0.07 * number,
+                row.module,
+                transform=axes.get_xaxis_transform(),
+                ha="right" if row.index > calls[-1] / 2 else "left",
+                color=_CULPRIT,
+            )
+    axes.set_yscale("log")
+    axes.set_ylim(low / 2, high * 4)
+    axes.set_xlabel("operator, in the order of execution")
+    axes.set_ylabel("error / rms of the result")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    return figure
+
+
+def _relative(row: OperatorRow, value: Callable[[OperatorRow], float]) -> float:
+    error = value(row) / row.reference_rms
+    if row.nonfinite or math.isinf(error):
+        return math.inf
+    return error if error > 0 else 0.0
+
+
+def _edges(values: Sequence[float]) -> tuple[float, float]:
+    """The decades that hold all finite errors, with at least two of them."""
+    finite = [value for value in values if 0 < value < math.inf]
+    low = 10.0 ** math.floor(math.log10(min(finite, default=1e-8)))
+    high = 10.0 ** math.ceil(math.log10(max(finite, default=1e-6)))
+    return low, max(high, 100 * low)
+
+
+def _svg(figure: Figure, title: str) -> Markup:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    drawing = text.getvalue()
+    drawing = drawing[drawing.index("<svg") :].replace(_INK, "currentColor")
+    label = Markup('<svg role="img" aria-label="{}" class="harness-plot" ').format(title)
+    return label + Markup(drawing.removeprefix("<svg "))
