@@ -206,7 +206,9 @@ def prepare_inputs(source: InputSource, data_config: dict[str, Any], cache_dir: 
         description=f"{len(labels)} {what}, {images.shape[2]}x{images.shape[3]}",
         source=source,
     )
-    if not path.is_file() or _stored_digest(path) != digest:
+    if path.is_file() and stored_digest(path) == digest:
+        store.mark_used(path)
+    else:
         store.save_tensors({"images": images}, path, {"labels": json.dumps(labels)})
     return result
 
@@ -219,7 +221,8 @@ def _read(path: Path) -> tuple[torch.Tensor, list[str]]:
         return file.get_tensor("images"), json.loads(metadata["labels"])
 
 
-def _stored_digest(path: Path) -> str | None:
+def stored_digest(path: Path) -> str | None:
+    """The sha256 of what an inputs file holds, as in `InputSet`; None when it cannot be read."""
     from safetensors import SafetensorError
 
     try:
@@ -234,7 +237,7 @@ def load_inputs(inputs: InputSet) -> torch.Tensor:
 
     Raises CaseProblem (error_harness) when the stored file is missing or changed.
     """
-    if _stored_digest(inputs.path) != inputs.sha256:
+    if stored_digest(inputs.path) != inputs.sha256:
         raise CaseProblem(
             Status.ERROR_HARNESS,
             Stage.LOAD,

@@ -14,6 +14,7 @@ from harness.devices import DeviceSpec
 from harness.legs import LegRequest, LegResult
 from harness.records import CaseRecord
 from harness.reference import CpuSide
+from harness.reference_cache import ReferenceCache
 from harness.sensitivity import Sensitivity
 from harness.status import CaseProblem, Stage, Status, UsageProblem
 from harness.verdict import Evidence, Finding, Verdict
@@ -37,6 +38,8 @@ class RunnerOptions:
     # Part of the operators to compare one by one; None: OPERATOR_SHARE in float16 and bfloat16.
     operator_share: float | None = None
     sensitivity: bool = False  # measure what faults each case would have shown
+    reference_cache: Path | None = None  # for CPU legs and inputs; None: cache_dir
+    reference_cache_size: int = 0  # bytes; 0: CPU legs are computed in every run
 
 
 class CaseRunner:
@@ -45,7 +48,10 @@ class CaseRunner:
     def __init__(self, options: RunnerOptions) -> None:
         self.options = options
         self.worker = DeviceWorker(options.device)
-        self.cpu = CpuSide()
+        self.cache = ReferenceCache(
+            options.reference_cache or options.cache_dir, options.reference_cache_size
+        )
+        self.cpu = CpuSide(self.cache if self.cache.size else None)
         self._data_configs: dict[ModelSource, dict[str, Any]] = {}
 
     def run(self, case: Case) -> CaseRecord:
@@ -148,18 +154,17 @@ class CaseRunner:
     def _data_config(self, source: ModelSource, model_dir: Path) -> dict[str, Any]:
         """The model's preprocessing; loading the model for it also checks its weights."""
         if source not in self._data_configs:
-            loaded = models.load_model(
+            self._data_configs[source] = self.cpu.data_config(
                 model_dir,
-                num_classes=models.classes_to_load(source),
-                allow_keys=source.allow_keys,
-                allow_pickle=source.allow_pickle,
+                models.classes_to_load(source),
+                source.allow_keys,
+                source.allow_pickle,
             )
-            self._data_configs[source] = loaded.data_config
         return self._data_configs[source]
 
     def _inputs(self, source: InputSource, data_config: dict[str, Any]) -> inputs.InputSet:
         try:
-            return inputs.prepare_inputs(source, data_config, self.options.cache_dir)
+            return self.cache.prepare_inputs(source, data_config)
         except UsageProblem as problem:
             # Images named in a case file: the other cases still run.
             raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, str(problem)) from problem

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness import devices, environment, records, store
 from harness.records import EndRecord, Run, RunRecord
+from harness.reference_cache import DEFAULT_SIZE
 from harness.status import ExitCode, UsageProblem
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class SessionOptions:
     fault_plan: Path | None = None
     operator_share: float | None = None
     sensitivity: bool = False
+    reference_cache: Path | None = None
+    reference_cache_size: int = DEFAULT_SIZE
 
 
 class Session:
@@ -80,6 +83,8 @@ class Session:
                     fault_plan=self._fault_plan,
                     operator_share=self.options.operator_share,
                     sensitivity=self.options.sensitivity,
+                    reference_cache=self.options.reference_cache,
+                    reference_cache_size=self.options.reference_cache_size,
                 )
             )
         return self._runner
