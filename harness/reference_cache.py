@@ -106,7 +106,7 @@ class ReferenceCache:
         path = self._path(key)
         try:
             stored = _read(path, _text(key))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             _warn(f"{path} cannot be read ({error.strerror}): the reference is computed again.")
@@ -158,6 +158,11 @@ class ReferenceCache:
                 )
                 self._spare = tempfile.TemporaryDirectory(prefix="harness-inputs-")
         return inputs.prepare_inputs(source, data_config, Path(self._spare.name))
+
+    def close(self) -> None:
+        """Remove the temporary directory, where one had to be used."""
+        if self._spare is not None:
+            self._spare.cleanup()
 
     def entries(self) -> list[Entry]:
         """All files of the cache, the longest unused first; headers are read, arrays are not."""
@@ -250,9 +255,10 @@ def _read(path: Path, key: str | None = None) -> Stored:
         tensors = load(data)
         text, facts = metadata["key"], json.loads(metadata["facts"])
         digest = store.sha256_tensors(tensors, extra=[text, metadata["facts"]])
+        sound = digest == metadata["sha256"]
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise _Damaged("it is truncated or no safetensors file") from error
-    if digest != metadata["sha256"]:
+    if not sound:
         raise _Damaged("its content does not match its digest")
     if path.stem != _named(text) or key not in (None, text):
         raise _Damaged("its name does not match its content")

@@ -45,9 +45,10 @@ class RunnerOptions:
 class CaseRunner:
     """Runs cases against one device and records each as it ends."""
 
-    def __init__(self, options: RunnerOptions) -> None:
+    def __init__(self, options: RunnerOptions, worker: DeviceWorker | None = None) -> None:
+        """`worker`: the device's process, where it was started already."""
         self.options = options
-        self.worker = DeviceWorker(options.device)
+        self.worker = worker or DeviceWorker(options.device)
         self.cache = ReferenceCache(
             options.reference_cache or options.cache_dir, options.reference_cache_size
         )
@@ -83,6 +84,7 @@ class CaseRunner:
     def close(self) -> None:
         """End the device's process."""
         self.worker.stop()
+        self.cache.close()
 
     def request(self, case: Case) -> LegRequest:
         """Prepare a case's model and images.  Raises CaseProblem (fail_load)."""

@@ -13,6 +13,7 @@ from harness import devices, environment, records, store
 from harness.records import EndRecord, Run, RunRecord
 from harness.reference_cache import DEFAULT_SIZE
 from harness.status import ExitCode, UsageProblem
+from harness.workers import DeviceWorker
 
 if TYPE_CHECKING:
     from harness.runner import CaseRunner
@@ -44,6 +45,7 @@ class Session:
         self.choice = devices.choose(options.device)
         self.results = options.results_dir / "results.jsonl"
         self.started = False
+        self._worker = DeviceWorker(self.choice.spec)
         self._runner: CaseRunner | None = None
         self._fault_plan = self._read_fault_plan()
 
@@ -63,8 +65,8 @@ class Session:
         self.started = True
 
     def warm_up(self) -> None:
-        """Start the device's process: it loads while the first case is prepared."""
-        self.runner.worker.start()
+        """Start the device's process: it loads while this one loads torch and the first case."""
+        self._worker.start()
 
     @property
     def runner(self) -> CaseRunner:
@@ -85,7 +87,8 @@ class Session:
                     sensitivity=self.options.sensitivity,
                     reference_cache=self.options.reference_cache,
                     reference_cache_size=self.options.reference_cache_size,
-                )
+                ),
+                self._worker,
             )
         return self._runner
 
@@ -93,6 +96,7 @@ class Session:
         """End the device's process."""
         if self._runner is not None:
             self._runner.close()
+        self._worker.stop()
 
     def end(self, exit_code: int) -> None:
         """Write the last line of the results file."""

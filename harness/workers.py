@@ -15,11 +15,13 @@ import tempfile
 import time
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.devices import DeviceSpec
-from harness.legs import LegRequest, LegResult
 from harness.status import CaseProblem, Stage, Status, UsageProblem
+
+if TYPE_CHECKING:  # it brings torch in, and the process is to start before that
+    from harness.legs import LegRequest, LegResult
 
 START_SECONDS = 600  # first use compiles the emulator
 # After these the process is not to be trusted.
