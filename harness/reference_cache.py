@@ -1,6 +1,7 @@
 """References and inputs on disk, named by what they depend on or hold.
 
-    DIR/references/<sha256 of the key>.safetensors    what a CPU leg gave; a model's preprocessing
+    DIR/references/<sha256 of the key>.safetensors    what a CPU leg gave; what a model's
+                                                      preprocessing is; what images were made into
     DIR/inputs/<sha256 of the content>.safetensors    prepared images, see inputs.py
 
 Entries are written at once or not at all, hold no path of the machine that made them, and carry a
@@ -57,8 +58,8 @@ class Stored:
 class Entry:
     """A file of the cache, without its arrays.
 
-    `kind`: "leg", "model", "inputs", or "partial" for a write that was cut short.  `size` in
-    bytes; `key`, `facts`: as stored, empty where the header cannot be read.
+    `kind`: "leg", "model", "prepared" (image files), "inputs", or "partial" for a write that was
+    cut short.  `size` in bytes; `key`, `facts`: as stored, empty where the header cannot be read.
     """
 
     path: Path
@@ -144,20 +145,32 @@ class ReferenceCache:
     def prepare_inputs(self, source: InputSource, data_config: dict[str, Any]) -> InputSet:
         """`inputs.prepare_inputs` in this cache; where it cannot write, in a temporary directory.
 
-        Raises what that raises for bad images.
+        Image files that were prepared before are found by their content, and not decoded again.
+        Raises what `inputs.prepare_inputs` raises.
         """
         from safetensors import SafetensorError
 
-        if self._spare is None:
-            try:
-                return inputs.prepare_inputs(source, data_config, self.directory)
-            except (OSError, SafetensorError) as error:
-                _warn(
-                    f"Inputs cannot be kept in {self.directory} ({_reason(error)}): this run keeps "
-                    "them in a temporary directory; free space or give --reference-cache DIR."
-                )
-                self._spare = tempfile.TemporaryDirectory(prefix="harness-inputs-")
-        return inputs.prepare_inputs(source, data_config, Path(self._spare.name))
+        if self._spare is not None:
+            return inputs.prepare_inputs(source, data_config, Path(self._spare.name))
+        key = inputs.files_key(source, data_config) if self.size else None
+        stored = self.get(key) if key else None
+        known = (
+            inputs.recall_inputs(stored.facts["set"], source, self.directory) if stored else None
+        )
+        if known is not None:
+            return known
+        try:
+            made = inputs.prepare_inputs(source, data_config, self.directory)
+        except (OSError, SafetensorError) as error:
+            _warn(
+                f"Inputs cannot be kept in {self.directory} ({_reason(error)}): this run keeps "
+                "them in a temporary directory; free space or give --reference-cache DIR."
+            )
+            self._spare = tempfile.TemporaryDirectory(prefix="harness-inputs-")
+            return inputs.prepare_inputs(source, data_config, Path(self._spare.name))
+        if key:
+            self.put(key, {}, {"inputs": made.description, "set": made.facts})
+        return made
 
     def close(self) -> None:
         """Remove the temporary directory, where one had to be used."""

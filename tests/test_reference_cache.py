@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from harness import cli, inputs, legs, models, options, reference, reference_key, store
 from harness.arithmetic import Arithmetic
@@ -125,6 +126,33 @@ def test_preprocessing_is_known_without_building_the_model(cache, tiny_model, mo
     known = CpuSide(cache).data_config(tiny_model, None, (), False)
     assert known == made
     assert isinstance(known["input_size"], tuple)
+
+
+def test_image_files_are_decoded_once(cache, tmp_path, monkeypatch):
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (40, 40), (200, 10, 10)).save(photo)
+    config = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    source = InputSource("images", path=str(photo))
+    made = cache.prepare_inputs(source, config)
+    monkeypatch.setattr(inputs, "_transformed", lambda *_: pytest.fail("transformed again"))
+    assert cache.prepare_inputs(source, config) == made
+    monkeypatch.undo()
+    photo.write_bytes(b"")
+    with pytest.raises(UsageProblem, match="is empty"):
+        cache.prepare_inputs(source, config)
+    Image.new("RGB", (40, 40), (10, 10, 200)).save(photo)
+    assert cache.prepare_inputs(source, config).sha256 != made.sha256
+
+
+def test_damaged_inputs_are_prepared_again(cache, tmp_path):
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (40, 40), (200, 10, 10)).save(photo)
+    config = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    source = InputSource("images", path=str(photo))
+    made = cache.prepare_inputs(source, config)
+    made.path.write_bytes(made.path.read_bytes()[:-1])
+    assert cache.prepare_inputs(source, config) == made
+    assert inputs.load_inputs(made).shape == (1, 3, 32, 32)
 
 
 def test_a_model_that_does_not_load_says_why_warm_or_cold(cache, copy_of):

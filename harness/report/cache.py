@@ -11,6 +11,8 @@ from harness.reference_cache import Entry
 from harness.report.tables import Table
 from harness.report.text import render_table
 
+_WHAT = {"model": "preprocessing", "prepared": "prepared files", "partial": "cut short"}
+
 
 def render_list(entries: Sequence[Entry], directory: Path, limit: int) -> str:
     """A table of all entries, the longest unused first, and their sum against the limit."""
@@ -62,7 +64,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
 
 def _what(entry: Entry, leg: dict[str, Any]) -> str:
     if entry.kind != "leg":
-        return {"model": "preprocessing", "inputs": "inputs"}.get(entry.kind, "cut short")
+        return _WHAT.get(entry.kind, entry.kind)
     if not leg:
         return "unreadable"
     if leg["dtype"] == "float64":
