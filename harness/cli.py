@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import options
-from harness.status import ExitCode
+from harness.status import ExitCode, UsageProblem
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     emulate.add_argument("arguments", nargs=argparse.REMAINDER)
 
     _add_study(commands)
+    _add_cache(commands)
 
     def parse() -> argparse.Namespace:
         given, unknown = parser.parse_known_args(arguments)
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "report": _report,
         "emulate": _emulate,
         "study": _study,
+        "cache": _cache,
     }[given.command]
     return options.guarded(lambda: run(given))
 
@@ -150,3 +152,47 @@ def _study(given: argparse.Namespace) -> int:
     (given.output / "study.md").write_text(text, encoding="utf-8")
     print(text)
     return ExitCode.FAILED if any(row.false_alarm for row in result.honest) else ExitCode.OK
+
+
+def _add_cache(commands: Any) -> None:
+    cache = commands.add_parser(
+        "cache", help="list, verify or prune the references and inputs kept on disk"
+    )
+    add = cache.add_argument
+    add("action", nargs="?", choices=("list", "verify", "prune"), default="list")
+    add("--reference-cache", type=Path, metavar="DIR", help="default: the cache directory")
+    add("--delete", action="store_true", help="verify: remove what is damaged")
+    add("--max-size", type=options.size, metavar="SIZE", help="prune: keep this much, such as 5GB "
+        "(default: the limit of a run)")  # fmt: skip
+    add("--older-than", type=options.days, metavar="DAYS", help="prune: remove what was not used "
+        "for so long")  # fmt: skip
+
+
+def _cache(given: argparse.Namespace) -> int:
+    from harness import reference_cache, store
+    from harness.report import cache as report
+
+    pruning = given.max_size is not None or given.older_than is not None
+    if (given.delete and given.action != "verify") or (pruning and given.action != "prune"):
+        raise UsageProblem(
+            "--delete belongs to `cache verify`, --max-size and --older-than to `cache prune`."
+        )
+    directory = given.reference_cache or store.default_cache_dir()
+    limit = reference_cache.size_limit()
+    kept = reference_cache.ReferenceCache(directory, limit)
+    if given.action == "verify":
+        checked = [(entry, kept.problem(entry)) for entry in kept.entries()]
+        damaged = [(entry, problem) for entry, problem in checked if problem]
+        if given.delete:
+            for entry, _ in damaged:
+                entry.path.unlink(missing_ok=True)
+        print(report.render_check(len(checked), damaged, deleted=given.delete))
+        return ExitCode.FAILED if damaged else ExitCode.OK
+    if given.action == "prune":
+        if given.max_size is None and given.older_than is not None:
+            limit = sys.maxsize  # by age alone
+        removed = kept.prune(limit if given.max_size is None else given.max_size, given.older_than)
+        print(f"Removed {report.amount(removed)}; {report.amount(kept.entries())} are left.")
+        return ExitCode.OK
+    print(report.render_list(kept.entries(), directory, limit))
+    return ExitCode.OK

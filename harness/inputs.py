@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import store
+from harness import environment, store
 from harness.cases import InputSource
 from harness.status import CaseProblem, Stage, Status, UsageProblem
 
@@ -48,6 +48,12 @@ class InputSet:
     labels: tuple[str, ...]
     description: str
     source: InputSource
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All but where it is stored and where it came from, as JSON."""
+        names = ("sha256", "count", "shape", "labels", "description")
+        return {name: getattr(self, name) for name in names}
 
 
 def photo_paths() -> dict[str, Path]:
@@ -119,17 +125,20 @@ def check_images(path: Path) -> list[Path]:
     import torch.  Raises UsageProblem: path missing, no images, a file that is not an image, a
     truncated or empty one.
     """
-    path = Path(path)
-    if not path.exists():
-        raise UsageProblem(f"Image path {path} does not exist: check the path.")
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not files:
-            raise UsageProblem(f"Folder {path} holds no images ({_SUFFIX_TEXT}): add some.")
-    else:
-        files = [path]
+    files = _image_files(Path(path))
     for file in files:
         read_image(file)
+    return files
+
+
+def _image_files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise UsageProblem(f"Image path {path} does not exist: check the path.")
+    if not path.is_dir():
+        return [path]
+    files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not files:
+        raise UsageProblem(f"Folder {path} holds no images ({_SUFFIX_TEXT}): add some.")
     return files
 
 
@@ -167,6 +176,33 @@ def _made(source: InputSource, data_config: dict[str, Any]) -> tuple[torch.Tenso
     return (torch.from_numpy(images) - mean) / std, list(labels)
 
 
+def _files(source: InputSource) -> dict[str, Path]:
+    """The image files of a source by label."""
+    if source.kind == "photos":
+        return photo_paths()
+    if source.path is None:
+        raise UsageProblem("Input kind `images` needs a path: give a file or a folder.")
+    return {path.name: path for path in _image_files(Path(source.path))}
+
+
+def files_key(source: InputSource, data_config: dict[str, Any]) -> dict[str, Any] | None:
+    """What the tensors of image files depend on; None for a source that is made, not read.
+
+    Raises as `prepare_inputs` does for bad files.
+    """
+    if source.kind not in ("photos", "images"):
+        return None
+    packages = ("timm", "torch", "torchvision", "pillow")
+    return {
+        "kind": "prepared",
+        "source": source.name,
+        "files": {label: store.sha256_file(path) for label, path in _files(source).items()},
+        "data_config": data_config,
+        "software": {name: environment.version(name) for name in packages},
+        "harness": store.sha256_file(Path(__file__)),
+    }
+
+
 def prepare_inputs(source: InputSource, data_config: dict[str, Any], cache_dir: Path) -> InputSet:
     """Make the tensors of an input set and store them as inputs/<sha256>.safetensors.
 
@@ -185,15 +221,11 @@ def prepare_inputs(source: InputSource, data_config: dict[str, Any], cache_dir: 
         what = "structured synthetic images" if source.kind == "synthetic" else "noise images"
         what += f" (seed {source.seed})"
     else:
-        if source.kind == "photos":
-            files = photo_paths()
-            what = "photos of scikit-image and scikit-learn"
-        else:
-            if source.path is None:
-                raise UsageProblem("Input kind `images` needs a path: give a file or a folder.")
-            files = {path.name: path for path in check_images(Path(source.path))}
-            what = f"image files of {Path(source.path).name}"
+        files = _files(source)
         images, labels = _transformed(files, data_config), list(files)
+        what = "photos of scikit-image and scikit-learn"
+        if source.kind == "images":
+            what = f"image files of {Path(str(source.path)).name}"
     images = images.float().contiguous()
     digest = store.sha256_tensors({"images": images}, extra=labels)
     path = Path(cache_dir) / "inputs" / f"{digest}.safetensors"
@@ -206,9 +238,21 @@ def prepare_inputs(source: InputSource, data_config: dict[str, Any], cache_dir: 
         description=f"{len(labels)} {what}, {images.shape[2]}x{images.shape[3]}",
         source=source,
     )
-    if not path.is_file() or _stored_digest(path) != digest:
+    if path.is_file() and stored_digest(path) == digest:
+        store.mark_used(path)
+    else:
         store.save_tensors({"images": images}, path, {"labels": json.dumps(labels)})
     return result
+
+
+def recall_inputs(facts: dict[str, Any], source: InputSource, cache_dir: Path) -> InputSet | None:
+    """The stored input set that `InputSet.facts` described; None when it is not there whole."""
+    path = Path(cache_dir) / "inputs" / f"{facts['sha256']}.safetensors"
+    if stored_digest(path) != facts["sha256"]:
+        return None
+    store.mark_used(path)
+    tuples = {name: tuple(facts[name]) for name in ("shape", "labels")}
+    return InputSet(**{**facts, **tuples}, path=path, source=source)
 
 
 def _read(path: Path) -> tuple[torch.Tensor, list[str]]:
@@ -219,7 +263,8 @@ def _read(path: Path) -> tuple[torch.Tensor, list[str]]:
         return file.get_tensor("images"), json.loads(metadata["labels"])
 
 
-def _stored_digest(path: Path) -> str | None:
+def stored_digest(path: Path) -> str | None:
+    """The sha256 of what an inputs file holds, as in `InputSet`; None when it cannot be read."""
     from safetensors import SafetensorError
 
     try:
@@ -234,7 +279,7 @@ def load_inputs(inputs: InputSet) -> torch.Tensor:
 
     Raises CaseProblem (error_harness) when the stored file is missing or changed.
     """
-    if _stored_digest(inputs.path) != inputs.sha256:
+    if stored_digest(inputs.path) != inputs.sha256:
         raise CaseProblem(
             Status.ERROR_HARNESS,
             Stage.LOAD,

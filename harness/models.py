@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import modeldir, sample, store
+from harness import environment, modeldir, sample, store
 from harness.account import WeightAccount, show_first
 from harness.cases import ModelSource
 from harness.modeldir import fail
@@ -282,14 +282,11 @@ def materialise(source: ModelSource, cache_dir: Path) -> Path:
 
 
 def _random_model(source: ModelSource, cache_dir: Path) -> Path:
-    check_architecture(source.ref)
-    import torch
-
     from harness import weights
 
-    timm = import_timm()
-
-    versions = {"recipe": weights.RECIPE, "timm": timm.__version__, "torch": torch.__version__}
+    # Not from the packages themselves: where the model is stored, timm need not be imported.
+    packages = {name: environment.version(name) for name in ("timm", "torch")}
+    versions = {"recipe": weights.RECIPE, **packages}
     key = hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()[:12]
     classes = "own" if source.num_classes is None else str(source.num_classes)
     target = Path(cache_dir) / "models" / f"{source.ref}-c{classes}-s{source.seed}-{key}"
@@ -301,6 +298,8 @@ def _random_model(source: ModelSource, cache_dir: Path) -> Path:
                 return target
         except (OSError, ValueError, TypeError, KeyError):
             pass  # damaged: made again below
+    check_architecture(source.ref)
+    timm = import_timm()
     try:
         with weights.seeded_cpu(source.seed):
             model = timm.create_model(source.ref, pretrained=False, num_classes=source.num_classes)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import datetime
+import re
 import sys
 from collections.abc import Callable
 
@@ -39,6 +41,25 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return value
+
+
+def size(text: str) -> int:
+    """Bytes: a number, alone or with kB, MB, GB or TB (powers of 1000).
+
+    Raises argparse.ArgumentTypeError.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: give one such as 500MB or 10GB")
+    return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
+
+
+def days(text: str) -> datetime.timedelta:
+    """Days, also parts of one, as a span of time; raises argparse.ArgumentTypeError."""
+    try:
+        return datetime.timedelta(days=float(text))
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days") from None
 
 
 def guarded(command: Callable[[], int]) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pytest_metadata.plugin import metadata_key
 
-from harness import casefiles, environment, options, records
+from harness import casefiles, environment, options, records, reference_cache
 from harness.cases import DTYPES, NUMERICS, TIERS, Case
 from harness.records import CaseRecord
 from harness.report import STYLESHEET
@@ -120,6 +120,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="also measure which faults of a fixed catalogue each case would have shown (about "
         "eighty more forward passes a case)",
+    )
+    add(
+        "--reference-cache",
+        type=Path,
+        metavar="DIR",
+        help="where references and inputs are kept between runs (default: the cache directory)",
+    )
+    add(
+        "--reference-cache-size",
+        type=options.size,
+        metavar="SIZE",
+        help="how much of them is kept, such as 500MB; 0: compute references anew (default: "
+        f"${reference_cache.SIZE_VARIABLE}, else 10GB)",
     )
 
 
@@ -281,6 +294,8 @@ def _session(config: pytest.Config) -> Session:
                     operator_share=option("operator_share"),
                     sensitivity=option("sensitivity"),
                     localize=option("localize"),
+                    reference_cache=option("reference_cache"),
+                    reference_cache_size=reference_cache.size_limit(option("reference_cache_size")),
                 )
             )
         except UsageProblem as problem:

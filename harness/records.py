@@ -52,7 +52,10 @@ class DeviceInfo(pydantic.BaseModel):
 
 
 class Timing(pydantic.BaseModel):
-    """Seconds of each timed forward of one leg, synchronised, after one warm-up."""
+    """Seconds of each timed forward of one leg, synchronised, after one warm-up.
+
+    `cached_since`: read from the reference cache, measured at that time; None: in this run.
+    """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
     batch_size: int
@@ -60,6 +63,12 @@ class Timing(pydantic.BaseModel):
     forward_seconds: list[float]
     first_forward_seconds: float
     threads: int | None = None  # of the CPU side
+    cached_since: datetime.datetime | None = None
+
+    @property
+    def cached(self) -> bool:
+        """Whether this was measured in an earlier run, perhaps on another host."""
+        return self.cached_since is not None
 
     @property
     def images_per_second(self) -> float:

@@ -1,19 +1,27 @@
 """The CPU's answers: in the case's dtype, in float64, and rounded as the device declares.
 
-They do not depend on the device, so cases that differ only in the device's settings share them.
+They do not depend on the device, so cases that differ only in the device's settings share them,
+and runs on other devices, versions of torch_npu and hosts find them in the reference cache.
 """
 
 from __future__ import annotations
 
 import collections
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from harness import devices, legs
+from harness import devices, legs, models, reference_key
 from harness.arithmetic import Arithmetic
 from harness.budget import Budget
 from harness.devices import DeviceSpec
-from harness.devices.base import Device
+from harness.devices.base import Counters, Device
 from harness.legs import LegRequest, LegResult
 from harness.metrics import Array, count_nonfinite
+from harness.records import LegRecord
+from harness.reference_cache import ReferenceCache, Stored
+from harness.reference_key import Fingerprints, Key
 from harness.status import CaseProblem, Stage, Status
 
 # Cases that share answers follow each other: a default and a strict one need five legs.
@@ -21,9 +29,15 @@ _KEPT = 8
 
 
 class CpuSide:
-    """Runs CPU legs in this process and keeps the last few."""
+    """Runs CPU legs in this process; keeps the last few, and all of them in `cache` if given.
 
-    def __init__(self) -> None:
+    `computed`: legs that really ran, each of them forward passes on the CPU.
+    """
+
+    def __init__(self, cache: ReferenceCache | None = None) -> None:
+        self.computed = 0
+        self._cache = cache
+        self._fingerprints = Fingerprints()
         self._device: Device | None = None
         self._kept: collections.OrderedDict[LegRequest, LegResult] = collections.OrderedDict()
 
@@ -67,17 +81,110 @@ class CpuSide:
             )
         )
 
+    def data_config(
+        self,
+        model_dir: Path,
+        num_classes: int | None,
+        allow_keys: tuple[str, ...],
+        allow_pickle: bool,
+    ) -> dict[str, Any]:
+        """A model's preprocessing, from the cache or by loading the model.
+
+        An entry means that this very model was loaded before, with every weight accounted for.
+        Raises as `models.load_model` does.
+        """
+
+        def make_key() -> Key:
+            return reference_key.model_key(
+                model_dir, num_classes, allow_keys, allow_pickle, self._fingerprints
+            )
+
+        key = self._key(make_key)
+        stored = self._cache.get(key) if self._cache and key else None
+        if stored is not None:
+            found: dict[str, Any] = stored.facts["data_config"]
+            # JSON knows no tuples, which timm gives and expects.
+            return {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+        loaded = models.load_model(
+            model_dir,
+            num_classes=num_classes,
+            allow_keys=allow_keys,
+            allow_pickle=allow_pickle,
+        )
+        if self._cache and key and self._key(make_key) == key:
+            facts = {"model": model_dir.name, "data_config": loaded.data_config}
+            self._cache.put(key, {}, facts)
+        return loaded.data_config
+
     def _fresh(self, request: LegRequest) -> LegResult:
         if self._device is None:
             self._device = devices.open_device(DeviceSpec("cpu"))
+        self.computed += 1
         return legs.run(self._device, request, lambda stage: None)
 
     def _run(self, request: LegRequest) -> LegResult:
         if request in self._kept:
             self._kept.move_to_end(request)
             return self._kept[request]
-        result = self._fresh(request)
+        result = self._through_cache(request)
         self._kept[request] = result
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return result
+
+    def _through_cache(self, request: LegRequest) -> LegResult:
+        def make_key() -> Key:
+            return reference_key.leg_key(request, self._fingerprints)
+
+        faulty = request.fault_plan is not None or request.hook_faults
+        key = None if faulty else self._key(make_key)
+        if self._cache is None or key is None:
+            return self._fresh(request)
+        stored = self._cache.get(key)
+        if stored is not None:
+            return _restored(stored)
+        result = self._fresh(request)
+        facts = _facts(result)
+        # The key again: files that changed meanwhile make this another model's answer.
+        if facts is not None and self._key(make_key) == key:
+            about = {"model": request.model_dir.name, "inputs": request.inputs.description}
+            self._cache.put(key, result.outputs, {**about, "result": facts})
+        return result
+
+    def _key(self, make: Callable[[], Key]) -> Key | None:
+        """A key, or None for a model that cannot be loaded: loading it says why."""
+        try:
+            return make() if self._cache is not None else None
+        except (CaseProblem, OSError):
+            return None
+
+
+def _facts(result: LegResult) -> dict[str, Any] | None:
+    """A plain CPU leg without its outputs, as JSON; None for one that gave more than this holds."""
+    facts = {
+        "logits": result.logits,
+        "unstable": list(result.unstable),
+        "record": result.record.model_dump(mode="json"),
+        "weights": result.weights,
+    }
+    whole = _from_facts(facts, {}) == dataclasses.replace(result, outputs={})
+    return facts if whole else None
+
+
+def _from_facts(facts: dict[str, Any], outputs: dict[str, Array]) -> LegResult:
+    return LegResult(
+        outputs=outputs,
+        logits=facts["logits"],
+        unstable=tuple(facts["unstable"]),
+        record=LegRecord.model_validate(facts["record"]),
+        weights=facts["weights"],
+        counters=Counters(),
+    )
+
+
+def _restored(stored: Stored) -> LegResult:
+    """A leg from the cache; its timing says when it was measured."""
+    result = _from_facts(stored.facts["result"], stored.arrays)
+    timing = result.record.timing.model_copy(update={"cached_since": stored.made})
+    record = result.record.model_copy(update={"timing": timing})
+    return dataclasses.replace(result, record=record)

@@ -16,6 +16,7 @@ from harness.localization import Localization
 from harness.localize import LocalizeRequest
 from harness.records import CaseRecord
 from harness.reference import CpuSide
+from harness.reference_cache import ReferenceCache
 from harness.sensitivity import Sensitivity
 from harness.status import CaseProblem, Stage, Status, UsageProblem
 from harness.verdict import Evidence, Finding, Verdict
@@ -43,15 +44,21 @@ class RunnerOptions:
     operator_share: float | None = None
     sensitivity: bool = False  # measure what faults each case would have shown
     localize: str = "auto"  # "auto" (when a case does not pass), "always" or "never"
+    reference_cache: Path | None = None  # for CPU legs and inputs; None: cache_dir
+    reference_cache_size: int = 0  # bytes; 0: CPU legs are computed in every run
 
 
 class CaseRunner:
     """Runs cases against one device and records each as it ends."""
 
-    def __init__(self, options: RunnerOptions) -> None:
+    def __init__(self, options: RunnerOptions, worker: DeviceWorker | None = None) -> None:
+        """`worker`: the device's process, where it was started already."""
         self.options = options
-        self.worker = DeviceWorker(options.device)
-        self.cpu = CpuSide()
+        self.worker = worker or DeviceWorker(options.device)
+        self.cache = ReferenceCache(
+            options.reference_cache or options.cache_dir, options.reference_cache_size
+        )
+        self.cpu = CpuSide(self.cache if self.cache.size else None)
         self._data_configs: dict[ModelSource, dict[str, Any]] = {}
 
     def run(self, case: Case) -> CaseRecord:
@@ -83,6 +90,7 @@ class CaseRunner:
     def close(self) -> None:
         """End the device's process."""
         self.worker.stop()
+        self.cache.close()
 
     def request(self, case: Case) -> LegRequest:
         """Prepare a case's model and images.  Raises CaseProblem (fail_load)."""
@@ -195,18 +203,17 @@ class CaseRunner:
     def _data_config(self, source: ModelSource, model_dir: Path) -> dict[str, Any]:
         """The model's preprocessing; loading the model for it also checks its weights."""
         if source not in self._data_configs:
-            loaded = models.load_model(
+            self._data_configs[source] = self.cpu.data_config(
                 model_dir,
-                num_classes=models.classes_to_load(source),
-                allow_keys=source.allow_keys,
-                allow_pickle=source.allow_pickle,
+                models.classes_to_load(source),
+                source.allow_keys,
+                source.allow_pickle,
             )
-            self._data_configs[source] = loaded.data_config
         return self._data_configs[source]
 
     def _inputs(self, source: InputSource, data_config: dict[str, Any]) -> inputs.InputSet:
         try:
-            return inputs.prepare_inputs(source, data_config, self.options.cache_dir)
+            return self.cache.prepare_inputs(source, data_config)
         except UsageProblem as problem:
             # Images named in a case file: the other cases still run.
             raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, str(problem)) from problem

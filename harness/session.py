@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from harness import devices, emulate, environment, records, store
 from harness.records import EndRecord, Run, RunRecord
+from harness.reference_cache import DEFAULT_SIZE
 from harness.status import ExitCode, UsageProblem
+from harness.workers import DeviceWorker
 
 if TYPE_CHECKING:
     from harness.runner import CaseRunner
@@ -31,6 +33,8 @@ class SessionOptions:
     operator_share: float | None = None
     sensitivity: bool = False
     localize: str = "auto"
+    reference_cache: Path | None = None
+    reference_cache_size: int = DEFAULT_SIZE
 
 
 class Session:
@@ -42,6 +46,7 @@ class Session:
         self.choice = devices.choose(options.device)
         self.results = options.results_dir / "results.jsonl"
         self.started = False
+        self._worker = DeviceWorker(self.choice.spec)
         self._runner: CaseRunner | None = None
         self._fault_plan = self._read_fault_plan()
 
@@ -61,8 +66,8 @@ class Session:
         self.started = True
 
     def warm_up(self) -> None:
-        """Start the device's process: it loads while the first case is prepared."""
-        self.runner.worker.start()
+        """Start the device's process: it loads while this one loads torch and the first case."""
+        self._worker.start()
 
     @property
     def runner(self) -> CaseRunner:
@@ -82,7 +87,10 @@ class Session:
                     operator_share=self.options.operator_share,
                     sensitivity=self.options.sensitivity,
                     localize=self.options.localize,
-                )
+                    reference_cache=self.options.reference_cache,
+                    reference_cache_size=self.options.reference_cache_size,
+                ),
+                self._worker,
             )
         return self._runner
 
@@ -90,6 +98,7 @@ class Session:
         """End the device's process."""
         if self._runner is not None:
             self._runner.close()
+        self._worker.stop()
 
     def end(self, exit_code: int) -> None:
         """Write the last line of the results file."""

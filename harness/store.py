@@ -80,6 +80,15 @@ def save_tensors(
         raise
 
 
+def mark_used(path: Path) -> None:
+    """Set a file's modification time to now, where that is allowed: it says when it was last used.
+
+    The access time would not do: many file systems are mounted without it.
+    """
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
 def write_json(value: Mapping[str, Any], path: Path) -> None:
     """Write indented JSON; meant for directories that are not published yet."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -15,12 +15,14 @@ import tempfile
 import time
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.devices import DeviceSpec
-from harness.legs import LegRequest, LegResult
-from harness.localize import Localized, LocalizeRequest
 from harness.status import CaseProblem, Stage, Status, UsageProblem
+
+if TYPE_CHECKING:  # it brings torch in, and the process is to start before that
+    from harness.legs import LegRequest, LegResult
+    from harness.localize import Localized, LocalizeRequest
 
 START_SECONDS = 600  # first use compiles the emulator
 # After these the process is not to be trusted.

@@ -318,11 +318,17 @@ def performance(case: CaseRecord) -> Table | None:
         rows = ((f"{word} throughput", none), (f"CPU/{word} speed-up", none))
     else:
         ratio = device.images_per_second / cpu.images_per_second
+        earlier = ", the CPU measured earlier" if cpu.cached else ""
         rows = (
             (f"{word} throughput", f"{device.images_per_second:.1f} img/s"),
-            (f"CPU/{word} speed-up", f"{ratio:.1f} x"),
+            (f"CPU/{word} speed-up", f"{ratio:.1f} x{earlier}"),
         )
     reference = f"{cpu.images_per_second:.1f} img/s, {cpu.threads} threads"
+    if cpu.cached_since is not None:
+        reference += (
+            f", measured when the reference was made ({cpu.cached_since:%Y-%m-%d %H:%M} UTC, "
+            f"{case.reference.device.name})"
+        )
     return Table(label(case, title), ("metric", "value"), (*rows, ("CPU throughput", reference)))
 
 
