@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import arithmetic, inputs, models, records, sensitivity, verdict
+from harness.baseline import Expected
 from harness.cases import Case, InputSource, ModelSource
 from harness.devices import DeviceSpec
 from harness.legs import LegRequest, LegResult
@@ -37,6 +38,7 @@ class RunnerOptions:
     # Part of the operators to compare one by one; None: OPERATOR_SHARE in float16 and bfloat16.
     operator_share: float | None = None
     sensitivity: bool = False  # measure what faults each case would have shown
+    expected: Expected | None = None  # rows that each record is compared with
 
 
 class CaseRunner:
@@ -70,6 +72,9 @@ class CaseRunner:
             )
             progress.log_tail = traceback.format_exc()
         record = progress.record(time.perf_counter() - started)
+        if self.options.expected is not None:
+            found = self.options.expected.expectation(record)
+            record = record.model_copy(update={"expected": found})
         if self.options.results is not None:
             records.append(self.options.results, record)
         return record

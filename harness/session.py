@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import devices, environment, records, store
-from harness.records import EndRecord, Run, RunRecord
+from harness import devices, environment, expected_run, records, store
+from harness.expected import Outcome
+from harness.expected_run import ExpectedOptions
+from harness.records import CaseRecord, EndRecord, Run, RunRecord
 from harness.status import ExitCode, UsageProblem
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class SessionOptions:
     fault_plan: Path | None = None
     operator_share: float | None = None
     sensitivity: bool = False
+    expected: ExpectedOptions | None = None
 
 
 class Session:
@@ -43,6 +46,7 @@ class Session:
         self.started = False
         self._runner: CaseRunner | None = None
         self._fault_plan = self._read_fault_plan()
+        self.expected = expected_run.choose(options.expected, self.choice.spec)
 
     def begin(self, cases: Iterable[str]) -> None:
         """Open the results file with the run's own line; done once, by the controlling process."""
@@ -80,6 +84,7 @@ class Session:
                     fault_plan=self._fault_plan,
                     operator_share=self.options.operator_share,
                     sensitivity=self.options.sensitivity,
+                    expected=self.expected.expected if self.expected else None,
                 )
             )
         return self._runner
@@ -88,6 +93,19 @@ class Session:
         """End the device's process."""
         if self._runner is not None:
             self._runner.close()
+
+    def settle(self, tests_failed: int) -> ExitCode:
+        """Settle the exit code from the records and write the rows that were asked for.
+
+        `tests_failed`: how many tests failed, the cases' own among them.  Raises UsageProblem
+        when expected results cannot be written.
+        """
+        run = records.read(self.results)
+        if self.expected is not None:
+            expected_run.write(self.expected, run.cases)
+        # A case without a record is one whose process died: its test failed for that.
+        judged = sum(fails(case) for case in run.cases) + len(run.missing)
+        return exit_code(run, other_failures=max(0, tests_failed - judged))
 
     def end(self, exit_code: int) -> None:
         """Write the last line of the results file."""
@@ -115,19 +133,50 @@ class Session:
         return text
 
 
-def exit_code(run: Run, *, other_failures: int = 0) -> ExitCode:
-    """The exit code that records call for (design: 1 before 12 before 10 before 0).
+# What a run's exit code is when its parts call for several.
+_PRECEDENCE = (
+    ExitCode.FAILED,
+    ExitCode.INCOMPLETE,
+    ExitCode.INFRASTRUCTURE,
+    ExitCode.IMPROVED,
+)
 
-    `other_failures`: failures outside the cases, such as a broken test.
+
+def exit_code(run: Run, *, other_failures: int = 0, ended: bool = True) -> ExitCode:
+    """The exit code that records call for (design: 1 before 12 before 10 before 11 before 0).
+
+    `other_failures`: failures outside the cases, such as a broken test.  `ended`: whether the run
+    came to its end; one that was cut short is incomplete even when every case has a record.
     """
-    if other_failures or any(not _infrastructure_or_fine(case) for case in run.cases):
-        return ExitCode.FAILED
-    if run.missing:
-        return ExitCode.INCOMPLETE
-    if any(case.status.is_error for case in run.cases):
+    found = {case_exit_code(case) for case in run.cases}
+    if other_failures:
+        found.add(ExitCode.FAILED)
+    if run.missing or not ended:
+        found.add(ExitCode.INCOMPLETE)
+    return worst_exit_code(found)
+
+
+def worst_exit_code(codes: Iterable[ExitCode]) -> ExitCode:
+    """The code that wins by the design's precedence; 0 when there is none."""
+    found = set(codes)
+    return next((code for code in _PRECEDENCE if code in found), ExitCode.OK)
+
+
+def case_exit_code(case: CaseRecord) -> ExitCode:
+    """The exit code that one case alone calls for."""
+    outcome = case.expected.outcome if case.expected is not None else None
+    if outcome in (Outcome.SAME, Outcome.KNOWN):
+        return ExitCode.OK
+    if case.status.is_error:
         return ExitCode.INFRASTRUCTURE
-    return ExitCode.OK
+    if outcome in (Outcome.IMPROVED, Outcome.UPDATED):
+        return ExitCode.IMPROVED
+    if outcome is Outcome.WORSE or not case.status.is_pass:
+        return ExitCode.FAILED
+    return ExitCode.IMPROVED if outcome is Outcome.NEW else ExitCode.OK
 
 
-def _infrastructure_or_fine(case: records.CaseRecord) -> bool:
-    return case.status.is_error or case.status.is_pass
+def fails(case: CaseRecord) -> bool:
+    """Whether the test of a case fails; an updated case is skipped."""
+    updated = case.expected is not None and case.expected.outcome is Outcome.UPDATED
+    return case_exit_code(case) is not ExitCode.OK and not updated

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from harness.records import CaseRecord
-from harness.report import tables
+from harness.report import expected, tables
 from harness.report.tables import Table
 from harness.status import Status
 
@@ -34,6 +34,10 @@ def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
         blocks.append(render_table(tables.overview(cases)))
     if missing:
         blocks.append("Cases without a record: " + ", ".join(missing))
+    blocks += [render_table(table) for table in expected.all_tables(cases)]
+    blocks += expected.sentences(cases)
+    if line := expected.line(cases):
+        blocks.append(line)
     blocks.append(tables.top_line(cases, missing))
     return "\n\n".join(blocks)
 

@@ -1,0 +1,80 @@
+"""pytest options of the upgrade gate; the work is done elsewhere."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from harness.baseline import Update
+from harness.cases import Case
+from harness.expected_run import ExpectedOptions
+from harness.status import UsageProblem
+
+_ROOT = Path(__file__).parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the upgrade gate."""
+    add = parser.getgroup("gate", "NPU accuracy harness: upgrade gate").addoption
+    add(
+        "--expected",
+        type=Path,
+        metavar="DIR",
+        help="hold every case against the rows in DIR/<device kind>/<numerics>.toml (default: "
+        "the repository's cases against cases/expected, where it has a file for the device)",
+    )
+    add(
+        "--update-expected",
+        action="store_true",
+        help="write the rows of new and changed cases; those cases are skipped, never passed",
+    )
+    add(
+        "--expected-reason",
+        default="",
+        metavar="TEXT",
+        help="why a row may get worse; kept in the row",
+    )
+    add(
+        "--expected-link",
+        default="",
+        metavar="ADDRESS",
+        help="where a known failure is explained; kept in the row",
+    )
+
+
+def expected_options(config: pytest.Config, repository: Sequence[Case] | None) -> ExpectedOptions:
+    """What the command line says about expected results.
+
+    `repository`: cases of the repository's case files, None when other files were given.  Raises
+    UsageProblem for options that do nothing.
+    """
+    option = config.getoption
+    update = option("update_expected")
+    for name in ("reason", "link"):
+        if option(f"expected_{name}") and not update:
+            raise UsageProblem(f"--expected-{name} belongs to --update-expected: add that.")
+    return ExpectedOptions(
+        default=_ROOT / "cases" / "expected",
+        directory=option("expected"),
+        repository=repository,
+        update=Update(option("expected_reason"), option("expected_link")) if update else None,
+        command=_command(config),
+    )
+
+
+def _command(config: pytest.Config) -> str:
+    """How this run was started, but for the options of an update; xdist's processes know it too."""
+    given = [str(arg) for arg in config.invocation_params.args if arg != "--update-expected"]
+    for name in ("--expected-reason", "--expected-link"):
+        if name in given:
+            del given[given.index(name) : given.index(name) + 2]
+        given = [arg for arg in given if not arg.startswith(f"{name}=")]
+    # `python -m harness run` puts these before its own arguments.
+    ours = ["-c", str(_ROOT / "pytest.ini"), str(_ROOT / "cases")]
+    start = "pytest"
+    if given[: len(ours)] == ours:
+        start, given = "python -m harness run", given[len(ours) :]
+    return " ".join([start, *map(shlex.quote, given)])
