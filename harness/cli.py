@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import options
+from harness import cli_gate, options
 from harness.status import ExitCode
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code (design: 0, 1, 4, 10, 12)."""
+    """Run a command; returns its exit code (design: 0, 1, 4, 10, 11, 12)."""
     parser = argparse.ArgumentParser(prog="python -m harness")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -28,9 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     run_cases.add_argument("options", nargs=argparse.REMAINDER)
 
-    report = commands.add_parser("report", help="print the tables of a results file")
-    report.add_argument("results", type=Path, nargs="?", default=Path("reports/results.jsonl"))
-
+    gate = cli_gate.add(commands)
     _add_study(commands)
 
     def parse() -> argparse.Namespace:
@@ -48,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "sample-model": _sample_model,
         "device": _device,
         "run": _run,
-        "report": _report,
         "study": _study,
+        **gate,
     }[given.command]
     return options.guarded(lambda: run(given))
 
@@ -74,16 +72,6 @@ def _run(given: argparse.Namespace) -> int:
     root = Path(__file__).parents[1]
     # The ini file is named: pytest would look for it beside any path among the options.
     return int(pytest.main(["-c", str(root / "pytest.ini"), str(root / "cases"), *given.options]))
-
-
-def _report(given: argparse.Namespace) -> int:
-    from harness import records
-    from harness.report import text
-    from harness.session import exit_code
-
-    run = records.read(given.results)
-    print(text.render_run(run.cases, run.missing))
-    return exit_code(run)
 
 
 def _add_study(commands: Any) -> None:

@@ -242,6 +242,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     result = records.read(run.results)
     terminalreporter.section("accuracy")
     terminalreporter.write_line(text.render_run(result.cases, result.missing))
+    if run.comparison is not None:
+        terminalreporter.section("comparison")
+        terminalreporter.write_line(text.render_comparison(run.comparison))
     terminalreporter.write_line(f"Records: {run.results}")
     if _PROBLEM in config.stash:
         terminalreporter.write_line(f"ERROR: {config.stash[_PROBLEM]}", red=True)
@@ -270,6 +273,7 @@ def _session(config: pytest.Config) -> Session:
     if _SESSION not in config.stash:
         option = config.getoption
         try:
+            plugin_gate.check(config)
             config.stash[_SESSION] = Session(
                 SessionOptions(
                     device=option("device"),
@@ -283,6 +287,8 @@ def _session(config: pytest.Config) -> Session:
                     expected=plugin_gate.expected_options(
                         config, None if option("case_file") else _known(config)
                     ),
+                    compare=option("compare"),
+                    compare_fail=option("compare_fail"),
                 )
             )
         except UsageProblem as problem:

@@ -43,19 +43,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="ADDRESS",
         help="where a known failure is explained; kept in the row",
     )
+    add(
+        "--compare",
+        type=Path,
+        metavar="RUN",
+        help="also compare with an older run: its results file, or the folder of it",
+    )
+    add(
+        "--compare-fail",
+        default="",
+        metavar="EXPR",
+        help='what fails that comparison, as in "budget_ratio>1.5x, speed<0.9x"',
+    )
+
+
+def check(config: pytest.Config) -> None:
+    """Raise UsageProblem for options that would do nothing."""
+    option = config.getoption
+    for name, needed in (
+        ("expected_reason", "update_expected"),
+        ("expected_link", "update_expected"),
+        ("compare_fail", "compare"),
+    ):
+        if option(name) and not option(needed):
+            given, missing = (f"--{word.replace('_', '-')}" for word in (name, needed))
+            raise UsageProblem(f"{given} belongs to {missing}: add that.")
 
 
 def expected_options(config: pytest.Config, repository: Sequence[Case] | None) -> ExpectedOptions:
     """What the command line says about expected results.
 
-    `repository`: cases of the repository's case files, None when other files were given.  Raises
-    UsageProblem for options that do nothing.
+    `repository`: cases of the repository's case files, None when other files were given.
     """
     option = config.getoption
     update = option("update_expected")
-    for name in ("reason", "link"):
-        if option(f"expected_{name}") and not update:
-            raise UsageProblem(f"--expected-{name} belongs to --update-expected: add that.")
     return ExpectedOptions(
         default=_ROOT / "cases" / "expected",
         directory=option("expected"),

@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import devices, environment, expected_run, records, store
+from harness import compare, devices, environment, expected_run, expressions, records, store
+from harness.compare import Comparison
 from harness.expected import Outcome
 from harness.expected_run import ExpectedOptions
 from harness.records import CaseRecord, EndRecord, Run, RunRecord
-from harness.status import ExitCode, UsageProblem
+from harness.status import ExitCode, UsageProblem, worst_exit_code
 
 if TYPE_CHECKING:
     from harness.runner import CaseRunner
@@ -33,6 +34,8 @@ class SessionOptions:
     operator_share: float | None = None
     sensitivity: bool = False
     expected: ExpectedOptions | None = None
+    compare: Path | None = None  # records of an older run
+    compare_fail: str = ""
 
 
 class Session:
@@ -47,6 +50,11 @@ class Session:
         self._runner: CaseRunner | None = None
         self._fault_plan = self._read_fault_plan()
         self.expected = expected_run.choose(options.expected, self.choice.spec)
+        # Read now: it may be the very file that this run moves aside.
+        self._old = compare.read(options.compare) if options.compare is not None else None
+        fail_on = options.compare_fail
+        self._fail_on = expressions.parse(fail_on, "--compare-fail") if fail_on else ()
+        self.comparison: Comparison | None = None
 
     def begin(self, cases: Iterable[str]) -> None:
         """Open the results file with the run's own line; done once, by the controlling process."""
@@ -98,14 +106,18 @@ class Session:
         """Settle the exit code from the records and write the rows that were asked for.
 
         `tests_failed`: how many tests failed, the cases' own among them.  Raises UsageProblem
-        when expected results cannot be written.
+        when expected results cannot be written, or no case compared with the older run.
         """
         run = records.read(self.results)
         if self.expected is not None:
             expected_run.write(self.expected, run.cases)
         # A case without a record is one whose process died: its test failed for that.
         judged = sum(fails(case) for case in run.cases) + len(run.missing)
-        return exit_code(run, other_failures=max(0, tests_failed - judged))
+        codes = [exit_code(run, other_failures=max(0, tests_failed - judged))]
+        if self._old is not None:
+            self.comparison = compare.compare(self._old, run, self._fail_on)
+            codes.append(self.comparison.code)
+        return worst_exit_code(codes)
 
     def end(self, exit_code: int) -> None:
         """Write the last line of the results file."""
@@ -133,15 +145,6 @@ class Session:
         return text
 
 
-# What a run's exit code is when its parts call for several.
-_PRECEDENCE = (
-    ExitCode.FAILED,
-    ExitCode.INCOMPLETE,
-    ExitCode.INFRASTRUCTURE,
-    ExitCode.IMPROVED,
-)
-
-
 def exit_code(run: Run, *, other_failures: int = 0, ended: bool = True) -> ExitCode:
     """The exit code that records call for (design: 1 before 12 before 10 before 11 before 0).
 
@@ -156,10 +159,16 @@ def exit_code(run: Run, *, other_failures: int = 0, ended: bool = True) -> ExitC
     return worst_exit_code(found)
 
 
-def worst_exit_code(codes: Iterable[ExitCode]) -> ExitCode:
-    """The code that wins by the design's precedence; 0 when there is none."""
-    found = set(codes)
-    return next((code for code in _PRECEDENCE if code in found), ExitCode.OK)
+def final_exit_code(run: Run) -> int:
+    """The exit code of a run that is over, from its records; cut short, it is incomplete.
+
+    What only pytest saw (an interrupt, a broken test) stands in the last line.
+    """
+    ended = run.end.exit_code if run.end is not None else None
+    if ended is not None and 2 <= ended <= 4:
+        return ended
+    broken = int(ended == ExitCode.FAILED)
+    return exit_code(run, other_failures=broken, ended=ended is not None)
 
 
 def case_exit_code(case: CaseRecord) -> ExitCode:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from harness.compare import Comparison
 from harness.records import CaseRecord
-from harness.report import expected, tables
+from harness.report import compare, expected, tables
 from harness.report.tables import Table
 from harness.status import Status
 
@@ -55,6 +56,12 @@ def render_case(case: CaseRecord) -> str:
     if line := tables.detection_line(case):
         parts.append(line)
     return "\n".join(parts)
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """Everything that a comparison of two runs shows."""
+    blocks = [render_table(table) for table in compare.tables(comparison)]
+    return "\n\n".join([*blocks, *comparison.hits, compare.line(comparison)])
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
