@@ -266,6 +266,8 @@ def pytest_html_results_summary(prefix: list[str], session: pytest.Session) -> N
 
     result = records.read(run.results)
     prefix.append(html.render_summary(result.run, result.cases, result.missing))
+    if run.comparison is not None:
+        prefix.append(html.render_comparison(run.comparison))
 
 
 def _session(config: pytest.Config) -> Session:

@@ -143,3 +143,38 @@ def test_a_killed_run_is_12(copy_of, tmp_path, cache_dir):
     assert "The run was cut short" in report.stdout
     lines = [json.loads(line)["type"] for line in results.read_text().splitlines()]
     assert "end" not in lines and lines.count("case") == 1
+
+
+def test_a_run_is_compared_with_the_one_before_it(harness_run, copy_of, tmp_path):
+    page = tmp_path / "r.html"
+    cases = entry(copy_of("a"))
+    assert harness_run("--device", "cpu", cases=cases).code == 0
+    before = str(tmp_path / "results")  # this very run moves it aside
+    done = harness_run(
+        "--device", "cpu", "--compare", before, "--compare-fail", "budget_ratio>=1x",
+        f"--html={page}", "--self-contained-html", cases=cases,
+    )  # fmt: skip
+    assert done.code == 1, done.text
+    for shown in (done.text, page.read_text().replace("&gt;", ">")):
+        assert "Compared 1 cases: 1 identical; 1 conditions met" in shown
+        assert f"{case_id('a')}: budget_ratio>=1x is met" in shown
+    (old,) = (tmp_path / "results" / "previous").iterdir()
+    shell = subprocess.run(
+        [sys.executable, "-m", "harness", "compare", str(old), before, "--fail-on", "mae>1x"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert shell.returncode == 0, shell.stdout + shell.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--compare", "none.jsonl"), "No results file"),
+        (("--compare-fail", "speed<1"), "--compare-fail belongs to --compare"),
+        (("--expected-link", "x"), "--expected-link belongs to --update-expected"),
+    ],
+)
+def test_options_that_would_do_nothing_are_4(harness_run, options, said):
+    done = harness_run("--device", "cpu", *options)
+    assert done.code == 4 and said in done.text
+    assert not done.results.exists()

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import jinja2
 from markupsafe import Markup
 
+from harness.compare import Comparison
 from harness.records import CaseRecord, RunRecord
-from harness.report import expected, tables
+from harness.report import compare, expected, tables
 
 _ENVIRONMENT = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
@@ -60,6 +61,15 @@ hardware.</p>{% endif %}
 """
 )
 
+_COMPARISON = _ENVIRONMENT.from_string(
+    """\
+<details class="harness-details" open><summary>{{ line }}</summary>
+{% if hits %}<ul>{% for hit in hits %}<li>{{ hit }}</li>{% endfor %}</ul>{% endif %}
+{% for table in tables %}{{ table }}{% endfor %}
+</details>
+"""
+)
+
 # With more cases than this, the per-case tables stand only in the rows of the results table.
 _CASES_IN_SUMMARY = 12
 
@@ -78,6 +88,15 @@ def render_case(case: CaseRecord, *, full: bool = True) -> str:
         conclusion=tables.conclusion(case),
         detection=tables.detection_line(case),
         tables=[render_table(table) for table in chosen],
+    )
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """Render a comparison with an older run."""
+    return _COMPARISON.render(
+        line=compare.line(comparison),
+        hits=comparison.hits,
+        tables=[render_table(table) for table in compare.tables(comparison)],
     )
 
 
