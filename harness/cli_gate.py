@@ -37,13 +37,15 @@ def _add_format(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from harness import records
-    from harness.report import markdown, text
+    from harness import history, records
+    from harness.report import markdown, text, trend
     from harness.session import final_exit_code
 
     run = records.read(given.results)
     shown = markdown if given.format == "markdown" else text
     print(shown.render_run(run.cases, run.missing))
+    if table := trend.trend(history.of_run(given.results.parent / "history", run)):
+        print(f"\n{shown.render_table(table)}")
     if run.end is None:
         print("\nThe run was cut short: its last line is missing, so it is incomplete.")
     return final_exit_code(run)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pytest_metadata.plugin import metadata_key
 
-from harness import casefiles, environment, options, plugin_gate, records
+from harness import casefiles, environment, history, options, plugin_gate, records
 from harness.cases import DTYPES, NUMERICS, TIERS, Case
 from harness.records import CaseRecord
 from harness.report import STYLESHEET
@@ -237,11 +237,13 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     run = config.stash.get(_SESSION, None)
     if run is None or not _has_results(config) or config.option.collectonly:
         return
-    from harness.report import text
+    from harness.report import text, trend
 
     result = records.read(run.results)
     terminalreporter.section("accuracy")
     terminalreporter.write_line(text.render_run(result.cases, result.missing))
+    if table := trend.trend(history.of_run(run.history, result)):
+        terminalreporter.write_line(f"\n{text.render_table(table)}")
     if run.comparison is not None:
         terminalreporter.section("comparison")
         terminalreporter.write_line(text.render_comparison(run.comparison))
@@ -262,10 +264,12 @@ def pytest_html_results_summary(prefix: list[str], session: pytest.Session) -> N
     run = session.config.stash.get(_SESSION, None)
     if run is None or not _has_results(session.config):
         return
-    from harness.report import html
+    from harness.report import html, trend
 
     result = records.read(run.results)
     prefix.append(html.render_summary(result.run, result.cases, result.missing))
+    if table := trend.trend(history.of_run(run.history, result)):
+        prefix.append(html.render_table(table))
     if run.comparison is not None:
         prefix.append(html.render_comparison(run.comparison))
 

@@ -9,7 +9,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import compare, devices, environment, expected_run, expressions, records, store
+from harness import (
+    compare,
+    devices,
+    environment,
+    expected_run,
+    expressions,
+    history,
+    records,
+    store,
+)
 from harness.compare import Comparison
 from harness.expected import Outcome
 from harness.expected_run import ExpectedOptions
@@ -46,6 +55,7 @@ class Session:
         self.options = options
         self.choice = devices.choose(options.device)
         self.results = options.results_dir / "results.jsonl"
+        self.history = options.results_dir / "history"
         self.started = False
         self._runner: CaseRunner | None = None
         self._fault_plan = self._read_fault_plan()
@@ -103,7 +113,7 @@ class Session:
             self._runner.close()
 
     def settle(self, tests_failed: int) -> ExitCode:
-        """Settle the exit code from the records and write the rows that were asked for.
+        """Settle the exit code from the records; write the rows asked for and the history.
 
         `tests_failed`: how many tests failed, the cases' own among them.  Raises UsageProblem
         when expected results cannot be written, or no case compared with the older run.
@@ -117,6 +127,9 @@ class Session:
         if self._old is not None:
             self.comparison = compare.compare(self._old, run, self._fail_on)
             codes.append(self.comparison.code)
+        # Planted faults are no history of a stack.
+        if not run.missing and self._fault_plan is None:
+            history.append(self.history, run)
         return worst_exit_code(codes)
 
     def end(self, exit_code: int) -> None:

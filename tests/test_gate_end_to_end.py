@@ -60,6 +60,8 @@ def test_an_unchanged_stack_is_0_and_one_planted_fault_is_1(harness_run, copy_of
     assert f"{said}1 -> {ratio:.3g}" in done.text
     assert f"-k 'test_accuracy[{case_id('a')}]' --update-expected --expected-reason" in done.text
     assert done.run.end.exit_code == 1
+    history = done.results / "history" / "npu-emulated.jsonl"
+    assert len(history.read_text().splitlines()) == 1  # planted faults are no history
 
 
 def test_improved_and_new_results_are_11_and_an_update_never_passes(
@@ -158,6 +160,7 @@ def test_a_run_is_compared_with_the_one_before_it(harness_run, copy_of, tmp_path
     for shown in (done.text, page.read_text().replace("&gt;", ">")):
         assert "Compared 1 cases: 1 identical; 1 conditions met" in shown
         assert f"{case_id('a')}: budget_ratio>=1x is met" in shown
+        assert "Trend over versions" in shown and "(2 runs)" in shown
     (old,) = (tmp_path / "results" / "previous").iterdir()
     shell = subprocess.run(
         [sys.executable, "-m", "harness", "compare", str(old), before, "--fail-on", "mae>1x"],
