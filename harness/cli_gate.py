@@ -1,8 +1,9 @@
-"""Commands of `python -m harness` around an upgrade: report, compare."""
+"""Commands of `python -m harness` around an upgrade: report, compare, precheck."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,27 @@ def add(commands: Any) -> Mapping[str, Command]:
         "that grew beyond rounding; another status always does)",
     )
     _add_format(compare)
-    return {"report": _report, "compare": _compare}
+
+    precheck = commands.add_parser(
+        "precheck", help="try versions of torch_npu on the emulator, each in its own venv"
+    )
+    precheck.add_argument(
+        "--torch-npu",
+        action="append",
+        required=True,
+        metavar="VERSION",
+        help='a version, or "installed" for this environment (repeatable)',
+    )
+    precheck.add_argument(
+        "--model",
+        action="append",
+        metavar="ARCHITECTURE",
+        help="timm architectures to run (default: few that execute every operator surveyed)",
+    )
+    precheck.add_argument("--work", type=Path, metavar="DIR", help="where the venvs are kept "
+        "(default: in the cache)")  # fmt: skip
+    _add_format(precheck)
+    return {"report": _report, "compare": _compare, "precheck": _precheck}
 
 
 def _add_format(parser: argparse.ArgumentParser) -> None:
@@ -61,3 +82,22 @@ def _compare(given: argparse.Namespace) -> int:
     shown = markdown if given.format == "markdown" else text
     print(shown.render_comparison(comparison))
     return comparison.code
+
+
+def _precheck(given: argparse.Namespace) -> int:
+    from harness import precheck, store
+    from harness.report import markdown, text
+    from harness.report import precheck as report
+
+    architectures = given.model or precheck.covering_architectures()
+    work = (given.work or store.default_cache_dir() / "precheck").resolve()
+    found = []
+    for version in dict.fromkeys(given.torch_npu):
+        found.append(
+            precheck.check(
+                version, architectures, work, lambda line: print(line, file=sys.stderr, flush=True)
+            )
+        )
+    shown = markdown if given.format == "markdown" else text
+    print("\n\n".join([*map(shown.render_table, report.tables(found)), report.line(found)]))
+    return precheck.exit_code(found)

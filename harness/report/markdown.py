@@ -17,7 +17,7 @@ def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
         blocks.append(line)
     if missing:
         blocks.append("Cases without a record: " + ", ".join(f"`{name}`" for name in missing))
-    blocks += [f"- {text}" for text in expected.sentences(cases)]
+    blocks += [f"- {_escaped(text)}" for text in expected.sentences(cases)]
     if cases:
         blocks.append(render_table(tables.overview(cases)))
     blocks += [render_table(table) for table in expected.all_tables(cases)]
