@@ -223,7 +223,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     run.close()
     if _is_xdist_worker(config) or not _has_results(config):
         return
-    if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+    # Under xdist the end that --maxfail asks for looks like an interrupt.
+    enough = 0 < (config.option.maxfail or 0) <= session.testsfailed
+    if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or (
+        exitstatus == pytest.ExitCode.INTERRUPTED and enough
+    ):
         try:
             session.exitstatus = run.settle(session.testsfailed)
         except UsageProblem as problem:
