@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import options
+from harness import cli_gate, options
 from harness.status import ExitCode, UsageProblem
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code (design: 0, 1, 4, 10, 12)."""
+    """Run a command; returns its exit code (design: 0, 1, 4, 10, 11, 12)."""
     parser = argparse.ArgumentParser(prog="python -m harness")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -28,9 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     run_cases.add_argument("options", nargs=argparse.REMAINDER)
 
-    report = commands.add_parser("report", help="print the tables of a results file")
-    report.add_argument("results", type=Path, nargs="?", default=Path("reports/results.jsonl"))
-
     emulate = commands.add_parser(
         "emulate", help="run a Python script on the emulated NPU, for example a reproducer"
     )
@@ -38,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     emulate.add_argument("script", type=Path)
     emulate.add_argument("arguments", nargs=argparse.REMAINDER)
 
+    gate = cli_gate.add(commands)
     _add_study(commands)
     _add_cache(commands)
 
@@ -56,10 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "sample-model": _sample_model,
         "device": _device,
         "run": _run,
-        "report": _report,
         "emulate": _emulate,
         "study": _study,
         "cache": _cache,
+        **gate,
     }[given.command]
     return options.guarded(lambda: run(given))
 
@@ -84,16 +82,6 @@ def _run(given: argparse.Namespace) -> int:
     root = Path(__file__).parents[1]
     # The ini file is named: pytest would look for it beside any path among the options.
     return int(pytest.main(["-c", str(root / "pytest.ini"), str(root / "cases"), *given.options]))
-
-
-def _report(given: argparse.Namespace) -> int:
-    from harness import records
-    from harness.report import text
-    from harness.session import exit_code
-
-    run = records.read(given.results)
-    print(text.render_run(run.cases, run.missing))
-    return exit_code(run)
 
 
 def _emulate(given: argparse.Namespace) -> int:

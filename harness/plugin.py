@@ -9,11 +9,19 @@ from typing import Any
 import pytest
 from pytest_metadata.plugin import metadata_key
 
-from harness import casefiles, environment, options, records, reference_cache
+from harness import (
+    casefiles,
+    environment,
+    history,
+    options,
+    plugin_gate,
+    records,
+    reference_cache,
+)
 from harness.cases import DTYPES, NUMERICS, TIERS, Case
 from harness.records import CaseRecord
 from harness.report import STYLESHEET
-from harness.session import Session, SessionOptions, exit_code
+from harness.session import Session, SessionOptions
 from harness.status import ExitCode, UsageProblem
 
 # Not pytest's rootdir: an existing path after one of our options (--images DIR) moves that one,
@@ -24,6 +32,7 @@ _SESSION: pytest.StashKey[Session] = pytest.StashKey()
 _RECORD: pytest.StashKey[CaseRecord] = pytest.StashKey()
 _PROBLEM: pytest.StashKey[UsageProblem] = pytest.StashKey()
 _CASES: pytest.StashKey[list[Case]] = pytest.StashKey()
+_KNOWN: pytest.StashKey[list[Case]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -165,6 +174,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     session = config.stash.get(_SESSION, None)
     if session is not None:
         lines.append(f"device: {session.choice}")
+        if session.expected is not None:
+            lines.append(f"expected results: {session.expected}")
     return lines
 
 
@@ -240,10 +251,16 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     run.close()
     if _is_xdist_worker(config) or not _has_results(config):
         return
-    if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        result = records.read(run.results)
-        judged = sum(not case.status.is_pass for case in result.cases)
-        session.exitstatus = exit_code(result, other_failures=max(0, session.testsfailed - judged))
+    # Under xdist the end that --maxfail asks for looks like an interrupt.
+    enough = 0 < (config.option.maxfail or 0) <= session.testsfailed
+    if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or (
+        exitstatus == pytest.ExitCode.INTERRUPTED and enough
+    ):
+        try:
+            session.exitstatus = run.settle(session.testsfailed)
+        except UsageProblem as problem:
+            config.stash[_PROBLEM] = problem
+            session.exitstatus = ExitCode.USAGE
     run.end(int(session.exitstatus))
 
 
@@ -252,12 +269,19 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     run = config.stash.get(_SESSION, None)
     if run is None or not _has_results(config) or config.option.collectonly:
         return
-    from harness.report import text
+    from harness.report import text, trend
 
     result = records.read(run.results)
     terminalreporter.section("accuracy")
     terminalreporter.write_line(text.render_run(result.cases, result.missing))
+    if table := trend.trend(history.of_run(run.history, result)):
+        terminalreporter.write_line(f"\n{text.render_table(table)}")
+    if run.comparison is not None:
+        terminalreporter.section("comparison")
+        terminalreporter.write_line(text.render_comparison(run.comparison))
     terminalreporter.write_line(f"Records: {run.results}")
+    if _PROBLEM in config.stash:
+        terminalreporter.write_line(f"ERROR: {config.stash[_PROBLEM]}", red=True)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -272,10 +296,14 @@ def pytest_html_results_summary(prefix: list[str], session: pytest.Session) -> N
     run = session.config.stash.get(_SESSION, None)
     if run is None or not _has_results(session.config):
         return
-    from harness.report import html
+    from harness.report import html, trend
 
     result = records.read(run.results)
     prefix.append(html.render_summary(result.run, result.cases, result.missing))
+    if table := trend.trend(history.of_run(run.history, result)):
+        prefix.append(html.render_table(table))
+    if run.comparison is not None:
+        prefix.append(html.render_comparison(run.comparison))
 
 
 def _session(config: pytest.Config) -> Session:
@@ -283,6 +311,7 @@ def _session(config: pytest.Config) -> Session:
     if _SESSION not in config.stash:
         option = config.getoption
         try:
+            plugin_gate.check(config)
             config.stash[_SESSION] = Session(
                 SessionOptions(
                     device=option("device"),
@@ -296,6 +325,11 @@ def _session(config: pytest.Config) -> Session:
                     localize=option("localize"),
                     reference_cache=option("reference_cache"),
                     reference_cache_size=reference_cache.size_limit(option("reference_cache_size")),
+                    expected=plugin_gate.expected_options(
+                        config, None if option("case_file") else _known(config)
+                    ),
+                    compare=option("compare"),
+                    compare_fail=option("compare_fail"),
                 )
             )
         except UsageProblem as problem:
@@ -315,10 +349,17 @@ def _begin(config: pytest.Config, node_ids: list[str]) -> None:
         reporter.write_line(f"device: {run.choice}")
 
 
+def _known(config: pytest.Config) -> list[Case]:
+    """Every case of the case files in use."""
+    if _KNOWN not in config.stash:
+        files = config.getoption("case_file") or sorted((ROOT / "cases").glob("*.toml"))
+        config.stash[_KNOWN] = [case for file in files for case in casefiles.read(file)]
+    return config.stash[_KNOWN]
+
+
 def _cases(config: pytest.Config) -> list[Case]:
     if _CASES not in config.stash:
         option = config.getoption
-        files = option("case_file") or sorted((ROOT / "cases").glob("*.toml"))
         selection = casefiles.Selection(
             models=tuple(option("model")),
             tier=option("tier"),
@@ -328,8 +369,7 @@ def _cases(config: pytest.Config) -> list[Case]:
             seed=option("seed"),
             images=option("images"),
         )
-        known = [case for file in files for case in casefiles.read(file)]
-        config.stash[_CASES] = casefiles.select(known, selection)
+        config.stash[_CASES] = casefiles.select(_known(config), selection)
     return config.stash[_CASES]
 
 
@@ -350,12 +390,14 @@ def _properties(record: CaseRecord) -> list[tuple[str, object]]:
     ]
     if record.stage is not None:
         found.append(("stage", record.stage.value))
+    if record.expected is not None:
+        found.append(("expected", record.expected.outcome.value))
     if record.gate is not None:
         found += [
             ("mean_cosine_similarity", repr(record.gate.mean_cosine)),
             ("mae", repr(record.gate.mae)),
             ("error_rate_percent", repr(record.gate.error_rate_percent)),
-            ("budget_ratio", repr(max(row.worst_ratio for row in record.budgets))),
+            ("budget_ratio", repr(record.budget_ratio)),
             ("top1_agreement", f"{record.gate.top1_matches}/{record.gate.images}"),
         ]
     return found

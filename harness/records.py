@@ -19,6 +19,7 @@ import pydantic
 
 from harness.budget import OutputBudget
 from harness.cases import Case
+from harness.expected import Expectation
 from harness.gate import DocumentedGate
 from harness.localization import Localization
 from harness.metrics import Discrimination
@@ -131,6 +132,22 @@ class CaseRecord(_Record):
     sensitivity: Sensitivity | None = None  # only where it was asked for
     duration_seconds: float = 0.0
     log_tail: str = ""  # what the device's process printed before it died
+    expected: Expectation | None = None  # beside its expected row, where it was compared
+
+    @property
+    def budget_ratio(self) -> float | None:
+        """The greatest budget ratio over outputs and images; None when not measured."""
+        return max((row.worst_ratio for row in self.budgets), default=None)
+
+    @property
+    def speed_ratio(self) -> float | None:
+        """Device throughput over the CPU's; None when not timed, or no measure of a device."""
+        sides = self.reference, self.candidate
+        if self.emulated or any(leg is None or not leg.timing.forward_seconds for leg in sides):
+            return None
+        assert self.reference is not None and self.candidate is not None
+        cpu, device = self.reference.timing, self.candidate.timing
+        return device.images_per_second / cpu.images_per_second
 
 
 class EndRecord(_Record):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import arithmetic, inputs, localization, models, records, sensitivity, verdict
+from harness.baseline import Expected
 from harness.cases import Case, InputSource, ModelSource
 from harness.devices import DeviceSpec
 from harness.legs import LegRequest, LegResult
@@ -46,6 +47,7 @@ class RunnerOptions:
     localize: str = "auto"  # "auto" (when a case does not pass), "always" or "never"
     reference_cache: Path | None = None  # for CPU legs and inputs; None: cache_dir
     reference_cache_size: int = 0  # bytes; 0: CPU legs are computed in every run
+    expected: Expected | None = None  # rows that each record is compared with
 
 
 class CaseRunner:
@@ -83,6 +85,9 @@ class CaseRunner:
             )
             progress.log_tail = traceback.format_exc()
         record = progress.record(time.perf_counter() - started)
+        if self.options.expected is not None:
+            found = self.options.expected.expectation(record)
+            record = record.model_copy(update={"expected": found})
         if self.options.results is not None:
             records.append(self.options.results, record)
         return record

@@ -9,10 +9,23 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import devices, emulate, environment, records, store
-from harness.records import EndRecord, Run, RunRecord
+from harness import (
+    compare,
+    devices,
+    emulate,
+    environment,
+    expected_run,
+    expressions,
+    history,
+    records,
+    store,
+)
+from harness.compare import Comparison
+from harness.expected import Outcome
+from harness.expected_run import ExpectedOptions
+from harness.records import CaseRecord, EndRecord, Run, RunRecord
 from harness.reference_cache import DEFAULT_SIZE
-from harness.status import ExitCode, UsageProblem
+from harness.status import ExitCode, UsageProblem, worst_exit_code
 from harness.workers import DeviceWorker
 
 if TYPE_CHECKING:
@@ -35,6 +48,9 @@ class SessionOptions:
     localize: str = "auto"
     reference_cache: Path | None = None
     reference_cache_size: int = DEFAULT_SIZE
+    expected: ExpectedOptions | None = None
+    compare: Path | None = None  # records of an older run
+    compare_fail: str = ""
 
 
 class Session:
@@ -45,10 +61,17 @@ class Session:
         self.options = options
         self.choice = devices.choose(options.device)
         self.results = options.results_dir / "results.jsonl"
+        self.history = options.results_dir / "history"
         self.started = False
         self._worker = DeviceWorker(self.choice.spec)
         self._runner: CaseRunner | None = None
         self._fault_plan = self._read_fault_plan()
+        self.expected = expected_run.choose(options.expected, self.choice.spec)
+        # Read now: it may be the very file that this run moves aside.
+        self._old = compare.read(options.compare) if options.compare is not None else None
+        fail_on = options.compare_fail
+        self._fail_on = expressions.parse(fail_on, "--compare-fail") if fail_on else ()
+        self.comparison: Comparison | None = None
 
     def begin(self, cases: Iterable[str]) -> None:
         """Open the results file with the run's own line; done once, by the controlling process."""
@@ -89,6 +112,7 @@ class Session:
                     localize=self.options.localize,
                     reference_cache=self.options.reference_cache,
                     reference_cache_size=self.options.reference_cache_size,
+                    expected=self.expected.expected if self.expected else None,
                 ),
                 self._worker,
             )
@@ -99,6 +123,26 @@ class Session:
         if self._runner is not None:
             self._runner.close()
         self._worker.stop()
+
+    def settle(self, tests_failed: int) -> ExitCode:
+        """Settle the exit code from the records; write the rows asked for and the history.
+
+        `tests_failed`: how many tests failed, the cases' own among them.  Raises UsageProblem
+        when expected results cannot be written, or no case compared with the older run.
+        """
+        run = records.read(self.results)
+        if self.expected is not None:
+            expected_run.write(self.expected, run.cases)
+        # A case without a record is one whose process died: its test failed for that.
+        judged = sum(fails(case) for case in run.cases) + len(run.missing)
+        codes = [exit_code(run, other_failures=max(0, tests_failed - judged))]
+        if self._old is not None:
+            self.comparison = compare.compare(self._old, run, self._fail_on)
+            codes.append(self.comparison.code)
+        # Planted faults are no history of a stack.
+        if not run.missing and self._fault_plan is None:
+            history.append(self.history, run)
+        return worst_exit_code(codes)
 
     def end(self, exit_code: int) -> None:
         """Write the last line of the results file."""
@@ -117,19 +161,47 @@ class Session:
         return emulate.read_fault_plan(path)
 
 
-def exit_code(run: Run, *, other_failures: int = 0) -> ExitCode:
-    """The exit code that records call for (design: 1 before 12 before 10 before 0).
+def exit_code(run: Run, *, other_failures: int = 0, ended: bool = True) -> ExitCode:
+    """The exit code that records call for (design: 1 before 12 before 10 before 11 before 0).
 
-    `other_failures`: failures outside the cases, such as a broken test.
+    `other_failures`: failures outside the cases, such as a broken test.  `ended`: whether the run
+    came to its end; one that was cut short is incomplete even when every case has a record.
     """
-    if other_failures or any(not _infrastructure_or_fine(case) for case in run.cases):
-        return ExitCode.FAILED
-    if run.missing:
-        return ExitCode.INCOMPLETE
-    if any(case.status.is_error for case in run.cases):
+    found = {case_exit_code(case) for case in run.cases}
+    if other_failures:
+        found.add(ExitCode.FAILED)
+    if run.missing or not ended:
+        found.add(ExitCode.INCOMPLETE)
+    return worst_exit_code(found)
+
+
+def final_exit_code(run: Run) -> int:
+    """The exit code of a run that is over, from its records; cut short, it is incomplete.
+
+    What only pytest saw (an interrupt, a broken test) stands in the last line.
+    """
+    ended = run.end.exit_code if run.end is not None else None
+    if ended is not None and 2 <= ended <= 4:
+        return ended
+    broken = int(ended == ExitCode.FAILED)
+    return exit_code(run, other_failures=broken, ended=ended is not None)
+
+
+def case_exit_code(case: CaseRecord) -> ExitCode:
+    """The exit code that one case alone calls for."""
+    outcome = case.expected.outcome if case.expected is not None else None
+    if outcome in (Outcome.SAME, Outcome.KNOWN):
+        return ExitCode.OK
+    if case.status.is_error:
         return ExitCode.INFRASTRUCTURE
-    return ExitCode.OK
+    if outcome in (Outcome.IMPROVED, Outcome.UPDATED):
+        return ExitCode.IMPROVED
+    if outcome is Outcome.WORSE or not case.status.is_pass:
+        return ExitCode.FAILED
+    return ExitCode.IMPROVED if outcome is Outcome.NEW else ExitCode.OK
 
 
-def _infrastructure_or_fine(case: records.CaseRecord) -> bool:
-    return case.status.is_error or case.status.is_pass
+def fails(case: CaseRecord) -> bool:
+    """Whether the test of a case fails; an updated case is skipped."""
+    updated = case.expected is not None and case.expected.outcome is Outcome.UPDATED
+    return case_exit_code(case) is not ExitCode.OK and not updated

@@ -81,6 +81,16 @@ class ExitCode(enum.IntEnum):
     INCOMPLETE = 12
 
 
+def worst_exit_code(codes: Iterable[ExitCode]) -> ExitCode:
+    """Return the code that wins when several apply: 4, 1, 12, 10, 11, 0; 0 when none does."""
+    found = set(codes)
+    order = (
+        *(ExitCode.USAGE, ExitCode.FAILED, ExitCode.INCOMPLETE),
+        *(ExitCode.INFRASTRUCTURE, ExitCode.IMPROVED),
+    )
+    return next((code for code in order if code in found), ExitCode.OK)
+
+
 class UsageProblem(Exception):
     """Bad input from the user: unknown device, missing file, bad option.  Exit code 4.
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import jinja2
 from markupsafe import Markup
 
+from harness.compare import Comparison
 from harness.records import CaseRecord, RunRecord
-from harness.report import localization, tables
+from harness.report import compare, expected, localization, tables
 
 _ENVIRONMENT = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
@@ -51,11 +52,23 @@ host. These results check the harness and the software stack; they are no eviden
 hardware.</p>{% endif %}
 <p class="harness-top harness-{{ 'pass' if good else 'fail' }}">{{ top_line }}</p>
 {% if device %}<p>Device: {{ device }}</p>{% endif %}
+{% if expected_line %}<p>{{ expected_line }}</p>{% endif %}
+{% if sentences %}<ul>{% for text in sentences %}<li>{{ text }}</li>{% endfor %}</ul>{% endif %}
 {{ sides }}
 {{ overview }}
+{% for table in expected_tables %}{{ table }}{% endfor %}
 {% for title, body in cases %}
 <details class="harness-details" open><summary>{{ title }}</summary>{{ body }}</details>
 {% endfor %}
+"""
+)
+
+_COMPARISON = _ENVIRONMENT.from_string(
+    """\
+<details class="harness-details" open><summary>{{ line }}</summary>
+{% if hits %}<ul>{% for hit in hits %}<li>{{ hit }}</li>{% endfor %}</ul>{% endif %}
+{% for table in tables %}{{ table }}{% endfor %}
+</details>
 """
 )
 
@@ -83,6 +96,15 @@ def render_case(case: CaseRecord, *, full: bool = True) -> str:
     )
 
 
+def render_comparison(comparison: Comparison) -> str:
+    """Render a comparison with an older run."""
+    return _COMPARISON.render(
+        line=compare.line(comparison),
+        hits=comparison.hits,
+        tables=[render_table(table) for table in compare.tables(comparison)],
+    )
+
+
 def render_summary(
     run: RunRecord | None, cases: Sequence[CaseRecord], missing: Sequence[str] = ()
 ) -> str:
@@ -91,10 +113,13 @@ def render_summary(
     shown = cases if len(cases) <= _CASES_IN_SUMMARY else ()
     return _SUMMARY.render(
         emulated=any(case.emulated for case in cases) or bool(run and run.emulated),
-        good=bool(cases) and not missing and all(case.status.is_pass for case in cases),
+        good=bool(cases) and not missing and all(expected.is_fine(case) for case in cases),
         top_line=tables.top_line(cases, missing),
         device=device,
         sides=render_table(tables.sides(cases)) if cases else "",
+        sentences=expected.sentences(cases),
+        expected_line=expected.line(cases),
+        expected_tables=[render_table(table) for table in expected.all_tables(cases)],
         overview=render_table(tables.overview(cases)) if cases else "",
         cases=[
             (tables.label(case, case.case_id), Markup(render_case(case, full=False)))

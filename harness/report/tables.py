@@ -393,9 +393,7 @@ def overview(cases: Sequence[CaseRecord]) -> Table:
             (
                 case.case_id,
                 case.status.value,
-                f"{max(row.worst_ratio for row in case.budgets):.3g}"
-                if case.budgets
-                else "not measured",
+                "not measured" if case.budget_ratio is None else f"{case.budget_ratio:.3g}",
                 f"{fixed(case.gate.error_rate_percent, 4)} %" if case.gate else "not measured",
                 f"{case.gate.top1_matches}/{case.gate.images}" if case.gate else "not measured",
                 f"{case.discrimination.max_cosine:.4f}" if case.discrimination else "not measured",
@@ -408,7 +406,7 @@ def overview(cases: Sequence[CaseRecord]) -> Table:
 
 
 def conclusion(case: CaseRecord) -> str:
-    """One sentence that follows from the status and the numbers."""
+    """One sentence that follows from the status and the numbers alone."""
     if case.status is not Status.PASS or case.gate is None:
         gate = case.gate
         documented_part = ""

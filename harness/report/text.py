@@ -5,8 +5,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from harness.compare import Comparison
 from harness.records import CaseRecord
-from harness.report import localization, tables
+from harness.report import compare, expected, localization, tables
 from harness.report.tables import Table
 from harness.status import Status
 
@@ -34,6 +35,10 @@ def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
         blocks.append(render_table(tables.overview(cases)))
     if missing:
         blocks.append("Cases without a record: " + ", ".join(missing))
+    blocks += [render_table(table) for table in expected.all_tables(cases)]
+    blocks += expected.sentences(cases)
+    if line := expected.line(cases):
+        blocks.append(line)
     blocks.append(tables.top_line(cases, missing))
     return "\n\n".join(blocks)
 
@@ -57,6 +62,12 @@ def render_case(case: CaseRecord) -> str:
     if line := tables.detection_line(case):
         parts.append(line)
     return "\n".join(parts)
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """Everything that a comparison of two runs shows."""
+    blocks = [render_table(table) for table in compare.tables(comparison)]
+    return "\n\n".join([*blocks, *comparison.hits, compare.line(comparison)])
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

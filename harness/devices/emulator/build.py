@@ -27,6 +27,8 @@ from .errors import EmulatorError
 
 SOURCES = Path(__file__).resolve().parent / "src"
 SUPPORTED_TORCH_NPU = ("2.8.0.post4", "2.13.0")
+# Set in the environment it lets other versions try: finding out is what a pre-check is for.
+UNTRIED = "HARNESS_EMULATOR_UNTRIED"
 
 # libascendcl does not depend on torch, libopapi does.  Thin libraries hold nothing: torch_npu
 # calls dlsym on the handle of a library it knows by name, and dlsym searches the dependencies.
@@ -81,7 +83,8 @@ def find_torch_npu() -> tuple[Path, str]:
     """Directory and version of torch_npu, found without importing it.
 
     Raises:
-        EmulatorError: torch_npu is missing or its version is not one the emulator was tried with.
+        EmulatorError: torch_npu is missing or its version is not one the emulator was tried with
+            (and `UNTRIED` is not set).
     """
     directory = _package_dir("torch_npu")
     if directory is None:
@@ -93,7 +96,7 @@ def find_torch_npu() -> tuple[Path, str]:
         version = importlib.metadata.version("torch_npu").split("+")[0]
     except importlib.metadata.PackageNotFoundError:
         version = "unknown"
-    if version not in SUPPORTED_TORCH_NPU:
+    if version not in SUPPORTED_TORCH_NPU and not os.environ.get(UNTRIED):
         raise EmulatorError(
             f"torch_npu {version} is not one the emulator was tried with: install one of "
             + ", ".join(SUPPORTED_TORCH_NPU)
