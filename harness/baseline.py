@@ -145,15 +145,11 @@ def error_rate_tolerance(gate: DocumentedGate) -> float:
 
 
 def culprit(record: CaseRecord) -> str:
-    """Where it went wrong, as far as the record names a place; "" otherwise.
-
-    The operators compared one by one name it today; rows of layers belong here as well.
-    """
-    check = record.operators
-    if check is None or not check.culprits:
-        return ""
-    worst = check.worst[0]
-    return f"{worst.operator} in {worst.module} (call {worst.index})"
+    """Where it went wrong, as far as the record names a place; "" otherwise."""
+    found = record.localization.culprits[:1] if record.localization else []
+    if not found and record.operators is not None and record.operators.culprits:
+        found = list(record.operators.worst[:1])
+    return "".join(f"{row.operator} in {row.module} (operator {row.index})" for row in found)
 
 
 def _changes(record: CaseRecord, row: ExpectedRow) -> list[_Change]:

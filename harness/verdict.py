@@ -295,7 +295,7 @@ def _judge_operators(check: OperatorCheck | None) -> list[Finding]:
             Status.FAIL_ACCURACY,
             Stage.COMPARE,
             f"{check.culprits} of {check.compared} operators compared one by one exceed what "
-            f"their format costs; worst is {worst.operator} in {worst.module} (call "
+            f"their format costs; worst is {worst.operator} in {worst.module} (operator "
             f"{worst.index}): {worst.ratio:.3g} times its budget, its worst slice "
             f"{worst.worst_slice_ratio:.3g} times ({worst.worst_slice or 'all of it'}), "
             f"{worst.nonfinite} NaN or infinite values.",

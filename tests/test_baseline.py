@@ -29,7 +29,9 @@ def measured(
     )
     mean = sum(errors) / len(errors)
     gate = DocumentedGate(1 - mean, 1e-6, 100 * mean, top1, len(errors), rows)
-    budget = OutputBudget("output", 1e-3, 1e-6, 1e-3, ratio, (ratio,) * len(errors), limit)
+    error = OracleError(1e-3, 1e-2, 1e-3, (1e-3,) * len(errors), (1e-2,) * len(errors))
+    ratios = (ratio,) * len(errors)
+    budget = OutputBudget("output", error, error, 1e-3, ratio, ratios, limit)
     return case_record(status=status, gate=gate, budgets=[budget], **changes)
 
 
@@ -104,7 +106,7 @@ def test_the_sentence_names_the_numbers_the_place_and_the_command():
     assert "status pass -> fail_accuracy" in sentence
     assert "budget ratio 1 -> 87.3" in sentence
     assert "Top-1 6/6 -> 4/6" in sentence
-    assert "Output is wrong. Culprit: aten::silu.default in blocks.1.act (call 7)." in sentence
+    assert "Output is wrong. Culprit: aten::silu.default in blocks.1.act (operator 7)." in sentence
     assert sentence.endswith(
         f"pytest --device npu -k 'test_accuracy[{record.case_id}]' --update-expected "
         "--expected-reason 'WHY' --expected-link 'ADDRESS'"

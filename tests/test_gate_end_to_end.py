@@ -58,6 +58,7 @@ def test_an_unchanged_stack_is_0_and_one_planted_fault_is_1(harness_run, copy_of
     assert ratio > 10
     said = f"{case_id('a')} is worse than expected: status pass -> fail_accuracy, budget ratio "
     assert f"{said}1 -> {ratio:.3g}" in done.text
+    assert "Culprit: aten::convolution.default in " in done.text
     assert f"-k 'test_accuracy[{case_id('a')}]' --update-expected --expected-reason" in done.text
     assert done.run.end.exit_code == 1
     history = done.results / "history" / "npu-emulated.jsonl"
