@@ -19,9 +19,9 @@ from harness.operator_calls import Call, portable, rerun, tensors_in
 class Shadow:
     """Twins of the reference's tensors: what the other side has in their place.
 
-    A tensor without a twin, such as a parameter or an image, is brought over when it is first
-    used.  `restarts` counts results that had to be brought over as well, because the other side
-    has nothing that fits: the error that it had inherited until then is lost.
+    A tensor without a twin, such as a parameter or an image, is brought over whenever it is used:
+    `bring` knows which to keep.  `restarts` counts uses of results that had to be brought over as
+    well, because the other side has nothing that fits: what it had inherited by then is lost.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class Shadow:
     def twin(self, tensor: torch.Tensor) -> torch.Tensor:
         """What this side has in the place of a tensor of the reference."""
         found: torch.Tensor | None = self._twins.get(tensor)
-        if found is None:
-            self.restarts += tensor in self._results
-            found = self._twins[tensor] = self._bring(tensor)
-        return found
+        if found is not None:
+            return found
+        self.restarts += tensor in self._results
+        return self._bring(tensor)
 
     def _run(self, call: Call, convert: Callable[[torch.Tensor], torch.Tensor]) -> Any:
         with self._mode or contextlib.nullcontext():

@@ -5,7 +5,7 @@ from test_records import case_record
 
 from harness import baseline
 from harness.baseline import Expected, Update, compare
-from harness.budget import EXACT_LIMIT, FORMAT_LIMIT, OutputBudget
+from harness.budget import EXACT_LIMIT, FORMAT_LIMIT, OracleError, OutputBudget
 from harness.expected import ExpectedRow, Outcome
 from harness.gate import DocumentedGate, ImageRow
 from harness.operator_rows import OperatorCheck, OperatorRow
