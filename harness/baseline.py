@@ -106,9 +106,10 @@ def compare(record: CaseRecord, row: ExpectedRow | None, *, command: str = "pyte
     if worse or any(change.direction < 0 for change in changes):
         word = "worse" if worse else "better"
         shown = [c for c in changes if c.direction or c.name == "budget ratio"]
+        moved = any(c.direction and c.name == "budget ratio" for c in changes)
+        allowed = f" (rounding explains {tolerance(record, row):g} times)" if moved else ""
         sentence = (
-            f"{record.case_id} is {word} than expected: {', '.join(map(str, shown))}; a budget "
-            f"ratio may change {tolerance(record, row):g} times by rounding alone."
+            f"{record.case_id} is {word} than expected: {', '.join(map(str, shown))}{allowed}."
             f"{_why(record)} {_accept(record, command, worse=worse)}"
         )
         outcome = Outcome.WORSE if worse else Outcome.IMPROVED

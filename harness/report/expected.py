@@ -85,7 +85,7 @@ def explained(cases: Sequence[CaseRecord]) -> Table | None:
 
 
 def _change(before: str | None, after: str) -> str:
-    return after if before is None else f"{before} -> {after}"
+    return after if before in (None, after) else f"{before} -> {after}"
 
 
 def _ratio(value: float | None) -> str:
