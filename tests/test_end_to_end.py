@@ -158,6 +158,15 @@ def test_faults_of_the_device_have_their_status(
     assert done.code == code
     if code == 10:
         assert case.stage.value in ("forward", "transfer", "synchronize")
+        assert case.localization is None
+        return
+    culprit = case.localization.culprits[0]
+    assert culprit.operator == "aten::convolution.default" and culprit.outputs
+    assert "Where it goes wrong" in done.text and "Culprit: aten::convolution" in done.text
+    assert 1 <= len(case.localization.reproducers) <= 3
+    for script in case.localization.reproducers:
+        assert (done.results / script).is_file()
+        assert (done.results / script).with_suffix(".safetensors").is_file()
 
 
 def test_device_npu_without_npu_is_exit_4_with_the_remedy(harness_run, copy_of):
@@ -178,7 +187,8 @@ def test_device_npu_without_npu_is_exit_4_with_the_remedy(harness_run, copy_of):
 def test_operators_one_by_one_see_below_the_noise_of_a_format(
     harness_run, copy_of, tmp_path, fault, status
 ):
-    options = ["--device", "npu-emulated", "--operator-share", "1"]
+    localize = "never" if fault else "always"
+    options = ["--device", "npu-emulated", "--operator-share", "1", f"--localize={localize}"]
     if fault is not None:
         options.append(plan(tmp_path, **fault))
     done = harness_run(*options, cases=entry(copy_of("model"), dtype=["bfloat16"]))
@@ -187,8 +197,11 @@ def test_operators_one_by_one_see_below_the_noise_of_a_format(
     if status is not None:
         assert (case.status, done.code) == (status, 0), case.reason
         assert case.operators.culprits == 0
+        assert case.localization.culprits == [] and case.localization.reproduced is True
+        assert "No culprit" in done.text
     else:
         assert case.status is Status.FAIL_ACCURACY
         assert any("operators compared one by one" in finding for finding in case.findings)
         assert case.operators.worst[0].operator == "aten::convolution.default"
         assert "Operators one by one" in done.text
+        assert case.localization is None
