@@ -286,25 +286,26 @@ def first_result_only(func: Any) -> bool:
 def run_single(
     call: Call, arithmetic: Arithmetic, value: Any
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """The call in float32 on the CPU, and in the declared arithmetic: oracle and budget.
+    """The call in float32 on the CPU, and a budget: in HF32 imitated, else the same again.
 
     `value`: what the call gave in the forward pass, None to run it once more.  Float32 serves as
-    an oracle for shorter formats, whose rounding is at least 2^12 times as large.
+    an oracle for shorter formats, whose rounding is at least 2^12 times as large; what storing in
+    them costs is known without a run.
     """
     store = _store(arithmetic)
-    if store == torch.float32:
-        if value is None:
-            value = rerun(call, call.func, lambda tensor: tensor, lambda dtype: dtype)
-        exact = results(call, value)
-        return exact, exact if rounds_as_float32(call, arithmetic) else run_budget(call, arithmetic)
-    run = rerun(call, call.func, lambda tensor: stored(tensor, store).to(tensor.dtype), lambda x: x)
-    exact = results(call, run)
-    return exact, [stored(tensor, store) for tensor in exact]
+    if store != torch.float32:
+        value = rerun(
+            call, call.func, lambda tensor: stored(tensor, store).to(tensor.dtype), lambda x: x
+        )
+    elif value is None:
+        value = rerun(call, call.func, lambda tensor: tensor, lambda x: x)
+    exact = results(call, value)
+    return exact, run_budget(call, arithmetic) if _shortens(call, arithmetic) else exact
 
 
-def rounds_as_float32(call: Call, arithmetic: Arithmetic) -> bool:
-    """Whether the declared arithmetic of a call is plain float32."""
-    return arithmetic_of(call, arithmetic) == "float32"
+def _shortens(call: Call, arithmetic: Arithmetic) -> bool:
+    """Whether the declared arithmetic shortens factors of this call."""
+    return arithmetic_of(call, arithmetic) not in ("float32", "float16", "bfloat16")
 
 
 def arithmetic_of(call: Call, arithmetic: Arithmetic) -> str:

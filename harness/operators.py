@@ -60,7 +60,6 @@ from harness.operator_calls import (
     DeviceSide,
     arithmetic_of,
     memory_format,
-    rounds_as_float32,
     run_budget,
     run_oracle,
     run_single,
@@ -184,18 +183,17 @@ class Comparison:
         """Measure against float32, which the reference's result `value` is.
 
         A call that writes to its input is measured before the reference runs it, with None for
-        `value`.  Where the arithmetic is float32 itself, the reference errs as much as the device:
-        then float64 decides whenever an honest reference could be the reason that the device is
-        far off, or hide that it is.  Raises CaseProblem when the device fails.
+        `value`.  Only the rounding that any device has to be allowed counts as budget, but for
+        HF32.  Where that leaves a doubt, because an honest reference (whose own error is as large
+        where float32 is declared) or an honest imitation could make the difference, float64 and the
+        imitation decide.  Raises CaseProblem when the device fails.
         """
         got = self._on_device(call, row)
         if isinstance(got, OperatorRow):
             return got
         quick = self._against(call, row, got, lambda: run_single(call, self._arithmetic, value))
-        if quick.skipped or not rounds_as_float32(call, self._arithmetic):
-            return quick
-        doubtful = not (quick.ratio <= RATIO_LIMIT - 1 and quick.worst_slice_ratio <= _SLICE_DOUBT)
-        return self._against_float64(call, row, got) if doubtful else quick
+        clear = quick.ratio <= RATIO_LIMIT - 1 and quick.worst_slice_ratio <= _SLICE_DOUBT
+        return quick if quick.skipped or clear else self._against_float64(call, row, got)
 
     def failed(self, call: Call, module: str, error: Exception) -> str:
         """Why the device did not run a call; raises CaseProblem when the device itself failed."""
