@@ -32,7 +32,7 @@ def round_mantissa(values: torch.Tensor, bits: int) -> torch.Tensor:
     Returns a new float32 tensor; NaN and infinities stay as they are.
     """
     drop = 23 - bits
-    raw = values.contiguous().view(torch.int32)
+    raw = values.view(torch.int32)  # keeps the order of strides
     rounded = (raw >> drop).bitwise_and_(1).add_(raw).add_((1 << (drop - 1)) - 1)
     result = rounded.bitwise_and_(~((1 << drop) - 1)).view(torch.float32)
     if not torch.isfinite(values.sum()):  # or the sum left the range, which does no harm
