@@ -356,9 +356,10 @@ def _choose(kinds: dict[str, list[int]], share: float, seed: int) -> frozenset[i
 
 
 def _array(tensor: torch.Tensor) -> metrics.Array:
-    """A tensor on the host as NumPy holds it, which has no bfloat16."""
-    wide = tensor.dtype in (torch.float32, torch.float64) or not tensor.is_floating_point()
-    return (tensor if wide else tensor.float()).numpy()
+    """A tensor on the host as an array to compute with: NumPy has no bfloat16, bool no minus."""
+    if tensor.dtype in (torch.float32, torch.float64):
+        return tensor.numpy()
+    return (tensor.float() if tensor.is_floating_point() else tensor.double()).numpy()
 
 
 def _differing(one: torch.Tensor, other: torch.Tensor) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -224,23 +223,6 @@ def case_record(accuracy_case: Case, request: pytest.FixtureRequest) -> CaseReco
     return record
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the case's tables to pytest-html's row."""
-    report = yield
-    record = item.stash.get(_RECORD, None)
-    if record is not None and report.when == "call":
-        from pytest_html import extras
-
-        from harness.report import html
-
-        found = getattr(report, "extras", [])
-        report.extras = [*found, extras.html(html.render_case(record))]  # type: ignore[attr-defined]
-    return report
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Close the device and settle the exit code from the records."""
@@ -284,26 +266,14 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(f"ERROR: {config.stash[_PROBLEM]}", red=True)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_html_report_title(report: Any) -> None:
-    """Name the HTML report."""
-    report.title = "NPU accuracy report"
+def record_of(item: pytest.Item) -> CaseRecord | None:
+    """The record of the case that a test ran, None for other tests."""
+    return item.stash.get(_RECORD, None)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_html_results_summary(prefix: list[str], session: pytest.Session) -> None:
-    """Put the verdict, the overview and the documented tables at the top."""
-    run = session.config.stash.get(_SESSION, None)
-    if run is None or not _has_results(session.config):
-        return
-    from harness.report import html, trend
-
-    result = records.read(run.results)
-    prefix.append(html.render_summary(result.run, result.cases, result.missing))
-    if table := trend.trend(history.of_run(run.history, result)):
-        prefix.append(html.render_table(table))
-    if run.comparison is not None:
-        prefix.append(html.render_comparison(run.comparison))
+def started_session(config: pytest.Config) -> Session | None:
+    """The run's session once it has a results file; None before, and without cases."""
+    return config.stash[_SESSION] if _has_results(config) else None
 
 
 def _session(config: pytest.Config) -> Session:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from harness.compare import Comparison
 from harness.records import CaseRecord, RunRecord
-from harness.report import compare, expected, localization, tables
+from harness.report import compare, expected, glossary, localization, tables
 
 _ENVIRONMENT = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 _TABLE = _ENVIRONMENT.from_string(
     """\
 <table class="harness-table"><caption>{{ table.title }}</caption>
-<thead><tr>{% for cell in table.header %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead>
+<thead><tr>
+{% for cell in table.header %}<th scope="col"{{ meaning(cell) }}>{{ cell }}</th>{% endfor %}
+</tr></thead>
 <tbody>
 {% for row in table.rows %}
-<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+<tr>
+{% for cell in row %}
+<td{% if loop.first %}{{ meaning(cell) }}{% endif %}>{{ cell }}</td>
+{% endfor %}
+</tr>
 {% endfor %}
 </tbody></table>
 """
@@ -76,9 +82,52 @@ _COMPARISON = _ENVIRONMENT.from_string(
 _CASES_IN_SUMMARY = 12
 
 
+# Columns that are added to pytest-html's table: class, title, property.
+_COLUMNS = (
+    ("status", "Status", "status"),
+    ("ratio", "Budget ratio", "budget_ratio"),
+    ("errorrate", "Error rate, %", "error_rate_percent"),
+    ("top1", "Top-1", "top1_agreement"),
+)
+
+
 def render_table(table: tables.Table) -> Markup:
-    """Render one table."""
-    return Markup(_TABLE.render(table=table))
+    """Render one table; what a number is and its formula show on hover."""
+    return Markup(_TABLE.render(table=table, meaning=_meaning))
+
+
+def column_headers() -> list[str]:
+    """Header cells of the columns that are added to pytest-html's table, which sorts by them."""
+    return [
+        Markup('<th class="sortable" data-column-type="{}"{}>{}</th>').format(
+            name, _meaning(title.partition(",")[0].casefold()), title
+        )
+        for name, title, _ in _COLUMNS
+    ]
+
+
+def columns(properties: Mapping[str, object]) -> list[str]:
+    """The cells of one row; `properties`: as the plugin attaches them to a test's report.
+
+    pytest-html sorts by the text of a cell, hence the number with leading zeros that is not shown.
+    """
+    cells: list[str] = []
+    for name, _, key in _COLUMNS:
+        text = str(properties.get(key, ""))
+        try:
+            number = float(text)
+            hidden = Markup("<span hidden>{:024.9f}</span>").format(number)
+            shown = hidden + f"{number:.4g}"
+        except ValueError:
+            shown = Markup(escape(text))
+        cells.append(Markup('<td class="col-{}">{}</td>').format(name, shown))
+    return cells
+
+
+def _meaning(cell: str) -> Markup:
+    """A title attribute for a cell that names a number; nothing for others."""
+    text = glossary.MEANING.get(cell)
+    return Markup(' title="{}"').format(text) if text else Markup("")
 
 
 def render_case(case: CaseRecord, *, full: bool = True) -> str:

@@ -44,24 +44,36 @@ def error_over_depth(found: Localization, name: str) -> Markup:
 
 def _errors(found: Localization) -> Figure:
     rows = [row for row in found.rows if row.reference_rms > 0]
+    # Own errors stand alone, inherited ones follow from each other.
     series = (
-        ("own error", lambda row: row.own_rmse, _OWN, "o"),
-        ("inherited error", lambda row: row.inherited_rmse, _INHERITED, "-"),
-        ("own budget", lambda row: row.budget_rmse, _OWN, "_"),
-        ("inherited budget", lambda row: row.inherited_budget_rmse, _INHERITED, ":"),
+        ("own error", _own, _OWN, 3.0, "-", True),
+        ("own budget", lambda row: row.budget_rmse, _OWN, 0.9, "-", True),
+        ("inherited error", lambda row: row.inherited_rmse, _INHERITED, 1.4, "-", False),
+        ("inherited budget", lambda row: row.inherited_budget_rmse, _INHERITED, 1.2, ":", False),
     )
-    relative = [[_relative(row, value) for row in rows] for _, value, _, _ in series]
+    relative = [[_relative(row, value) for row in rows] for _, value, *_ in series]
     low, high = _edges([value for values in relative for value in values])
     figure = Figure(figsize=(9.0, 3.4), layout="constrained")
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()
     calls = [row.index for row in rows]
-    for (label, _, colour, style), values in zip(series, relative, strict=True):
-        clipped = [min(max(value, low), high) for value in values]
-        axes.plot(calls, clipped, style, label=label, color=colour, markersize=4)
+    for (label, _, colour, width, style, apart), values in zip(series, relative, strict=True):
+        across: list[float] = [*calls]
+        height = [min(max(value, low), high) for value in values]
+        if apart:  # one path of short strokes: a marker for each would make the page heavy
+            stroke = max(0.4, calls[-1] / 500)
+            across = [x for call in calls for x in (call - stroke, call + stroke, math.nan)]
+            height = [y for value in height for y in (value, value, math.nan)]
+        axes.plot(across, height, style, label=label, color=colour, linewidth=width)
     for number, row in enumerate(found.culprits):
-        height = min(max(_relative(row, lambda row: row.own_rmse), low), high)
-        axes.plot([row.index], [height], "X", color=_CULPRIT, markersize=10, zorder=5)
+        axes.plot(
+            [row.index],
+            [min(max(_relative(row, _own), low), high)],
+            "X",
+            color=_CULPRIT,
+            markersize=10,
+            zorder=5,
+        )
         if number < _NAMED:
             axes.axvline(row.index, color=_CULPRIT, linewidth=0.8)
             axes.text(
@@ -80,11 +92,13 @@ def _errors(found: Localization) -> Figure:
     return figure
 
 
+def _own(row: OperatorRow) -> float:
+    return math.inf if row.nonfinite else row.own_rmse
+
+
 def _relative(row: OperatorRow, value: Callable[[OperatorRow], float]) -> float:
     error = value(row) / row.reference_rms
-    if row.nonfinite or math.isinf(error):
-        return math.inf
-    return error if error > 0 else 0.0
+    return error if error > 0 else 0.0  # a NaN too: nothing was measured
 
 
 def _edges(values: Sequence[float]) -> tuple[float, float]:

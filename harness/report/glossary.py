@@ -1,0 +1,52 @@
+"""What the numbers of the report are: unit and formula, shown where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_ORACLE = "x: float64 run of the same model on the same images"
+
+MEANING: Mapping[str, str] = {
+    "mean cosine similarity": "Mean over the images of <p, q> / (|p| |q|); p, q: softmax "
+    "probabilities on CPU and device. No unit; 1 is equal direction.",
+    "cosine": "<p, q> / (|p| |q|) of this image; p, q: softmax probabilities on CPU and device.",
+    "MAE": "Mean of |p - q| over all images and classes; p, q: softmax probabilities.",
+    "error rate": "(1 - mean cosine similarity) x 100 %. Required: below 1 %.",
+    "Top-1 agreement": "Share of images whose most probable class is the same on both sides.",
+    "top-1": "Images whose most probable class is the same on both sides, of all images.",
+    "match": "Whether the most probable class is the same on both sides.",
+    "budget ratio": "rmse(device - x) / rmse(budget - x); budget: an honest CPU run in the "
+    f"arithmetic that the device declares; {_ORACLE}. 1 is honest rounding.",
+    "worst image": "The greatest budget ratio of a single image.",
+    "allowed": "Greatest budget ratio that passes: 3, and 10 in exact float32.",
+    "nrmse device": f"rmse(device - x) / spread of x between the images; {_ORACLE}.",
+    "nrmse CPU": f"rmse(CPU - x) / spread of x between the images; {_ORACLE}.",
+    "nrmse budget": f"rmse(budget - x) / spread of x between the images; {_ORACLE}.",
+    "rmse device": f"Root mean square of device - x, in the unit of the output; {_ORACLE}.",
+    "rmse CPU": f"Root mean square of CPU - x, in the unit of the output; {_ORACLE}.",
+    "max abs device": f"Greatest |device - x|, in the unit of the output; {_ORACLE}.",
+    "max abs CPU": f"Greatest |CPU - x|, in the unit of the output; {_ORACLE}.",
+    "smallest cosine": "Smallest cosine of an image's raw output between CPU and device.",
+    "max abs": "Greatest |device - CPU|, in the unit of the output.",
+    "mean abs": "Mean |device - CPU|, in the unit of the output.",
+    "rmse": "Root mean square of device - CPU, in the unit of the output.",
+    "nrmse": "rmse / spread of the CPU's output between the images. No unit.",
+    "norm ratio": "|device| / |CPU|, Euclidean. No unit; 1 is equal length.",
+    "own error": "rms(device - exact) of this operator on the reference's input.",
+    "own budget": "rms that honest rounding in the declared arithmetic costs this operator.",
+    "own ratio": "own error / own budget; a culprit has more than 3, or more than 4 in a slice.",
+    "worst slice": "The greatest own ratio of any slice along any dimension, and where it is.",
+    "inherited error": "rms(device - reference) of the activation in the device's own forward "
+    "pass.",
+    "inherited budget": "The inherited error of an honest CPU run in the declared arithmetic.",
+    "CPU Top-1 margin": "Greatest minus second greatest logit on the CPU.",
+    "greatest logit error": "Greatest |device - CPU| of the image's logits.",
+    "logit spread between images": "Root mean square of the logits' deviation from their mean over "
+    "the images.",
+    "greatest cosine between two different images": "Cosine of the softmax probabilities of two "
+    "different images on the CPU; from 0.99 on no gate can tell them apart.",
+    "max cosine between images": "Cosine of the softmax probabilities of two different images on "
+    "the CPU; from 0.99 on no gate can tell them apart.",
+    "smallest Top-1 margin (logits)": "Smallest difference of the two greatest logits of an image.",
+    "status": "The verdict; README lists them all with their meaning.",
+}
