@@ -6,7 +6,7 @@ in float64 on the CPU (the oracle), and in the declared arithmetic imitated on t
 An operator's **own error** is rmse(device - oracle); there is no inherited error, since no operator
 ever sees what the device made of the one before.  It is judged against the **budget**
 rmse(imitation - oracle), never below the rounding that any result of this format has to be allowed
-(`rounding_of`).  The formulas are in `metrics.own_error`.
+(`rounding_of`).  The formulas are in `own_error.own_error`.
 
 Limits, the same for all models and formats, follow from what rounding can do.  In units of the
 allowed rounding a correctly rounded result is at most sqrt(3) = 1.73, whatever its values, and a
@@ -52,20 +52,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness import metrics
 from harness.arithmetic import Arithmetic
+from harness.device_side import DeviceSide, memory_format
+from harness.metrics import Array
 from harness.module_path import ModulePath
 from harness.operator_calls import (
     Call,
-    DeviceSide,
     arithmetic_of,
-    memory_format,
     run_budget,
     run_oracle,
     run_single,
     why_not_comparable,
 )
 from harness.operator_rows import RATIO_LIMIT, SLICE_RATIO_LIMIT, OperatorRow
+from harness.own_error import Rounding, own_error
 from harness.status import CaseProblem, Stage
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def compare_operators(
     return comparer.rows
 
 
-def rounding_of(call: Call, output: torch.Tensor, arithmetic: Arithmetic) -> metrics.Rounding:
+def rounding_of(call: Call, output: torch.Tensor, arithmetic: Arithmetic) -> Rounding:
     """Rounding that a call's result has to be allowed on any device.
 
     The result is stored once: unit roundoff u of the dtype.  Before that, operators compute in
@@ -120,11 +120,11 @@ def rounding_of(call: Call, output: torch.Tensor, arithmetic: Arithmetic) -> met
     (blocked, hence better) does not bind it.
     """
     if not output.is_floating_point():
-        return metrics.Rounding(0.0)
+        return Rounding(0.0)
     format_ = torch.finfo(getattr(torch, arithmetic.dtype))
     single = torch.finfo(torch.float32).eps / 2
     chain = max(call.terms(output) / 2, _INNER_ROUNDINGS)
-    return metrics.Rounding(
+    return Rounding(
         unit=format_.eps / 2,
         inner=single * math.sqrt(chain),
         smallest=format_.smallest_normal * format_.eps,
@@ -265,7 +265,7 @@ class Comparison:
         for oracle, budget, host in zip(oracles, budgets, hosts, strict=True):
             if oracle.numel():
                 exact = _array(oracle)
-                error = metrics.own_error(
+                error = own_error(
                     exact,
                     exact if budget is oracle else _array(budget),
                     _array(host),
@@ -355,7 +355,7 @@ def _choose(kinds: dict[str, list[int]], share: float, seed: int) -> frozenset[i
     return frozenset(chosen)
 
 
-def _array(tensor: torch.Tensor) -> metrics.Array:
+def _array(tensor: torch.Tensor) -> Array:
     """A tensor on the host as an array to compute with: NumPy has no bfloat16, bool no minus."""
     if tensor.dtype in (torch.float32, torch.float64):
         return tensor.numpy()

@@ -17,8 +17,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness import environment, store
+from harness.device_side import dense_order
 from harness.localization import describe
-from harness.operator_calls import Call, dense_order, first_result_only, portable_source, stored
+from harness.operator_calls import Call, first_result_only, portable_source, stored
 from harness.operator_rows import RATIO_LIMIT, OperatorRow
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import localization, localize, operator_calls, shadow
+from harness import device_side, localization, localize, operator_calls, shadow
 from harness.arithmetic import Arithmetic
 from harness.budget import OracleError, OutputBudget
 from harness.devices.cpu import CpuDevice
@@ -90,7 +90,7 @@ def test_a_wrong_operator_is_named_and_what_follows_only_inherits(monkeypatch, o
             value.mul_(1.01)
         return value
 
-    monkeypatch.setattr(operator_calls, "rerun", damaged)
+    monkeypatch.setattr(device_side, "rerun", damaged)
     monkeypatch.setattr(shadow, "rerun", damaged)
     net, images = model()
     rows, _, _ = localize.trace(net, images, CpuDevice(), Arithmetic())

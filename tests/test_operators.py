@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import metrics, operator_calls
+from harness import device_side, operator_calls
 from harness.arithmetic import HF32_BITS, Arithmetic
 from harness.devices.cpu import CpuDevice
 from harness.operator_rows import (
@@ -24,12 +24,13 @@ from harness.operator_rows import (
     culprits,
 )
 from harness.operators import compare_operators
+from harness.own_error import SLICE_PRIOR, Rounding, own_error
 from harness.status import CaseProblem, Stage, Status
 
 ROOT = Path(__file__).parents[1]
 ROUNDING = {
-    torch.float16: metrics.Rounding(2**-11, 0.0, 2**-24),
-    torch.bfloat16: metrics.Rounding(2**-8, 0.0, 2**-133),
+    torch.float16: Rounding(2**-11, 0.0, 2**-24),
+    torch.bfloat16: Rounding(2**-8, 0.0, 2**-133),
 }
 
 
@@ -43,7 +44,7 @@ def test_rounding_to_nearest_stays_below_the_root_of_three(dtype, scale, shape):
     generator = torch.Generator().manual_seed(hash((scale, shape)) % 1000)
     exact = torch.randn(shape, generator=generator, dtype=torch.float64) ** 5 * scale
     exact = exact.clamp(-60000, 60000)
-    error = metrics.own_error(
+    error = own_error(
         exact.numpy(), exact.numpy(), exact.to(dtype).double().numpy(), ROUNDING[dtype]
     )
     assert 0 <= error.ratio <= 3**0.5 * (1 + 1e-9)
@@ -56,29 +57,29 @@ def test_a_dead_channel_shows_in_its_slice_and_a_wrong_item_in_its():
     budget = exact * (1 + 2**-9)
     dead = budget.copy()
     dead[:, 31] = 0
-    error = metrics.own_error(exact, budget, dead, metrics.Rounding(2**-9))
+    error = own_error(exact, budget, dead, Rounding(2**-9))
     assert error.worst_slice == (1, 31) and error.worst_slice_ratio > 100
     assert error.ratio < error.worst_slice_ratio / 5
     swapped = budget.copy()
     swapped[3] = budget[0]
-    assert metrics.own_error(exact, budget, swapped, metrics.Rounding(2**-9)).worst_slice == (0, 3)
+    assert own_error(exact, budget, swapped, Rounding(2**-9)).worst_slice == (0, 3)
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (2, 3, 4, 5), (2, 1, 3, 2, 4)])
 def test_slices_are_taken_along_every_dimension(shape):
     generator = np.random.default_rng(1)
     exact = generator.normal(size=shape)
-    rounding = metrics.Rounding(2**-11)
+    rounding = Rounding(2**-11)
     for axis, size in enumerate(shape):
         if size == 1:
             continue
         wrong = exact.copy()
         part = np.moveaxis(wrong, axis, 0)[size - 1]  # a view
         part *= 1.5
-        error = metrics.own_error(exact, exact, wrong, rounding)
+        error = own_error(exact, exact, wrong, rounding)
         difference = np.moveaxis(wrong - exact, axis, 0)[size - 1]
         power = np.mean(np.square(exact)) * 2**-22 / 3
-        prior = metrics.SLICE_PRIOR * power / (difference.size + metrics.SLICE_PRIOR)
+        prior = SLICE_PRIOR * power / (difference.size + SLICE_PRIOR)
         own = np.mean(np.square(np.moveaxis(exact, axis, 0)[size - 1])) * 2**-22 / 3
         expected = np.sqrt(np.mean(np.square(difference)) / max(prior, own))
         assert error.worst_slice_ratio >= expected * (1 - 1e-9)
@@ -89,19 +90,19 @@ def test_slices_are_taken_along_every_dimension(shape):
 
 def test_own_error_of_exact_and_of_impossible_results():
     zeros = np.zeros((2, 3))
-    assert metrics.own_error(zeros, zeros, zeros, metrics.Rounding(0)).ratio == 0
+    assert own_error(zeros, zeros, zeros, Rounding(0)).ratio == 0
     wrong = zeros.copy()
     wrong[1, 2] = 1
-    assert metrics.own_error(zeros, zeros, wrong, metrics.Rounding(0)).ratio == np.inf
+    assert own_error(zeros, zeros, wrong, Rounding(0)).ratio == np.inf
     broken = np.ones((2, 3))
     broken[0, 1] = np.nan
-    error = metrics.own_error(np.ones((2, 3)), np.ones((2, 3)), broken, metrics.Rounding(1e-3))
+    error = own_error(np.ones((2, 3)), np.ones((2, 3)), broken, Rounding(1e-3))
     assert error.nonfinite == 1 and error.ratio == 0
     overflow = np.array([[np.inf, 1.0]])
-    error = metrics.own_error(np.ones((1, 2)), overflow, overflow, metrics.Rounding(1e-3))
+    error = own_error(np.ones((1, 2)), overflow, overflow, Rounding(1e-3))
     assert error.nonfinite == 0, "the declared format overflows there as well"
     with pytest.raises(ValueError, match="shapes differ"):
-        metrics.own_error(zeros, zeros, np.zeros((3, 2)), metrics.Rounding(0))
+        own_error(zeros, zeros, np.zeros((3, 2)), Rounding(0))
 
 
 # ---- calls of every kind, the CPU playing the device
@@ -252,13 +253,13 @@ def test_an_operator_that_raises_is_a_row_and_a_device_error_is_the_end(varied):
 def test_a_worse_arithmetic_than_declared_is_found(varied, monkeypatch):
     from harness import formats
 
-    honest = operator_calls.DeviceSide.run
+    honest = device_side.DeviceSide.run
 
     def run(self, call):
         with formats.Imitation(Arithmetic(short_conv=HF32_BITS)):
             return honest(self, call)
 
-    monkeypatch.setattr(operator_calls.DeviceSide, "run", run)
+    monkeypatch.setattr(device_side.DeviceSide, "run", run)
     found = culprits(compare_operators(*varied, CpuDevice(), Arithmetic()))
     assert [row.module for row in found] == ["conv"]
     allowed = Arithmetic(short_conv=HF32_BITS)
