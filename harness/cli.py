@@ -168,19 +168,25 @@ def _cache(given: argparse.Namespace) -> int:
     directory = given.reference_cache or store.default_cache_dir()
     limit = reference_cache.size_limit()
     kept = reference_cache.ReferenceCache(directory, limit)
-    if given.action == "verify":
-        checked = [(entry, kept.problem(entry)) for entry in kept.entries()]
-        damaged = [(entry, problem) for entry, problem in checked if problem]
-        if given.delete:
-            for entry, _ in damaged:
-                entry.path.unlink(missing_ok=True)
-        print(report.render_check(len(checked), damaged, deleted=given.delete))
-        return ExitCode.FAILED if damaged else ExitCode.OK
-    if given.action == "prune":
-        if given.max_size is None and given.older_than is not None:
-            limit = sys.maxsize  # by age alone
-        removed = kept.prune(limit if given.max_size is None else given.max_size, given.older_than)
-        print(f"Removed {report.amount(removed)}; {report.amount(kept.entries())} are left.")
-        return ExitCode.OK
-    print(report.render_list(kept.entries(), directory, limit))
+    try:
+        if given.action == "verify":
+            checked = [(entry, kept.problem(entry)) for entry in kept.entries()]
+            damaged = [(entry, problem) for entry, problem in checked if problem]
+            if given.delete:
+                for entry, _ in damaged:
+                    entry.path.unlink(missing_ok=True)
+            print(report.render_check(len(checked), damaged, deleted=given.delete))
+            return ExitCode.FAILED if damaged else ExitCode.OK
+        if given.action == "prune":
+            by_age = given.max_size is None and given.older_than is not None
+            size = sys.maxsize if by_age else limit if given.max_size is None else given.max_size
+            removed = kept.prune(size, given.older_than)
+            print(f"Removed {report.amount(removed)}; {report.amount(kept.entries())} are left.")
+            return ExitCode.OK
+        print(report.render_list(kept.entries(), directory, limit))
+    except OSError as error:
+        raise UsageProblem(
+            f"{error.filename} cannot be read or removed ({error.strerror}): give another "
+            "--reference-cache, or run as the user who owns it."
+        ) from error
     return ExitCode.OK

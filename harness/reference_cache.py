@@ -31,8 +31,8 @@ from harness.metrics import Array
 from harness.status import UsageProblem
 
 SIZE_VARIABLE = "HARNESS_REFERENCE_CACHE_SIZE"
-# Some 1,500 cases of six images at 5 to 8 MB each, and it still fits the 14 GB of disk that hosted
-# CI runners leave free.
+# A model of EfficientNet's size with six images takes 11 MB in both profiles: this is room for some
+# nine hundred, and still fits the 14 GB of disk that hosted CI runners leave free.
 DEFAULT_SIZE = 10 * 10**9
 # A run reads its inputs long after they were prepared, and a write that is still going on has a
 # file of its own: neither is removed before its time.

@@ -1,3 +1,5 @@
+import datetime
+
 import numpy as np
 import pytest
 from test_records import case_record
@@ -60,6 +62,25 @@ def test_the_documented_performance_table():
     rows = dict(tables.performance(published_case()).rows)
     assert rows["NPU throughput"] == "115.2 img/s"
     assert rows["CPU/NPU speed-up"] == "49.9 x"
+
+
+def test_a_cpu_time_from_the_cache_says_when_and_where_it_was_measured():
+    case = published_case()
+    made = datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.timezone.utc)
+    timing = case.reference.timing.model_copy(update={"cached_since": made})
+    cached = case.model_copy(
+        update={"reference": case.reference.model_copy(update={"timing": timing})}
+    )
+    said = "measured when the reference was made (2026-01-02 03:04 UTC, Some <card>)"
+    rows = dict(tables.performance(cached).rows)
+    assert rows["CPU throughput"] == f"2.3 img/s, 2 threads, {said}"
+    assert rows["CPU/NPU speed-up"] == "49.9 x, the CPU measured earlier"
+    assert dict(tables.provenance(cached).rows)["CPU answers"] == (
+        "from the reference cache, made 2026-01-02 03:04 UTC"
+    )
+    fresh = dict(tables.performance(case).rows) | dict(tables.provenance(case).rows)
+    assert "measured" not in fresh["CPU throughput"]
+    assert "CPU answers" not in fresh
 
 
 def test_an_emulated_device_has_no_speed():

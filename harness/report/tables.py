@@ -12,6 +12,7 @@ from harness.records import CaseRecord
 from harness.status import Status
 
 EMULATED = "EMULATED"
+_MINUTE = "%Y-%m-%d %H:%M UTC"
 _DOCUMENTED_IMAGES, _DOCUMENTED_BATCH = 6, 8
 
 
@@ -326,7 +327,7 @@ def performance(case: CaseRecord) -> Table | None:
     reference = f"{cpu.images_per_second:.1f} img/s, {cpu.threads} threads"
     if cpu.cached_since is not None:
         reference += (
-            f", measured when the reference was made ({cpu.cached_since:%Y-%m-%d %H:%M} UTC, "
+            f", measured when the reference was made ({cpu.cached_since:{_MINUTE}}, "
             f"{case.reference.device.name})"
         )
     return Table(label(case, title), ("metric", "value"), (*rows, ("CPU throughput", reference)))
@@ -448,6 +449,9 @@ def _side_rows(case: CaseRecord) -> list[tuple[str, str]]:
         rows.append((side, f"{device.name} ({device.spec})" + (f" {EMULATED}" * device.emulated)))
         rows.append((f"{side} numerics, read back", _pairs(leg.numerics)))
         rows.append((f"{side} details", _pairs(device.details) or "none"))
+        if leg.timing.cached_since is not None:
+            made = f"{leg.timing.cached_since:{_MINUTE}}"
+            rows.append((f"{side} answers", f"from the reference cache, made {made}"))
         if device.uuid:
             rows.append((f"{side} uuid", device.uuid))
     return rows
