@@ -222,6 +222,12 @@ def read(path: Path) -> Run:
     return Run(run=run, cases=list(cases.values()), end=end, torn_lines=torn)
 
 
+def write(run: Run, path: Path) -> None:
+    """Write a whole run as a results file, in place of what is there."""
+    lines = [record for record in (run.run, *run.cases, run.end) if record is not None]
+    path.write_text("".join(line.model_dump_json() + "\n" for line in lines), encoding="utf-8")
+
+
 def start(results_dir: Path, record: RunRecord) -> Path:
     """Begin results_dir/results.jsonl; an earlier one moves to results_dir/previous/, never lost.
 
