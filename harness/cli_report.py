@@ -1,4 +1,4 @@
-"""Commands of `python -m harness` that read records: report."""
+"""Commands of `python -m harness` about records: report, schema."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.status import UsageProblem
+from harness.status import ExitCode, UsageProblem
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -20,18 +20,23 @@ def add(commands: Any) -> Mapping[str, Command]:
     add = report.add_argument
     add("results", type=Path, nargs="?", default=Path("reports/results.jsonl"), metavar="RUN",
         help="results file or its folder (default: %(default)s)")  # fmt: skip
-    add("--format", choices=("text", "markdown"), help="how to print the tables (default: text)")
+    add("--format", choices=("text", "markdown", "csv"), help="how to print them (default: text); "
+        "csv: one row a case")  # fmt: skip
     add("--lang", action="append", choices=("zh", "en"), help="write the port report of one model "
         "in this language (repeatable)")  # fmt: skip
     add("--model", metavar="NAME|DIR", help="with --lang: the model, where the run holds several")
     add("--output", type=Path, metavar="DIR", help="with --lang: where the port report goes "
         "(default: port/MODEL beside the records)")  # fmt: skip
-    return {"report": _report}
+
+    schema = commands.add_parser("schema", help="write the JSON Schema of the records")
+    schema.add_argument("--output", type=Path, metavar="FILE", help="- for standard output "
+        "(default: docs/records.schema.json)")  # fmt: skip
+    return {"report": _report, "schema": _schema}
 
 
 def _report(given: argparse.Namespace) -> int:
     from harness import compare, history
-    from harness.report import markdown, text, trend
+    from harness.report import markdown, spreadsheet, text, trend
     from harness.session import final_exit_code
 
     if given.lang:
@@ -39,6 +44,9 @@ def _report(given: argparse.Namespace) -> int:
     if given.model is not None or given.output is not None:
         raise UsageProblem("--model and --output belong to the port report: add --lang zh or en.")
     run = compare.read(given.results)
+    if given.format == "csv":
+        print(spreadsheet.render(run), end="")
+        return final_exit_code(run)
     folder = given.results if given.results.is_dir() else given.results.parent
     shown = markdown if given.format == "markdown" else text
     print(shown.render_run(run.cases, run.missing))
@@ -63,3 +71,20 @@ def _port(given: argparse.Namespace) -> int:
         print(report.write(found, language, output))
     print(report.line(found))
     return final_exit_code(found.of_model())
+
+
+def _schema(given: argparse.Namespace) -> int:
+    from harness import schema
+
+    if given.output == Path("-"):
+        print(schema.text(), end="")
+        return ExitCode.OK
+    path = given.output or schema.DOCUMENT
+    try:
+        path.write_text(schema.text(), encoding="utf-8")
+    except OSError as error:
+        raise UsageProblem(
+            f"Cannot write the schema to {path} ({error.strerror}): give --output FILE."
+        ) from error
+    print(path)
+    return ExitCode.OK

@@ -159,7 +159,7 @@ class EndRecord(_Record):
 
 
 Record = Annotated[RunRecord | CaseRecord | EndRecord, pydantic.Field(discriminator="type")]
-_ADAPTER: pydantic.TypeAdapter[RunRecord | CaseRecord | EndRecord] = pydantic.TypeAdapter(Record)
+ADAPTER: pydantic.TypeAdapter[RunRecord | CaseRecord | EndRecord] = pydantic.TypeAdapter(Record)
 
 
 def append(path: Path, record: RunRecord | CaseRecord | EndRecord) -> None:
@@ -260,7 +260,7 @@ def _parse(raw: Any, path: Path, number: int) -> RunRecord | CaseRecord | EndRec
             f"{SCHEMA_VERSION}."
         )
     try:
-        return _ADAPTER.validate_python(raw, strict=False)
+        return ADAPTER.validate_python(raw, strict=False)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

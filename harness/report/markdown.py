@@ -11,6 +11,10 @@ from harness.records import CaseRecord
 from harness.report import compare, expected, tables
 from harness.report.tables import Table
 
+# A job summary holds 1 MiB; the overview names every case anyway.
+_FULL = 20
+_LONGEST = 1000
+
 
 def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
     """The run in one line, the overview, what differs from the expected results, the failures."""
@@ -19,17 +23,19 @@ def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
         blocks.append(line)
     if missing:
         blocks.append("Cases without a record: " + ", ".join(f"`{name}`" for name in missing))
-    blocks += [f"- {escaped(text)}" for text in expected.sentences(cases)]
+    blocks += [f"- {escaped(_cut(text))}" for text in expected.sentences(cases)[:_FULL]]
     if cases:
         blocks.append(render_table(tables.overview(cases)))
     blocks += [render_table(table) for table in expected.all_tables(cases)]
     bad = [case for case in cases if not expected.is_fine(case)]
-    for case in bad:
-        blocks.append(f"### {tables.label(case, case.case_id)}")
-        blocks.append(escaped(tables.conclusion(case)))
-        blocks += [f"- {escaped(finding)}" for finding in case.findings[1:]]
+    for case in bad[:_FULL]:
+        blocks.append(f"### {escaped(tables.label(case, case.case_id))}")
+        blocks.append(escaped(_cut(tables.conclusion(case))))
+        blocks += [f"- {escaped(_cut(finding))}" for finding in case.findings[1:]]
         shown = [*tables.documented(case), tables.budget(case), tables.operators(case)]
         blocks += [render_table(table) for table in shown if table is not None]
+    if len(bad) > _FULL:
+        blocks.append(f"{len(bad) - _FULL} more cases that did not pass are in the overview only.")
     return "\n\n".join(blocks)
 
 
@@ -51,6 +57,11 @@ def rows(table: Table) -> list[str]:
     rule = tuple(Verbatim("---") for _ in table.header)
     lines = (table.header, rule, *table.rows)
     return ["| " + " | ".join(escaped(cell) for cell in line) + " |" for line in lines]
+
+
+def _cut(text: str) -> str:
+    more = len(text) - _LONGEST
+    return text if more <= 0 else f"{text[:_LONGEST]} ... ({more} more characters in the records)"
 
 
 def escaped(text: str) -> Verbatim:
