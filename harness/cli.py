@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import cli_gate, options
+from harness import cli_gate, cli_report, options
 from harness.status import ExitCode, UsageProblem
 
 
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     emulate.add_argument("arguments", nargs=argparse.REMAINDER)
 
     gate = cli_gate.add(commands)
+    reports = cli_report.add(commands)
     _add_study(commands)
     _add_cache(commands)
 
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "study": _study,
         "cache": _cache,
         **gate,
+        **reports,
     }[given.command]
     return options.guarded(lambda: run(given))
 

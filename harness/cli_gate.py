@@ -1,4 +1,4 @@
-"""Commands of `python -m harness` around an upgrade: report, compare, precheck."""
+"""Commands of `python -m harness` around an upgrade: compare, precheck."""
 
 from __future__ import annotations
 
@@ -13,10 +13,6 @@ Command = Callable[[argparse.Namespace], int]
 
 def add(commands: Any) -> Mapping[str, Command]:
     """Add the commands' parsers; returns what each of them runs."""
-    report = commands.add_parser("report", help="print the tables of a results file")
-    report.add_argument("results", type=Path, nargs="?", default=Path("reports/results.jsonl"))
-    _add_format(report)
-
     compare = commands.add_parser(
         "compare", help="compare the records of two runs: environment, cases, speed"
     )
@@ -50,26 +46,11 @@ def add(commands: Any) -> Mapping[str, Command]:
     precheck.add_argument("--work", type=Path, metavar="DIR", help="where the venvs are kept "
         "(default: in the cache)")  # fmt: skip
     _add_format(precheck)
-    return {"report": _report, "compare": _compare, "precheck": _precheck}
+    return {"compare": _compare, "precheck": _precheck}
 
 
 def _add_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("text", "markdown"), default="text")
-
-
-def _report(given: argparse.Namespace) -> int:
-    from harness import history, records
-    from harness.report import markdown, text, trend
-    from harness.session import final_exit_code
-
-    run = records.read(given.results)
-    shown = markdown if given.format == "markdown" else text
-    print(shown.render_run(run.cases, run.missing))
-    if table := trend.trend(history.of_run(given.results.parent / "history", run)):
-        print(f"\n{shown.render_table(table)}")
-    if run.end is None:
-        print("\nThe run was cut short: its last line is missing, so it is incomplete.")
-    return final_exit_code(run)
 
 
 def _compare(given: argparse.Namespace) -> int:

@@ -30,6 +30,7 @@ _PACKAGES = (
 _SETTINGS = ("ASCEND_", "ACL_", "TORCH_NPU_", "HCCL_", "TASK_QUEUE_", "INF_NAN_", "OMP_", "MKL_")
 # Values of these may hold credentials; their presence is enough.
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY|CREDENTIAL", re.IGNORECASE)
+_DRIVER = Path("/usr/local/Ascend/driver/version.info")
 _COMPATIBILITY = Path(__file__).with_name("data") / "compatibility.toml"
 
 
@@ -39,6 +40,16 @@ def version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def driver_version() -> str | None:
+    """Version of the NPU's driver as its installer wrote it down; None where there is none."""
+    try:
+        text = _DRIVER.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    match = re.search(r"^Version\s*=\s*(\S+)", text, re.MULTILINE | re.IGNORECASE)
+    return match[1] if match else "unknown"
 
 
 def capture(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -52,6 +63,8 @@ def capture(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         "harness": _harness_version(),
         **{package: version(package) for package in _PACKAGES},
     }
+    if driver := driver_version():
+        found["driver"] = driver
     for name in sorted(environ):
         if name.startswith(_SETTINGS):
             found[name] = "(set, not shown)" if _SECRET.search(name) else environ[name]

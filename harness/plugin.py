@@ -19,7 +19,7 @@ from harness import (
 )
 from harness.cases import DTYPES, NUMERICS, TIERS, Case
 from harness.records import CaseRecord
-from harness.report import STYLESHEET
+from harness.report import STYLESHEET, junit
 from harness.session import Session, SessionOptions
 from harness.status import ExitCode, UsageProblem
 
@@ -219,7 +219,7 @@ def case_record(accuracy_case: Case, request: pytest.FixtureRequest) -> CaseReco
     except UsageProblem as problem:
         pytest.exit(str(problem), returncode=ExitCode.USAGE)
     request.node.stash[_RECORD] = record
-    request.node.user_properties += _properties(record)
+    request.node.user_properties += junit.properties(record)
     return record
 
 
@@ -311,7 +311,7 @@ def _begin(config: pytest.Config, node_ids: list[str]) -> None:
     announced = _SESSION in config.stash
     run = _session(config)
     try:
-        run.begin([node_id.partition("[")[2].removesuffix("]") for node_id in node_ids])
+        run.begin([junit.case_id(node_id) for node_id in node_ids])
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from problem
     reporter = config.pluginmanager.get_plugin("terminalreporter")
@@ -350,27 +350,6 @@ def _will_run_cases(config: pytest.Config) -> bool:
     given = [Path(config.invocation_params.dir, arg.partition("::")[0]) for arg in config.args]
     cases = ROOT / "cases"
     return any(path == cases or path in cases.parents or cases in path.parents for path in given)
-
-
-def _properties(record: CaseRecord) -> list[tuple[str, object]]:
-    """What a JUnit reader wants to see without opening the records."""
-    found: list[tuple[str, object]] = [
-        ("status", record.status.value),
-        ("emulated", str(record.emulated).lower()),
-    ]
-    if record.stage is not None:
-        found.append(("stage", record.stage.value))
-    if record.expected is not None:
-        found.append(("expected", record.expected.outcome.value))
-    if record.gate is not None:
-        found += [
-            ("mean_cosine_similarity", repr(record.gate.mean_cosine)),
-            ("mae", repr(record.gate.mae)),
-            ("error_rate_percent", repr(record.gate.error_rate_percent)),
-            ("budget_ratio", repr(record.budget_ratio)),
-            ("top1_agreement", f"{record.gate.top1_matches}/{record.gate.images}"),
-        ]
-    return found
 
 
 def _is_case(item: pytest.Item) -> bool:

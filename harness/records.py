@@ -159,7 +159,7 @@ class EndRecord(_Record):
 
 
 Record = Annotated[RunRecord | CaseRecord | EndRecord, pydantic.Field(discriminator="type")]
-_ADAPTER: pydantic.TypeAdapter[RunRecord | CaseRecord | EndRecord] = pydantic.TypeAdapter(Record)
+ADAPTER: pydantic.TypeAdapter[RunRecord | CaseRecord | EndRecord] = pydantic.TypeAdapter(Record)
 
 
 def append(path: Path, record: RunRecord | CaseRecord | EndRecord) -> None:
@@ -222,6 +222,12 @@ def read(path: Path) -> Run:
     return Run(run=run, cases=list(cases.values()), end=end, torn_lines=torn)
 
 
+def write(run: Run, path: Path) -> None:
+    """Write a whole run as a results file, in place of what is there."""
+    lines = [record for record in (run.run, *run.cases, run.end) if record is not None]
+    path.write_text("".join(line.model_dump_json() + "\n" for line in lines), encoding="utf-8")
+
+
 def start(results_dir: Path, record: RunRecord) -> Path:
     """Begin results_dir/results.jsonl; an earlier one moves to results_dir/previous/, never lost.
 
@@ -254,7 +260,7 @@ def _parse(raw: Any, path: Path, number: int) -> RunRecord | CaseRecord | EndRec
             f"{SCHEMA_VERSION}."
         )
     try:
-        return _ADAPTER.validate_python(raw, strict=False)
+        return ADAPTER.validate_python(raw, strict=False)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

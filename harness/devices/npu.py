@@ -79,6 +79,7 @@ class NpuDevice:
                 "torch_npu": str(self._torch_npu.__version__),
                 "cann": cann,
                 "cann_source": source,
+                "visible_devices": str(self._npu.device_count()),
                 "soc_version": str(self._call("npu.utils.get_soc_version")),
                 "inf_nan_mode": str(self._call("npu.utils.is_support_inf_nan")),
                 "jit_compile": str(self._call("npu.is_jit_compile_false", invert=True)),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 
 from harness.compare import Comparison
 from harness.records import CaseRecord
 from harness.report import compare, expected, tables
 from harness.report.tables import Table
+
+# A job summary holds 1 MiB; the overview names every case anyway.
+_FULL = 20
+_LONGEST = 1000
 
 
 def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
@@ -17,40 +23,74 @@ def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
         blocks.append(line)
     if missing:
         blocks.append("Cases without a record: " + ", ".join(f"`{name}`" for name in missing))
-    blocks += [f"- {_escaped(text)}" for text in expected.sentences(cases)]
+    blocks += [f"- {escaped(_cut(text))}" for text in expected.sentences(cases)[:_FULL]]
     if cases:
         blocks.append(render_table(tables.overview(cases)))
     blocks += [render_table(table) for table in expected.all_tables(cases)]
     bad = [case for case in cases if not expected.is_fine(case)]
-    for case in bad:
-        blocks.append(f"### {tables.label(case, case.case_id)}")
-        blocks.append(_escaped(tables.conclusion(case)))
-        blocks += [f"- {_escaped(finding)}" for finding in case.findings[1:]]
+    for case in bad[:_FULL]:
+        blocks.append(f"### {escaped(tables.label(case, case.case_id))}")
+        blocks.append(escaped(_cut(tables.conclusion(case))))
+        blocks += [f"- {escaped(_cut(finding))}" for finding in case.findings[1:]]
         shown = [*tables.documented(case), tables.budget(case), tables.operators(case)]
         blocks += [render_table(table) for table in shown if table is not None]
+    if len(bad) > _FULL:
+        blocks.append(f"{len(bad) - _FULL} more cases that did not pass are in the overview only.")
     return "\n\n".join(blocks)
 
 
 def render_comparison(comparison: Comparison) -> str:
     """Everything that a comparison shows."""
     blocks = ["## Comparison of two runs", compare.line(comparison)]
-    blocks += [f"- {_escaped(hit)}" for hit in comparison.hits]
+    blocks += [f"- {escaped(hit)}" for hit in comparison.hits]
     blocks += [render_table(table) for table in compare.tables(comparison)]
     return "\n\n".join(blocks)
 
 
 def render_table(table: Table) -> str:
     """A table with its title as a heading."""
-    lines = [table.header, tuple("---" for _ in table.header), *table.rows]
-    rows = ("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
-    return "\n".join([f"#### {table.title}", "", *rows])
+    return "\n".join([f"#### {escaped(table.title)}", "", *rows(table)])
 
 
-def _cell(text: str) -> str:
-    return _escaped(text).replace("|", "\\|")
+def rows(table: Table) -> list[str]:
+    """The lines of a table without its title."""
+    rule = tuple(Verbatim("---") for _ in table.header)
+    lines = (table.header, rule, *table.rows)
+    return ["| " + " | ".join(escaped(cell) for cell in line) + " |" for line in lines]
 
 
-def _escaped(text: str) -> str:
-    """Nothing from outside becomes markup; line breaks would end a cell."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return " ".join(text.replace("`", "\\`").splitlines())
+def _cut(text: str) -> str:
+    more = len(text) - _LONGEST
+    return text if more <= 0 else f"{text[:_LONGEST]} ... ({more} more characters in the records)"
+
+
+def escaped(text: str) -> Verbatim:
+    """Text that shows as it is, in a cell or a paragraph: nothing from outside becomes markup.
+
+    Line breaks, which would end a cell, become spaces, control characters and those that change
+    the direction of writing U+FFFD.  Text that is `Verbatim` already is left alone.
+    """
+    if isinstance(text, Verbatim):
+        return text
+    text = " ".join(text.split())
+    text = "".join("\N{REPLACEMENT CHARACTER}" if _unseen(char) else char for char in text)
+    text = _SPECIAL.sub(r"\\\g<0>", text)
+    # What would start a heading, a list or a rule.
+    text = re.sub(r"^(?=[#+=-](?:[#+=\s-]|$))|(?<=^\d)(?=[.)](?:\s|$))", r"\\", text)
+    return Verbatim(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+
+
+class Verbatim(str):
+    """Markdown that is meant as such."""
+
+
+# An underscore inside a word is no emphasis, and model names are full of them.
+_SPECIAL = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
+
+
+def _unseen(char: str) -> bool:
+    return (
+        unicodedata.category(char) == "Cc"
+        or char in "\u202a\u202b\u202c\u202d\u202e"
+        or ("\u2066" <= char <= "\u2069")
+    )

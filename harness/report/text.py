@@ -24,11 +24,16 @@ def render_table(table: Table) -> str:
     return "\n".join([table.title, *lines])
 
 
-def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
-    """The documented tables of each case, the overview and the top line."""
+def render_run(
+    cases: Sequence[CaseRecord], missing: Sequence[str] = (), *, full: bool = False
+) -> str:
+    """The documented tables of each case, the overview and the top line.
+
+    `full`: also of the cases that passed, where there are many.
+    """
     blocks = []
     for case in cases:
-        if len(cases) > _FULL and case.status is Status.PASS:
+        if not full and len(cases) > _FULL and case.status is Status.PASS:
             continue
         blocks.append(render_case(case))
     if cases:

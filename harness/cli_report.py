@@ -1,0 +1,90 @@
+"""Commands of `python -m harness` about records: report, schema."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.status import ExitCode, UsageProblem
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def add(commands: Any) -> Mapping[str, Command]:
+    """Add the commands' parsers; returns what each of them runs."""
+    report = commands.add_parser(
+        "report", help="print the tables of a results file, or write what a port publishes"
+    )
+    add = report.add_argument
+    add("results", type=Path, nargs="?", default=Path("reports/results.jsonl"), metavar="RUN",
+        help="results file or its folder (default: %(default)s)")  # fmt: skip
+    add("--format", choices=("text", "markdown", "csv"), help="how to print them (default: text); "
+        "csv: one row a case")  # fmt: skip
+    add("--lang", action="append", choices=("zh", "en"), help="write the port report of one model "
+        "in this language (repeatable)")  # fmt: skip
+    add("--model", metavar="NAME|DIR", help="with --lang: the model, where the run holds several")
+    add("--output", type=Path, metavar="DIR", help="with --lang: where the port report goes "
+        "(default: port/MODEL beside the records)")  # fmt: skip
+
+    schema = commands.add_parser("schema", help="write the JSON Schema of the records")
+    schema.add_argument("--output", type=Path, metavar="FILE", help="- for standard output "
+        "(default: docs/records.schema.json)")  # fmt: skip
+    return {"report": _report, "schema": _schema}
+
+
+def _report(given: argparse.Namespace) -> int:
+    from harness import compare, history
+    from harness.report import markdown, spreadsheet, text, trend
+    from harness.session import final_exit_code
+
+    if given.lang:
+        return _port(given)
+    if given.model is not None or given.output is not None:
+        raise UsageProblem("--model and --output belong to the port report: add --lang zh or en.")
+    run = compare.read(given.results)
+    if given.format == "csv":
+        print(spreadsheet.render(run), end="")
+        return final_exit_code(run)
+    folder = given.results if given.results.is_dir() else given.results.parent
+    shown = markdown if given.format == "markdown" else text
+    print(shown.render_run(run.cases, run.missing))
+    if table := trend.trend(history.of_run(folder / "history", run)):
+        print(f"\n{shown.render_table(table)}")
+    if run.end is None:
+        print("\nThe run was cut short: its last line is missing, so it is incomplete.")
+    return final_exit_code(run)
+
+
+def _port(given: argparse.Namespace) -> int:
+    from harness import compare, port
+    from harness.report import port as report
+    from harness.session import final_exit_code
+
+    if given.format is not None:
+        raise UsageProblem("--format and --lang exclude each other: a port report is Markdown.")
+    found = port.choose(compare.read(given.results), given.model)
+    folder = given.results if given.results.is_dir() else given.results.parent
+    output = given.output or folder / "port" / found.directory_name
+    for language in dict.fromkeys(given.lang):
+        print(report.write(found, language, output))
+    print(report.line(found))
+    return final_exit_code(found.of_model())
+
+
+def _schema(given: argparse.Namespace) -> int:
+    from harness import schema
+
+    if given.output == Path("-"):
+        print(schema.text(), end="")
+        return ExitCode.OK
+    path = given.output or schema.DOCUMENT
+    try:
+        path.write_text(schema.text(), encoding="utf-8")
+    except OSError as error:
+        raise UsageProblem(
+            f"Cannot write the schema to {path} ({error.strerror}): give --output FILE."
+        ) from error
+    print(path)
+    return ExitCode.OK

@@ -1,0 +1,47 @@
+"""What a case gives to JUnit: properties that a reader wants without opening the records."""
+
+from __future__ import annotations
+
+from harness.records import CaseRecord
+
+# Name -> meaning; a property is absent where it was not measured.
+PROPERTIES = {
+    "case": "id of the case; the name of the test writes what is not ASCII as escapes",
+    "status": "status of the case",
+    "emulated": "true where the device was emulated: no evidence about NPU hardware",
+    "device": "name of the device that was compared with the CPU",
+    "stage": "where a case that did not pass ended",
+    "expected": "outcome of the comparison with the expected row",
+    "mean_cosine_similarity": "documented gate: mean cosine of the softmax probabilities",
+    "mae": "documented gate: mean absolute error of the softmax probabilities",
+    "error_rate_percent": "documented gate: (1 - mean cosine) x 100",
+    "top1_agreement": "documented gate: images with the same Top-1 / images",
+    "budget_ratio": "greatest error against float64, in units of the declared arithmetic's",
+    "speed_up": "throughput of the device over the CPU's; never of an emulated device",
+}
+
+
+def properties(record: CaseRecord) -> list[tuple[str, object]]:
+    """The properties of one case, those of `PROPERTIES` that were measured, in that order."""
+    gate, ratio, speed = record.gate, record.budget_ratio, record.speed_ratio
+    found: dict[str, object] = {
+        "case": record.case_id,
+        "status": record.status.value,
+        "emulated": str(record.emulated).lower(),
+        "device": record.candidate.device.name if record.candidate else None,
+        "stage": record.stage.value if record.stage else None,
+        "expected": record.expected.outcome.value if record.expected else None,
+        "mean_cosine_similarity": repr(gate.mean_cosine) if gate else None,
+        "mae": repr(gate.mae) if gate else None,
+        "error_rate_percent": repr(gate.error_rate_percent) if gate else None,
+        "top1_agreement": f"{gate.top1_matches}/{gate.images}" if gate else None,
+        "budget_ratio": None if ratio is None else repr(ratio),
+        "speed_up": None if speed is None else repr(speed),
+    }
+    return [(name, found[name]) for name in PROPERTIES if found[name] is not None]
+
+
+def case_id(node_id: str) -> str:
+    """The case's id inside the node id of its test: pytest writes other than ASCII as escapes."""
+    inner = node_id.partition("[")[2].removesuffix("]")
+    return inner.encode("latin-1", "backslashreplace").decode("unicode_escape")

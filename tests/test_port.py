@@ -1,0 +1,440 @@
+"""The port report in both languages, and its JSON, from records alone."""
+
+import json
+import re
+
+import pytest
+from test_records import case_record, run_record
+from test_report import leg, published
+
+from harness import port, records
+from harness.budget import OracleError, OutputBudget
+from harness.cases import Case, InputSource, ModelSource
+from harness.cli import main
+from harness.metrics import Discrimination
+from harness.records import CaseRecord, DeviceInfo, EndRecord, Run
+from harness.report import port as report
+from harness.report import port_texts, tables
+from harness.report.markdown import escaped
+from harness.status import Stage, Status, UsageProblem
+
+ENVIRONMENT = {
+    "torch": "2.8.0", "torch_npu": "2.8.0.post4", "torchvision": "0.23.0", "timm": "1.0.27",
+    "safetensors": "0.5.3", "python": "3.11.9", "platform": "Linux aarch64", "harness": "0.1.0",
+}  # fmt: skip
+EVIL = "*x* | `rm` <img src=x> [a](javascript:b) 模型"
+
+
+def card(kind: str = "npu", **details) -> DeviceInfo:
+    details = {"cann": "8.5.1", "visible_devices": "8"} | details
+    return DeviceInfo(
+        spec=f"{kind}:0", kind=kind, name="Ascend 910B3", emulated=kind == "npu-emulated",
+        details=details,
+    )  # fmt: skip
+
+
+def case_of(
+    model: ModelSource | None = None,
+    images: InputSource | None = None,
+    kind: str = "npu",
+    dtype: str = "float32",
+    numerics: str = "default",
+    **changes,
+) -> CaseRecord:
+    """A case that ran as the published one did, with its figures."""
+    case = Case(
+        model or ModelSource("directory", "/models/google--efficientnet-b0"),
+        images or InputSource("synthetic"),
+        dtype=dtype,
+        numerics=numerics,
+    )
+    error = OracleError(0.1, 0.2, 0.01, (0.1,) * 6, (0.2,) * 6)
+    found = {
+        "status": Status.PASS,
+        "emulated": kind == "npu-emulated",
+        "weights": "file model.safetensors: efficientnet_b0, 1000 classes",
+        "weights_sha256": "ab12",
+        "inputs": "6 structured synthetic images (seed 0), 224x224",
+        "inputs_sha256": "cd34",
+        "labels": [str(i) for i in range(6)],
+        "reference": leg("cpu", 2.6),
+        "candidate": leg("npu", 0.0521).model_copy(update={"device": card(kind)}),
+        "gate": published(),
+        "budgets": [OutputBudget("output", error, error, 0.01, 1.02, (1.0,) * 6, 3.0)],
+        "arithmetic": "float32 with HF32 conv",
+        "discrimination": Discrimination(6, 0.5, 6, 1.0, 0.4, 0.9),
+    }
+    return CaseRecord(case_id=case.id, case=case, **(found | changes))
+
+
+def broken(status: Status = Status.FAIL_LOAD, reason: str = "Key a is missing.", **changes):
+    """A case that ended before anything was measured."""
+    nothing = {
+        "reference": None, "candidate": None, "gate": None, "budgets": [], "arithmetic": "",
+        "discrimination": None, "weights": "", "weights_sha256": "", "inputs": "", "labels": [],
+        "inputs_sha256": "",
+    }  # fmt: skip
+    return case_of(status=status, reason=reason, stage=Stage.LOAD, **(nothing | changes))
+
+
+def run_of(*cases: CaseRecord, device: str = "npu:0", ended: bool = True, missing=()) -> Run:
+    ids = [case.case_id for case in cases] + list(missing)
+    first = run_record(*ids).model_copy(
+        update={
+            "device": device,
+            "emulated": device.startswith("npu-emulated"),
+            "environment": ENVIRONMENT,
+        }
+    )
+    end = EndRecord(exit_code=0, finished="2026-01-01T00:01:00Z") if ended else None
+    return Run(run=first, cases=list(cases), end=end)
+
+
+def rendered(run: Run, language: str = "en", model: str | None = None) -> str:
+    return report.render(port.choose(run, model), language)
+
+
+def all_tables(document: str) -> list[list[list[str]]]:
+    """Every Markdown table: rows of cells, split at bars that are not escaped."""
+    found, current = [], []
+    for line in document.splitlines():
+        if line.startswith("|"):
+            current.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+        elif current:
+            found.append(current)
+            current = []
+    return found + ([current] if current else [])
+
+
+def with_header(document: str, *header: str) -> list[list[str]]:
+    (table,) = (table for table in all_tables(document) if table[0] == list(header))
+    return table[2:]
+
+
+def test_the_documented_tables_in_english():
+    document = rendered(run_of(case_of()))
+    metrics = [table[2:] for table in all_tables(document) if table[0] == ["metric", "value"]]
+    assert metrics == [
+        [["NPU throughput", "115.2 img/s"], ["CPU/NPU speed-up", "49.9 x"]],
+        [
+            ["mean cosine similarity", "0.999997"],
+            ["MAE", "0.000002"],
+            ["error rate", "0.0003 %"],
+            ["Top-1 agreement", "100.0 % (6/6)"],
+        ],
+    ]
+    rows = with_header(document, "image", "CPU Top-1", "NPU Top-1", "match", "cosine")
+    assert rows[1] == ["1", "984", "984", "yes", "0.999998"]
+    assert len(rows) == 6
+    assert "6 synthetic 224x224 images, batch_size 8, one NPU warm-up round." in document
+    assert "error rate = (1 - cosine similarity) x 100 %, required < 1.0 %." in document
+    assert "Error rate 0.0003 % is far below the 1 % threshold" in document
+
+
+def test_the_documented_tables_in_chinese_hold_the_same_values():
+    run = run_of(case_of())
+    english, chinese = (all_tables(rendered(run, language)) for language in ("en", "zh"))
+    assert [len(table) for table in english] == [len(table) for table in chinese]
+    assert with_header(
+        rendered(run, "zh"), "图片", "CPU Top-1", "NPU Top-1", "是否一致", "余弦相似度"
+    )
+    metrics = [dict(table[2:]) for table in chinese if table[0] == ["指标", "数值"]]
+    assert metrics == [
+        {"NPU 吞吐量": "115.2 img/s", "CPU/NPU 加速比": "49.9 x"},
+        {
+            "平均余弦相似度": "0.999997",
+            "MAE": "0.000002",
+            "误差率": "0.0003 %",
+            "Top-1 一致率": "100.0 % (6/6)",
+        },
+    ]
+
+
+def test_the_documented_environment_install_and_inference():
+    document = rendered(run_of(case_of()))
+    rows = dict(with_header(document, "component", "version"))
+    assert rows["torch"] == "2.8.0" and rows["torch_npu"] == "2.8.0.post4"
+    assert rows["timm"] == "1.0.27" and rows["CANN"] == "8.5.1"
+    assert rows["NPU"] == "8 x Ascend 910B3 (npu:0 was used)"
+    assert "documented with CANN 9.0, found 8.5.1" in document
+    assert "pip install torch==2.8.0 torch_npu==2.8.0.post4 torchvision==0.23.0" in document
+    for line in (
+        "python inference.py --model_path ./google--efficientnet-b0 --image photo.jpg --device npu",
+        "python inference.py --model_path ./google--efficientnet-b0 --device npu  ",
+        'clf = TimmClassifier(model_path="./google--efficientnet-b0", device="npu")',
+        'probs = clf.predict(["photo.jpg"])        # shape (1, 1000), softmax probabilities',
+    ):
+        # The number of classes is that of the outputs, which this case has none of.
+        assert line.replace("1000", "classes") in document.replace("1000", "classes")
+
+
+def test_every_text_exists_in_both_languages_with_the_same_values():
+    for key, both in port_texts.every().items():
+        assert set(both) == {"en", "zh"}, key
+        found = [sorted(set(re.findall(r"{(\w+)}", text))) for text in both.values()]
+        assert found[0] == found[1], key
+        assert re.search(r"[\u4e00-\u9fff]", both["zh"]) or both["zh"] == both["en"], key
+    assert {f"status.{s.value}" for s in Status if s is not Status.PASS} <= set(port_texts.every())
+
+
+def test_a_run_on_an_npu_may_be_published():
+    found = port.choose(run_of(case_of()), None)
+    assert found.drafts == ()
+    for language in port_texts.LANGUAGES:
+        document = report.render(found, language)
+        assert "DRAFT" not in document and "草稿" not in document
+    assert port.accuracy_document(found)["publishable"] is True
+
+
+def test_an_emulated_run_is_a_draft_on_every_table_and_sentence():
+    run = run_of(case_of(kind="npu-emulated"), device="npu-emulated:0")
+    for language, word in (("en", "DRAFT"), ("zh", "草稿")):
+        document = rendered(run, language)
+        lines = document.splitlines()
+        for number, line in enumerate(lines):
+            if line.startswith("|") and not lines[number - 1].startswith("|"):
+                assert word in lines[number - 2] and "EMULATED" in lines[number - 2]
+        assert f"{word}, EMULATED" in lines[2]
+        assert "img/s" not in "".join(line for line in lines if "CPU" not in line)
+    for make in (port.accuracy_document, port.performance_document):
+        made = make(port.choose(run, None))
+        assert made["publishable"] is False and made["draft_reasons"] == ["emulated"]
+        assert made["emulated"] is True
+    performance = port.performance_document(port.choose(run, None))
+    assert performance["device_images_per_second"] is None
+    assert "EMULATED" in performance["missing"]["device_images_per_second"]
+
+
+@pytest.mark.parametrize(
+    ("run", "reason"),
+    [
+        (run_of(case_of(kind="cuda"), device="cuda:0"), "no_npu"),
+        (run_of(case_of(), ended=False), "incomplete"),
+        (run_of(case_of(), missing=["google--efficientnet-b0-noise-float32"]), "incomplete"),
+        (run_of(case_of(ModelSource("architecture", "resnet18"))), "random_weights"),
+    ],
+)  # fmt: skip
+def test_what_else_makes_a_draft(run, reason):
+    found = port.choose(run, None)
+    assert [draft.value for draft in found.drafts] == [reason]
+    assert "DRAFT" in report.render(found, "en")
+    assert "DRAFT, not to be published" in report.line(found)
+
+
+def test_a_missing_case_of_another_model_is_no_draft():
+    assert port.choose(run_of(case_of(), missing=["other-noise"]), None).drafts == ()
+
+
+def test_the_nearest_case_to_the_documented_settings_is_chosen_whatever_it_gave():
+    cases = [
+        case_of(dtype="float16"),
+        case_of(numerics="strict"),
+        case_of(images=InputSource("photos"), inputs_sha256="p"),
+        case_of(images=InputSource("noise")),
+        case_of(status=Status.FAIL_ACCURACY, reason="Wrong."),
+    ]
+    found = port.choose(run_of(*cases), None)
+    assert found.main is cases[-1]
+    assert found.status is Status.FAIL_ACCURACY
+    document = report.render(found, "en")
+    assert "the documented protocol" in document
+    assert "Of the 5 cases of this model" in document
+    assert "1 of 5 cases of this model in the run did not pass." in document
+    rows = with_header(
+        document, "case", "status", "error rate", "Top-1 agreement", "budget ratio"
+    )  # fmt: skip
+    assert [row[0] for row in rows] == [case.case_id for case in cases]
+
+
+def test_a_case_that_is_not_the_documented_protocol_says_how_it_differs():
+    case = case_of(images=InputSource("photos"), inputs="6 photos, 384x384", numerics="strict")
+    document = rendered(run_of(case))
+    assert "not the documented protocol (inputs: photos instead of synthetic" in document
+    assert "size: 384x384 instead of 224x224, numerics: strict instead of default" in document
+    assert port.accuracy_document(port.choose(run_of(case), None))["documented_protocol"] is False
+
+
+def test_models_are_named_by_name_architecture_or_directory(tmp_path):
+    b0, lite = case_of(), case_of(ModelSource("sample", "lite0"))
+    run = run_of(b0, lite)
+    for wanted in ("google--efficientnet-b0", "/models/google--efficientnet-b0",
+                   "./google--efficientnet-b0/"):  # fmt: skip
+        assert port.choose(run, wanted).main is b0
+    assert port.choose(run, "lite0").main is lite
+    with pytest.raises(UsageProblem, match="several models .*lite0"):
+        port.choose(run, None)
+    with pytest.raises(UsageProblem, match="no case of b1"):
+        port.choose(run, "b1")
+    twins = [case_of(ModelSource("architecture", "a", seed=seed)) for seed in (0, 1)]
+    with pytest.raises(UsageProblem, match="run them apart"):
+        port.choose(run_of(*twins), "a")
+
+
+def test_nothing_is_empty_when_a_case_fails_before_it_is_measured():
+    for language in port_texts.LANGUAGES:
+        document = rendered(run_of(broken()), language)
+        for table in all_tables(document):
+            assert {len(row) for row in table} == {len(table[0])}
+            assert all(cell for row in table for cell in row), table
+        assert "Key a is missing." in document
+        assert "fail_load" in document
+        assert "None" not in document and "nan" not in document
+    metrics = [dict(t[2:]) for t in all_tables(rendered(run_of(broken()))) if t[0][0] == "metric"]
+    assert set(metrics[1].values()) == {"not measured: fail_load"}
+    assert "Not passed: the model or its weights did not load completely." in rendered(
+        run_of(broken())
+    )
+
+
+def test_all_failed_is_no_success_anywhere():
+    cases = [broken(), broken(Status.ERROR_CRASH, "Died.", dtype="float16")]
+    document = rendered(run_of(*cases))
+    assert "**Result: not passed**" in document
+    assert "2 of 2 cases of this model in the run did not pass." in document
+    assert "; passed" not in document
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s is not Status.PASS])
+def test_the_conclusion_follows_from_every_status(status):
+    for language in port_texts.LANGUAGES:
+        document = rendered(run_of(case_of(status=status, reason="Because.")), language)
+        assert port_texts.every()[f"status.{status.value}"][language] in document
+        assert port_texts.every()["conclusion.gate_alone"][language] in document
+        assert "Because." in document
+        assert "far below" not in document
+
+
+def test_zero_cases():
+    empty = run_of()
+    with pytest.raises(UsageProblem, match="holds no case"):
+        port.choose(empty, None)
+    found = port.choose(empty, "google--efficientnet-b0")
+    assert port.Draft.INCOMPLETE in found.drafts
+    for language in port_texts.LANGUAGES:
+        document = report.render(found, language)
+        assert all(cell for table in all_tables(document) for row in table for cell in row)
+    assert "**Result: none.**" in report.render(found, "en")
+    json.dumps(port.accuracy_document(found), allow_nan=False)
+
+
+def test_a_model_whose_process_died_before_any_record():
+    died = run_of(case_of(), missing=["other-noise-float32-b8-default"])
+    found = port.choose(died, "other")
+    assert found.missing == ("other-noise-float32-b8-default",)
+    assert "other-noise-float32-b8-default" in report.render(found, "en")
+
+
+def test_a_model_without_a_classifier_has_no_top1():
+    document = rendered(run_of(case_of(gate=None)))
+    assert "not measured: no classifier, softmax and Top-1 do not apply" in document
+    assert "no classifier, so that softmax and Top-1 do not apply; passed." in document
+
+
+def test_a_top1_flip_inside_its_margin_is_not_called_agreement():
+    gate = published()
+    rows = tuple(
+        row if row.image else type(row)(**{**row.__dict__, "device_top1": 1}) for row in gate.rows
+    )
+    flipped = type(gate)(**{**gate.__dict__, "rows": rows, "top1_matches": 5})
+    document = rendered(run_of(case_of(gate=flipped)))
+    assert "Top-1 agrees for 5 of 6 images" in document
+    assert with_header(document, "image", "CPU Top-1", "NPU Top-1", "match", "cosine")[0][3] == "NO"
+
+
+def test_percentiles_need_enough_passes():
+    assert "2 timed passes" not in rendered(run_of(case_of()))
+    assert "1 timed passes, 20 are needed (`--repeat 20`)" in rendered(run_of(case_of()))
+    seconds = [0.001 * i for i in range(1, 22)]
+    case = case_of()
+    timing = case.candidate.timing.model_copy(update={"forward_seconds": seconds})
+    many = case.model_copy(
+        update={"candidate": case.candidate.model_copy(update={"timing": timing})}
+    )
+    document = rendered(run_of(many))
+    assert "11 ms / 19 ms / 20 ms" in document
+    made = port.performance_document(port.choose(run_of(many), None))
+    assert made["device_pass_seconds"]["p50"] == pytest.approx(0.011)
+
+
+def test_markup_in_names_and_reasons_shows_as_it_is():
+    source = ModelSource("directory", f"/models/{EVIL.replace('/', '')}")
+    case = broken(Status.FAIL_NAN, f"# {EVIL}\n- list\x1b[31m\u202e", model=source)
+    for language in port_texts.LANGUAGES:
+        document = rendered(run_of(case, case_of(source, dtype="float16")), language)
+        text = re.sub(r"^(`{3,})\w*\n.*?\n\1$", "", document, flags=re.DOTALL | re.MULTILINE)
+        assert "<img" not in text and "&lt;img" in text
+        assert not re.search(r"(?<!\\)]\(", text) and "\x1b" not in document
+        for table in all_tables(text):
+            assert {len(row) for row in table} == {len(table[0])}
+        assert "模型" in text
+
+
+def test_a_very_long_name_and_reason_stay_readable():
+    long = "错误 error " * 3000
+    document = rendered(run_of(broken(reason=long, model=ModelSource("directory", "n" * 240))))
+    assert len(max(document.splitlines(), key=len)) < 1500
+    assert "more characters in results/accuracy.json" in document
+    made = port.accuracy_document(port.choose(run_of(broken(reason=long)), None))
+    assert made["reason"] == long
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a|b", r"a\|b"),
+        (r"a\|b", r"a\\\|b"),
+        ("efficientnet_b0", "efficientnet_b0"),
+        ("_x_ *y*", r"\_x\_ \*y\*"),
+        ("# no heading", r"\# no heading"),
+        ("1. no list", r"1\. no list"),
+        ("- no list", r"\- no list"),
+        ("0.0003 %", "0.0003 %"),
+        ("-0.5", "-0.5"),
+        ("<b>&", "&lt;b&gt;&amp;"),
+        ("two\nlines\ttab", "two lines tab"),
+        ("\x07\u202e", "��"),
+    ],
+)
+def test_escaping(text, shown):
+    assert escaped(text) == shown
+    assert escaped(escaped(text)) == shown
+
+
+def test_the_command_writes_documents_results_and_log(tmp_path, capsys):
+    records.write(run_of(case_of(), broken(dtype="float16", log_tail="Segmentation fault")),
+                  tmp_path / "results.jsonl")  # fmt: skip
+    assert main(["report", str(tmp_path), "--lang", "zh", "--lang", "en"]) == 1
+    out = tmp_path / "port" / "google--efficientnet-b0"
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:2] == [str(out / "README_zh.md"), str(out / "README_en.md")]
+    assert printed[2].startswith("Result: fail_load. The evidence is complete")
+    accuracy = json.loads((out / "results" / "accuracy.json").read_text())
+    assert accuracy["documented_gate"]["error_rate_percent"] == 0.0003
+    assert [case["status"] for case in accuracy["cases"]] == ["pass", "fail_load"]
+    performance = json.loads((out / "results" / "performance.json").read_text())
+    assert performance["speed_up"] == pytest.approx(49.9, abs=0.01)
+    assert performance["device_timing"]["forward_seconds"] == [0.0521]
+    again = records.read(out / "results" / "records.jsonl")
+    assert [case.case_id for case in again.cases] == [case["case_id"] for case in accuracy["cases"]]
+    assert "Segmentation fault" in (out / "logs" / "run.log").read_text()
+    assert tables.accuracy(again.cases[0]).rows[0][1] in (out / "logs" / "run.log").read_text()
+
+
+def test_bad_combinations_are_usage_problems(tmp_path, capsys):
+    records.write(run_of(case_of()), tmp_path / "results.jsonl")
+    (tmp_path / "file").write_text("")
+    for options, word in (
+        (["--model", "x"], "--lang"),
+        (["--lang", "zh", "--format", "text"], "exclude"),
+        (["--lang", "zh", "--output", str(tmp_path / "file")], "--output DIR"),
+        (["--lang", "fr"], "invalid choice"),
+    ):
+        assert main(["report", str(tmp_path), *options]) == 4
+        assert word in capsys.readouterr().err
+
+
+def test_values_that_are_no_numbers_stay_json():
+    gate = type(published())(**{**published().__dict__, "mean_cosine": float("nan")})
+    made = port.accuracy_document(port.choose(run_of(case_of(gate=gate)), None))
+    assert made["documented_gate"]["mean_cosine"] == "NaN"
+    assert case_record().case_id  # the shared helper still makes valid records
