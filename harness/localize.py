@@ -193,18 +193,16 @@ class _Tracer(TorchDispatchMode):
     def _inherited(self, call: Call, row: OperatorRow, value: Any) -> OperatorRow:
         worst = row
         for tensor in results(call, value):
-            if not tensor.is_floating_point() or not tensor.numel():
-                continue
+            if not (self.device_side.has(tensor) and tensor.is_floating_point() and tensor.numel()):
+                continue  # such as the real view of a complex result, which the pass does not know
             reference = tensor.numpy()
             device = self.device_side.twin(tensor).cpu().float().numpy()
             budget = metrics.rmse_in_pieces(reference, self._budget_side.twin(tensor).numpy())
             error = metrics.rmse_in_pieces(reference, device)
-            power = (
-                float(torch.linalg.vector_norm(tensor))
-                if math.isnan(row.reference_rms)
-                else row.reference_rms
-            )
-            floor = rounding_of(call, tensor, self._arithmetic).mean_square(power**2, power**2)
+            power = row.reference_rms**2
+            if math.isnan(power):
+                power = float(torch.linalg.vector_norm(tensor)) ** 2 / tensor.numel()
+            floor = rounding_of(call, tensor, self._arithmetic).mean_square(power, power)
             found = dataclasses.replace(
                 row,
                 # NaN where the reference has none is beyond any budget.

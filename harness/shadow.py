@@ -65,6 +65,10 @@ class Shadow:
             else:
                 self._twins.pop(tensor, None)
 
+    def has(self, tensor: torch.Tensor) -> bool:
+        """Whether the reference computed this tensor."""
+        return tensor in self._results
+
     def twin(self, tensor: torch.Tensor) -> torch.Tensor:
         """What this side has in the place of a tensor of the reference."""
         found: torch.Tensor | None = self._twins.get(tensor)
