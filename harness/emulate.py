@@ -34,6 +34,8 @@ def run_script(script: Path, arguments: Sequence[str], fault_plan: Path | None) 
     try:
         runpy.run_path(str(script), run_name="__main__")
     except SystemExit as stop:
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
 

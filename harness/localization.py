@@ -22,8 +22,8 @@ class Localization:
     as one batch; `repeats`: runs of each operator; `restarts`: results that the device's forward
     pass took from the reference, since its own did not fit.  `reproduced`: whether the pass,
     operator by operator, ended where the model's own forward pass did on the device; None when
-    the two cannot be compared.  `reproducers`: scripts, relative to the results.  `problem`: why
-    there are no rows.
+    the two cannot be compared.  `reproducers`: scripts, relative to the results; `note`: why there
+    are none though they were wanted.  `problem`: why there are no rows.
     """
 
     arithmetic: str = ""
@@ -34,6 +34,7 @@ class Localization:
     restarts: int = 0
     reproduced: bool | None = None
     reproducers: tuple[str, ...] = ()
+    note: str = ""
     seconds: float = 0.0
     problem: str = ""
 

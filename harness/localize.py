@@ -89,13 +89,16 @@ def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Lo
     images = inputs.load_inputs(leg.inputs)[request.start : request.stop]
     on_stage(Stage.FORWARD)
     rows, outputs, restarts = trace(loaded.model, images, device, declared, repeats=request.repeats)
-    written: list[str] = []
-    culprits = operator_rows.culprits(rows)
-    if request.directory is not None and culprits:
-        wanted = {row.index: row for row in culprits[:REPRODUCERS]}
-        written = reproducer.write(
-            loaded.model, images, device.describe(), declared, numerics, wanted, request.directory
-        )
+    written, note = [], ""
+    wanted = {row.index: row for row in operator_rows.culprits(rows)[:REPRODUCERS]}
+    if request.directory is not None and wanted:
+        described = device.describe()
+        try:
+            written = reproducer.write(
+                loaded.model, images, described, declared, numerics, wanted, request.directory
+            )
+        except OSError as error:  # a full disk must not cost what was measured
+            note = f"No reproducer in {request.directory}: {error.strerror}."
     return Localized(
         Localization(
             arithmetic=str(declared),
@@ -105,6 +108,7 @@ def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Lo
             repeats=request.repeats,
             restarts=restarts,
             reproducers=tuple(written),
+            note=note,
             seconds=time.perf_counter() - started,
         ),
         outputs,

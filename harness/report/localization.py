@@ -73,6 +73,7 @@ def lines(case: CaseRecord) -> list[str]:
             "inherited errors start anew there."
         )
     text += [f"Reproducer: {path}" for path in found.reproducers]
+    text += [found.note] if found.note else []
     return text
 
 
