@@ -1,8 +1,9 @@
-"""Commands of `python -m harness` about records: report, schema."""
+"""Commands of `python -m harness` about records and about this machine: report, schema, doctor."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,15 @@ def add(commands: Any) -> Mapping[str, Command]:
     schema = commands.add_parser("schema", help="write the JSON Schema of the records")
     schema.add_argument("--output", type=Path, metavar="FILE", help="- for standard output "
         "(default: docs/records.schema.json)")  # fmt: skip
-    return {"report": _report, "schema": _schema}
+
+    doctor = commands.add_parser(
+        "doctor", help="say whether everything is here that a run needs, and the remedy if not"
+    )
+    doctor.add_argument(
+        "--device", default="auto", help="the device that is to run (default: auto)"
+    )
+    doctor.add_argument("--json", action="store_true", help="print one JSON document")
+    return {"report": _report, "schema": _schema, "doctor": _doctor}
 
 
 def _report(given: argparse.Namespace) -> int:
@@ -88,3 +97,15 @@ def _schema(given: argparse.Namespace) -> int:
         ) from error
     print(path)
     return ExitCode.OK
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    from harness import doctor
+    from harness.report import doctor as report
+
+    found = doctor.examine(given.device)
+    if given.json:
+        print(json.dumps(doctor.document(found), indent=2, ensure_ascii=False))
+    else:
+        print(report.render(found))
+    return found.exit_code

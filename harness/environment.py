@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib.metadata
 import os
 import platform
@@ -9,6 +11,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,6 +33,7 @@ _PACKAGES = (
 _SETTINGS = ("ASCEND_", "ACL_", "TORCH_NPU_", "HCCL_", "TASK_QUEUE_", "INF_NAN_", "OMP_", "MKL_")
 # Values of these may hold credentials; their presence is enough.
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY|CREDENTIAL", re.IGNORECASE)
+_TORCH_PIN = re.compile(r"torch\s*\(?==\s*([\w.+]+)")
 _DRIVER = Path("/usr/local/Ascend/driver/version.info")
 _COMPATIBILITY = Path(__file__).with_name("data") / "compatibility.toml"
 
@@ -44,12 +48,7 @@ def version(package: str) -> str:
 
 def driver_version() -> str | None:
     """Version of the NPU's driver as its installer wrote it down; None where there is none."""
-    try:
-        text = _DRIVER.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    match = re.search(r"^Version\s*=\s*(\S+)", text, re.MULTILINE | re.IGNORECASE)
-    return match[1] if match else "unknown"
+    return _written_version(_DRIVER)
 
 
 def capture(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -71,31 +70,132 @@ def capture(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return found
 
 
+@dataclasses.dataclass(frozen=True)
+class Warned:
+    """Something about versions or settings that changes results or fails later.
+
+    `level`: "note" or "warning".
+    """
+
+    what: str
+    remedy: str
+    level: str = "warning"
+
+
+@functools.cache
+def compatibility() -> dict[str, Any]:
+    """The table in data/compatibility.toml: `set`, `minimum`, `setting`."""
+    return tomllib.loads(_COMPATIBILITY.read_text(encoding="utf-8"))
+
+
 def compatibility_warning(torch: str, torch_npu: str, cann: str | None = None) -> str | None:
     """Say if versions do not belong together, by the table in data/compatibility.toml.
 
-    Returns None for a documented pairing and also for a torch_npu that the table does not know.
+    Returns None for a documented pairing, and where torch_npu or CANN is not in the table.
+    A torch_npu that the table does not know is still made for the torch of its own version.
     """
-    sets = tomllib.loads(_COMPATIBILITY.read_text(encoding="utf-8"))["set"]
-    for known in sets:
-        if known["torch_npu"] != torch_npu:
-            continue
-        if torch.split("+")[0] != known["torch"]:
-            return f"torch_npu {torch_npu} is made for torch {known['torch']}, found {torch}"
-        if cann and "cann" in known and not cann.startswith(known["cann"]):
-            return f"torch_npu {torch_npu} is documented with CANN {known['cann']}, found {cann}"
+    rows: list[dict[str, str]] = compatibility()["set"]
+    known = next((row for row in rows if row["torch_npu"] == torch_npu), {})
+    wanted = known.get("torch") or re.split(r"\.post|\.?rc|\+|\.dev", torch_npu)[0]
+    if torch.split("+")[0] != wanted:
+        return f"torch_npu {torch_npu} is made for torch {wanted}, found {torch}"
+    if cann and "cann" in known and not cann.startswith(known["cann"]):
+        return f"torch_npu {torch_npu} is documented with CANN {known['cann']}, found {cann}"
     return None
 
 
-def short() -> str:
-    """One line for the header of a run."""
+def torchvision_warning() -> str | None:
+    """Say if the installed torchvision was made for another torch, by what it asks pip for."""
+    torch = version("torch")
+    try:
+        wanted = importlib.metadata.requires("torchvision") or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    exact = next((match[1] for text in wanted if (match := _TORCH_PIN.match(text))), None)
+    if exact is None or not torch[:1].isdigit() or torch.split("+")[0] == exact.split("+")[0]:
+        return None
+    return f"torchvision {version('torchvision')} is made for torch {exact}, found {torch}"
+
+
+def cann_home(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Where the CANN that was sourced stands; None when none was."""
+    home = environ.get("ASCEND_HOME_PATH") or environ.get("ASCEND_TOOLKIT_HOME")
+    return Path(home) if home else None
+
+
+def cann_version(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Version of the CANN that was sourced, as its installer wrote it down; None if unknown.
+
+    The same files as torch_npu's collect_env reads: ascend_*_install.info.
+    """
+    home = cann_home(environ)
+    if home is None:
+        return None
+    for pattern in ("ascend_*_install.info", "*/ascend_*_install.info"):
+        for path in sorted(home.glob(pattern)):
+            if found := _written_version(path):
+                return found
+    return None
+
+
+def visible_devices_warning(environ: Mapping[str, str] = os.environ) -> Warned | None:
+    """CANN shows no device at all when the list is not strictly ascending."""
+    text = environ.get("ASCEND_RT_VISIBLE_DEVICES")
+    if text is None:
+        return None
+    given = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in given):
+        return Warned(
+            f"ASCEND_RT_VISIBLE_DEVICES={text!r} is no list of device numbers",
+            "Unset it, or give numbers such as 0,1.",
+        )
+    numbers = [int(part) for part in given]
+    ascending = sorted(set(numbers))
+    if numbers == ascending:
+        return None
+    return Warned(
+        f"ASCEND_RT_VISIBLE_DEVICES={text} is not strictly ascending: CANN then shows no device",
+        f"Set ASCEND_RT_VISIBLE_DEVICES={','.join(map(str, ascending))}.",
+    )
+
+
+def setting_warnings(environ: Mapping[str, str] = os.environ) -> list[Warned]:
+    """Settings in the environment that change results or timings in silence."""
+    return [
+        Warned(f"{row['name']}={environ[row['name']]}: {row['means']}", row["remedy"], row["level"])
+        for row in compatibility()["setting"]
+        if re.fullmatch(row["values"], environ.get(row["name"], ""), re.IGNORECASE)
+    ]
+
+
+def short(environ: Mapping[str, str] = os.environ) -> str:
+    """One line for the header of a run: versions, and what `doctor` would warn of at once."""
     npu = version("torch_npu")
+    cann = cann_version(environ)
     parts = [
         f"Python {sys.version_info.major}.{sys.version_info.minor}",
         *(f"{name} {version(name)}" for name in ("torch", "torch_npu", "timm", "torchvision")),
     ]
-    warning = compatibility_warning(version("torch"), npu) if npu != "not installed" else None
-    return ", ".join(parts) + (f" - WARNING: {warning}" if warning else "")
+    if home := cann_home(environ):
+        parts.append(f"CANN {cann or f'of unknown version in {home}'}")
+    warned: list[str | None] = [torchvision_warning()]
+    if npu != "not installed":
+        warned.append(compatibility_warning(version("torch"), npu, cann))
+        more = [visible_devices_warning(environ), *setting_warnings(environ)]
+        warned += [item.what for item in more if item is not None and item.level == "warning"]
+    told = "; ".join(text for text in warned if text)
+    hint = f" - WARNING: {told} (python -m harness doctor)" if told else ""
+    return ", ".join(parts) + hint
+
+
+def _written_version(path: Path) -> str | None:
+    """The `version=` line of a file that an installer of CANN or the driver left."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    match = re.search(r"^version\s*=\s*(\S+)", text, re.MULTILINE | re.IGNORECASE)
+    return match[1] if match else None
 
 
 def _harness_version() -> str:
