@@ -83,7 +83,10 @@ def _run(given: argparse.Namespace) -> int:
 
     root = Path(__file__).parents[1]
     # The ini file is named: pytest would look for it beside any path among the options.
-    return int(pytest.main(["-c", str(root / "pytest.ini"), str(root / "cases"), *given.options]))
+    fixed = ["-c", str(root / "pytest.ini"), str(root / "cases")]
+    # Where it is installed, hypothesis would import itself for the summary, which takes seconds.
+    fixed += ["-p", "no:hypothesispytest"]
+    return int(pytest.main([*fixed, *given.options]))
 
 
 def _emulate(given: argparse.Namespace) -> int:
