@@ -73,3 +73,21 @@ def refuse_faults(spec: DeviceSpec, fault_plan: str | None) -> None:
             f"A fault plan works on the emulated NPU only, not on {spec}: add --device "
             "npu-emulated."
         )
+
+
+class WithoutFaults:
+    """The part of a device that plants no faults and counts nothing."""
+
+    spec: DeviceSpec
+
+    def plant(self, fault_plan: str | None) -> None:
+        """Refuse: faults are planted in the emulated NPU only."""
+        refuse_faults(self.spec, fault_plan)
+
+    def rehearsal(self) -> contextlib.AbstractContextManager[None]:
+        """No faults are planned here."""
+        return contextlib.nullcontext()
+
+    def counters(self) -> Counters:
+        """Nothing is counted here."""
+        return Counters()

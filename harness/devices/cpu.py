@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
 from pathlib import Path
 
 import torch
 
 from harness.devices import DeviceSpec
-from harness.devices.base import Counters, refuse_faults
+from harness.devices.base import WithoutFaults
 from harness.records import DeviceInfo
 from harness.status import CaseProblem, Stage, Status
 
 
-class CpuDevice:
+class CpuDevice(WithoutFaults):
     """Runs a leg on the host with ATen's own kernels."""
 
     def __init__(self) -> None:
@@ -44,18 +43,6 @@ class CpuDevice:
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "mkldnn.enabled": str(torch.backends.mkldnn.enabled),
         }
-
-    def plant(self, fault_plan: str | None) -> None:
-        """Refuse: faults are planted in the emulated NPU only."""
-        refuse_faults(self.spec, fault_plan)
-
-    def rehearsal(self) -> contextlib.AbstractContextManager[None]:
-        """No faults are planned here."""
-        return contextlib.nullcontext()
-
-    def counters(self) -> Counters:
-        """Nothing is counted here."""
-        return Counters()
 
     def fallback_operators(self, executed: list[str]) -> list[str]:
         """Nothing falls back from the CPU."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import torch
 
 from harness.devices import DeviceSpec, dispatcher
-from harness.devices.base import Counters, refuse_faults
+from harness.devices.base import WithoutFaults
 from harness.records import DeviceInfo
 from harness.status import CaseProblem, Stage, Status, UsageProblem
 
 
-class CudaDevice:
+class CudaDevice(WithoutFaults):
     """A CUDA device through PyTorch; TF32 is its reduced arithmetic, as HF32 is the NPU's."""
 
     def __init__(self, spec: DeviceSpec) -> None:
@@ -62,18 +60,6 @@ class CudaDevice:
             "matmul.allow_tf32": str(torch.backends.cuda.matmul.allow_tf32),
             "cudnn.allow_tf32": str(torch.backends.cudnn.allow_tf32),
         }
-
-    def plant(self, fault_plan: str | None) -> None:
-        """Refuse: faults are planted in the emulated NPU only."""
-        refuse_faults(self.spec, fault_plan)
-
-    def rehearsal(self) -> contextlib.AbstractContextManager[None]:
-        """No faults are planned here."""
-        return contextlib.nullcontext()
-
-    def counters(self) -> Counters:
-        """Nothing is counted here."""
-        return Counters()
 
     def fallback_operators(self, executed: list[str]) -> list[str]:
         """CUDA has no silent fallback, but the question is the same."""
