@@ -30,7 +30,7 @@ OTHER = {
 }
 
 
-def test_every_part_of_a_leg_requestis_in_the_key(leg_request):
+def test_every_part_of_a_request_is_in_the_key(leg_request):
     keys = [json.dumps(leg_key(leg_request, Fingerprints()), sort_keys=True)]
     for changes in OTHER.values():
         changed = dataclasses.replace(leg_request, **changes)
@@ -42,9 +42,7 @@ def test_every_part_of_a_leg_requestis_in_the_key(leg_request):
 
 
 @pytest.mark.parametrize("what", ["weights", "config", "threads", "setting", "versions", "rules"])
-def test_what_surrounds_a_leg_requestis_in_the_key(
-    leg_request, copy_of, monkeypatch, what, tmp_path
-):
+def test_what_surrounds_a_request_is_in_the_key(leg_request, copy_of, monkeypatch, what, tmp_path):
     model = copy_of("model")
     leg_request = dataclasses.replace(leg_request, model_dir=model)
     fingerprints = Fingerprints()
