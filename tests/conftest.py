@@ -6,11 +6,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from harness import records
-from harness.cases import ModelSource
+from harness.cases import InputSource, ModelSource
+
+if TYPE_CHECKING:
+    from harness.legs import LegRequest
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,6 +31,26 @@ def tiny_model(cache_dir) -> Path:
     from harness import models
 
     return models.materialise(ModelSource("architecture", "test_resnet", num_classes=50), cache_dir)
+
+
+@pytest.fixture(scope="session")
+def leg_request(tiny_model, cache_dir) -> LegRequest:
+    """The small model on two images, one forward repeated once."""
+    from harness import inputs, models
+    from harness.legs import LegRequest
+
+    config = models.load_model(tiny_model).data_config
+    return LegRequest(
+        model_dir=tiny_model,
+        num_classes=None,
+        allow_keys=(),
+        allow_pickle=False,
+        inputs=inputs.prepare_inputs(InputSource("synthetic", count=2), config, cache_dir),
+        dtype="float32",
+        batch_size=2,
+        numerics="strict",
+        repeat=1,
+    )
 
 
 @pytest.fixture

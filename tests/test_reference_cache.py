@@ -18,32 +18,14 @@ import pytest
 import torch
 from PIL import Image
 
-from harness import cli, inputs, legs, models, options, reference, reference_key, store
+from harness import cli, inputs, legs, models, options, reference, store
 from harness.arithmetic import Arithmetic
 from harness.cases import InputSource
-from harness.legs import LegRequest
 from harness.reference import CpuSide
 from harness.reference_cache import SIZE_VARIABLE, ReferenceCache, ReferenceCacheWarning, size_limit
-from harness.reference_key import Fingerprints, leg_key
 from harness.status import CaseProblem, Status, UsageProblem
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def request_(tiny_model, cache_dir) -> LegRequest:
-    config = models.load_model(tiny_model).data_config
-    return LegRequest(
-        model_dir=tiny_model,
-        num_classes=None,
-        allow_keys=(),
-        allow_pickle=False,
-        inputs=inputs.prepare_inputs(InputSource("synthetic", count=2), config, cache_dir),
-        dtype="float32",
-        batch_size=2,
-        numerics="strict",
-        repeat=1,
-    )
 
 
 @pytest.fixture
@@ -68,14 +50,14 @@ def arrays(seed: int = 0, size: int = 1000) -> dict:
     return {"output": np.random.default_rng(seed).normal(size=size).astype(np.float32)}
 
 
-def test_a_warm_cache_answers_without_a_forward(cache, request_, forwards):
+def test_a_warm_cache_answers_without_a_forward(cache, leg_request, forwards):
     def answers(cpu: CpuSide) -> list:
         return [
-            cpu.reference(request_).outputs,
-            cpu.oracle(request_),
-            *cpu.budget(request_, Arithmetic()).runs,
-            *cpu.budget(request_, Arithmetic("bfloat16")).runs,
-            *cpu.budget(request_, Arithmetic(short_conv=11)).runs,
+            cpu.reference(leg_request).outputs,
+            cpu.oracle(leg_request),
+            *cpu.budget(leg_request, Arithmetic()).runs,
+            *cpu.budget(leg_request, Arithmetic("bfloat16")).runs,
+            *cpu.budget(leg_request, Arithmetic(short_conv=11)).runs,
         ]
 
     cold = CpuSide(cache)
@@ -93,10 +75,10 @@ def test_a_warm_cache_answers_without_a_forward(cache, request_, forwards):
     assert computed[1]["output"].dtype == np.float64
 
 
-def test_a_restored_leg_differs_only_in_saying_when_it_was_measured(cache, request_):
+def test_a_restored_leg_differs_only_in_saying_when_it_was_measured(cache, leg_request):
     before = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
-    fresh = CpuSide(cache).reference(request_)
-    again = CpuSide(cache).reference(request_)
+    fresh = CpuSide(cache).reference(leg_request)
+    again = CpuSide(cache).reference(leg_request)
     assert not fresh.record.timing.cached
     assert again.record.timing.cached
     assert before <= again.record.timing.cached_since <= before + datetime.timedelta(minutes=1)
@@ -107,16 +89,16 @@ def test_a_restored_leg_differs_only_in_saying_when_it_was_measured(cache, reque
     assert same == dataclasses.replace(fresh, outputs={})
 
 
-def test_an_unstable_reference_stays_unstable(cache, request_, monkeypatch):
+def test_an_unstable_reference_stays_unstable(cache, leg_request, monkeypatch):
     run = legs.run
     monkeypatch.setattr(
         reference.legs, "run",
         lambda *args: dataclasses.replace(run(*args), unstable=("output",)),
     )  # fmt: skip
-    CpuSide(cache).reference(request_)
+    CpuSide(cache).reference(leg_request)
     monkeypatch.setattr(reference.legs, "run", run)
     warm = CpuSide(cache)
-    assert warm.reference(request_).unstable == ("output",)
+    assert warm.reference(leg_request).unstable == ("output",)
     assert warm.computed == 0
 
 
@@ -164,97 +146,29 @@ def test_a_model_that_does_not_load_says_why_warm_or_cold(cache, copy_of):
     assert problem.value.status is Status.FAIL_LOAD
 
 
-OTHER = {
-    "dtype": {"dtype": "bfloat16"},
-    "batch": {"batch_size": 1},
-    "repeat": {"repeat": 2},
-    "arithmetic": {"imitate": Arithmetic(short_conv=11)},
-    "other arithmetic": {"imitate": Arithmetic(short_conv=10)},
-    "order": {"reorder": True},
-    "numerics": {"numerics": "default"},
-    "classes": {"num_classes": 7},
-    "allowed keys": {"allow_keys": ("head.*",)},
-    "pickle": {"allow_pickle": True},
-    "batch checks": {"batch_checks": True},
-    "operators": {"operator_share": 0.5},
-}
-
-
-def test_every_part_of_a_request_is_in_the_key(request_):
-    keys = [json.dumps(leg_key(request_, Fingerprints()), sort_keys=True)]
-    for changes in OTHER.values():
-        changed = dataclasses.replace(request_, **changes)
-        keys.append(json.dumps(leg_key(changed, Fingerprints()), sort_keys=True))
-    images = dataclasses.replace(request_.inputs, sha256="0" * 64)
-    changed = dataclasses.replace(request_, inputs=images)
-    keys.append(json.dumps(leg_key(changed, Fingerprints()), sort_keys=True))
-    assert len(set(keys)) == len(OTHER) + 2
-
-
-@pytest.mark.parametrize("what", ["weights", "config", "threads", "setting", "versions", "rules"])
-def test_what_surrounds_a_request_is_in_the_key(request_, copy_of, monkeypatch, what, tmp_path):
-    model = copy_of("model")
-    request_ = dataclasses.replace(request_, model_dir=model)
-    fingerprints = Fingerprints()
-    before = leg_key(request_, fingerprints)
-    assert leg_key(request_, fingerprints) == before
-    threads = torch.get_num_threads()
-    reference_key._software.cache_clear()
-    try:
-        if what == "weights":
-            data = bytearray((model / "model.safetensors").read_bytes())
-            data[-1] ^= 1
-            (model / "model.safetensors").write_bytes(data)
-        elif what == "config":
-            config = json.loads((model / "config.json").read_text())
-            (model / "config.json").write_text(json.dumps(config | {"note": 1}))
-        elif what == "threads":
-            torch.set_num_threads(threads + 1)
-        elif what == "setting":
-            monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
-        elif what == "versions":
-            monkeypatch.setattr(torch, "__version__", "2.99.0")
-        else:
-            package = tmp_path / "harness"
-            shutil.copytree(ROOT / "harness", package)
-            (package / "formats.py").write_text("# another rule of rounding\n")
-            monkeypatch.setattr(reference_key, "__file__", str(package / "reference_key.py"))
-        assert leg_key(request_, fingerprints) != before
-    finally:
-        torch.set_num_threads(threads)
-        reference_key._software.cache_clear()
-
-
-def test_neither_device_nor_place_is_in_the_key(request_, copy_of, monkeypatch):
-    before = leg_key(request_, Fingerprints())
-    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "3")
-    moved = dataclasses.replace(request_, model_dir=copy_of("elsewhere"))
-    assert leg_key(moved, Fingerprints()) == before
-
-
-def test_a_copied_cache_works_elsewhere_and_names_no_path(cache, request_, copy_of, tmp_path):
-    CpuSide(cache).reference(request_)
+def test_a_copied_cache_works_elsewhere_and_names_no_path(cache, leg_request, copy_of, tmp_path):
+    CpuSide(cache).reference(leg_request)
     target = tmp_path / "other host"
     shutil.copytree(cache.directory, target)
     for path in stored(cache):
-        for place in (request_.model_dir.parent, tmp_path, ROOT):
+        for place in (leg_request.model_dir.parent, tmp_path, ROOT):
             assert str(place).encode() not in path.read_bytes()
     shutil.rmtree(cache.directory)
     cpu = CpuSide(ReferenceCache(target))
-    cpu.reference(dataclasses.replace(request_, model_dir=copy_of("elsewhere")))
+    cpu.reference(dataclasses.replace(leg_request, model_dir=copy_of("elsewhere")))
     assert cpu.computed == 0
 
 
-def test_faults_are_never_kept(cache, request_):
+def test_faults_are_never_kept(cache, leg_request):
     plan = json.dumps({"faults": [{"kind": "zero_output", "operator": "Convolution"}]})
-    CpuSide(cache).planted(request_, Arithmetic(), plan)
+    CpuSide(cache).planted(leg_request, Arithmetic(), plan)
     cpu = CpuSide(cache)
-    cpu._run(request_.on_cpu(fault_plan=plan, hook_faults=True))
+    cpu._run(leg_request.on_cpu(fault_plan=plan, hook_faults=True))
     assert cpu.computed == 1
     assert cache.entries() == []
 
 
-def test_files_that_change_during_a_leg_are_not_kept(cache, request_, copy_of, monkeypatch):
+def test_files_that_change_during_a_leg_are_not_kept(cache, leg_request, copy_of, monkeypatch):
     model = copy_of("model")
     run = legs.run
 
@@ -265,19 +179,19 @@ def test_files_that_change_during_a_leg_are_not_kept(cache, request_, copy_of, m
         return result
 
     monkeypatch.setattr(reference.legs, "run", slow)
-    CpuSide(cache).reference(dataclasses.replace(request_, model_dir=model))
+    CpuSide(cache).reference(dataclasses.replace(leg_request, model_dir=model))
     assert stored(cache) == []
 
 
-def test_a_truncated_entry_is_said_to_be_and_computed_again(cache, request_):
-    right = CpuSide(cache).reference(request_)
+def test_a_truncated_entry_is_said_to_be_and_computed_again(cache, leg_request):
+    right = CpuSide(cache).reference(leg_request)
     (path,) = stored(cache)
     whole = path.read_bytes()
     for length in (0, 4, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         cpu = CpuSide(cache)
         with pytest.warns(ReferenceCacheWarning, match="is damaged .*computed again") as warned:
-            again = cpu.reference(request_)
+            again = cpu.reference(leg_request)
         assert len(warned) == 1 and "\n" not in str(warned[0].message)
         assert cpu.computed == 1
         assert np.array_equal(again.outputs["output"], right.outputs["output"])
@@ -312,15 +226,15 @@ def test_an_entry_under_another_name_is_refused(cache):
         assert cache.get(other) is None
 
 
-def test_a_place_that_cannot_be_written_costs_one_warning(tmp_path, request_):
+def test_a_place_that_cannot_be_written_costs_one_warning(tmp_path, leg_request):
     (tmp_path / "file").write_text("")
     cache = ReferenceCache(tmp_path / "file")
     cpu = CpuSide(cache)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        cpu.reference(request_)
-        cpu.oracle(request_)
-        config = cpu.data_config(request_.model_dir, None, (), False)
+        cpu.reference(leg_request)
+        cpu.oracle(leg_request)
+        config = cpu.data_config(leg_request.model_dir, None, (), False)
     assert cpu.computed == 2
     (warning,) = [w for w in warned if w.category is ReferenceCacheWarning]
     assert "this run goes on without" in str(warning.message)
@@ -333,15 +247,15 @@ def test_a_place_that_cannot_be_written_costs_one_warning(tmp_path, request_):
     assert not kept.path.exists()
 
 
-def test_a_full_disk_costs_one_warning(cache, request_, monkeypatch):
+def test_a_full_disk_costs_one_warning(cache, leg_request, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(store, "save_tensors", full)
     cpu = CpuSide(cache)
     with pytest.warns(ReferenceCacheWarning, match="No space left on device") as warned:
-        cpu.reference(request_)
-        cpu.oracle(request_)
+        cpu.reference(leg_request)
+        cpu.oracle(leg_request)
     assert len(warned) == 1
     assert cache.entries() == []
 
@@ -365,7 +279,7 @@ def test_the_longest_unused_goes_first(tmp_path):
     assert len(stored(cache)) == 3
 
 
-def test_inputs_in_use_and_writes_in_progress_are_left_alone(tmp_path, request_):
+def test_inputs_in_use_and_writes_in_progress_are_left_alone(tmp_path, leg_request):
     cache = ReferenceCache(tmp_path)
     config = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
     new, old = (cache.prepare_inputs(InputSource("noise", seed=s), config).path for s in (0, 1))
@@ -380,12 +294,12 @@ def test_inputs_in_use_and_writes_in_progress_are_left_alone(tmp_path, request_)
     assert {entry.path for entry in cache.entries()} == {new, writing}
 
 
-def test_size_zero_reads_and_writes_nothing(tmp_path, request_):
-    CpuSide(ReferenceCache(tmp_path)).reference(request_)
+def test_size_zero_reads_and_writes_nothing(tmp_path, leg_request):
+    CpuSide(ReferenceCache(tmp_path)).reference(leg_request)
     off = ReferenceCache(tmp_path, size=0)
     cpu = CpuSide(off)
-    cpu.reference(request_)
-    cpu.oracle(request_)
+    cpu.reference(leg_request)
+    cpu.oracle(leg_request)
     assert cpu.computed == 2
     assert len(stored(off)) == 1
 
@@ -425,12 +339,12 @@ def test_several_processes_share_a_cache(tmp_path):
     assert {entry.kind for entry in entries} == {"leg"}
 
 
-def test_the_command_lists_verifies_and_prunes(cache, request_, capsys, monkeypatch):
+def test_the_command_lists_verifies_and_prunes(cache, leg_request, capsys, monkeypatch):
     monkeypatch.delenv(SIZE_VARIABLE, raising=False)
     cpu = CpuSide(cache)
-    cpu.data_config(request_.model_dir, None, (), False)
-    cpu.budget(request_, Arithmetic(short_conv=11))
-    cpu.oracle(request_)
+    cpu.data_config(leg_request.model_dir, None, (), False)
+    cpu.budget(leg_request, Arithmetic(short_conv=11))
+    cpu.oracle(leg_request)
     config = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
     cache.prepare_inputs(InputSource("noise", count=1), config)
 
@@ -442,7 +356,7 @@ def test_the_command_lists_verifies_and_prunes(cache, request_, capsys, monkeypa
     code, text = run()
     assert code == 0
     for part in (
-        f"{request_.model_dir.name} | float32 | float32 with HF32 conv",
+        f"{leg_request.model_dir.name} | float32 | float32 with HF32 conv",
         "float64",
         "1 x 3 x 32 x 32",
         "2 structured synthetic images",

@@ -1,0 +1,82 @@
+"""What a CPU leg is found by: everything that could change its bits, and nothing else."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import reference_key
+from harness.arithmetic import Arithmetic
+from harness.reference_key import Fingerprints, leg_key
+
+ROOT = Path(__file__).parents[1]
+
+OTHER = {
+    "dtype": {"dtype": "bfloat16"},
+    "batch": {"batch_size": 1},
+    "repeat": {"repeat": 2},
+    "arithmetic": {"imitate": Arithmetic(short_conv=11)},
+    "other arithmetic": {"imitate": Arithmetic(short_conv=10)},
+    "order": {"reorder": True},
+    "numerics": {"numerics": "default"},
+    "classes": {"num_classes": 7},
+    "allowed keys": {"allow_keys": ("head.*",)},
+    "pickle": {"allow_pickle": True},
+    "batch checks": {"batch_checks": True},
+    "operators": {"operator_share": 0.5},
+}
+
+
+def test_every_part_of_a_request_is_in_the_key(leg_request):
+    keys = [json.dumps(leg_key(leg_request, Fingerprints()), sort_keys=True)]
+    for changes in OTHER.values():
+        changed = dataclasses.replace(leg_request, **changes)
+        keys.append(json.dumps(leg_key(changed, Fingerprints()), sort_keys=True))
+    images = dataclasses.replace(leg_request.inputs, sha256="0" * 64)
+    changed = dataclasses.replace(leg_request, inputs=images)
+    keys.append(json.dumps(leg_key(changed, Fingerprints()), sort_keys=True))
+    assert len(set(keys)) == len(OTHER) + 2
+
+
+@pytest.mark.parametrize("what", ["weights", "config", "threads", "setting", "versions", "rules"])
+def test_what_surrounds_a_request_is_in_the_key(leg_request, copy_of, monkeypatch, what, tmp_path):
+    model = copy_of("model")
+    leg_request = dataclasses.replace(leg_request, model_dir=model)
+    fingerprints = Fingerprints()
+    before = leg_key(leg_request, fingerprints)
+    assert leg_key(leg_request, fingerprints) == before
+    threads = torch.get_num_threads()
+    reference_key._software.cache_clear()
+    try:
+        if what == "weights":
+            data = bytearray((model / "model.safetensors").read_bytes())
+            data[-1] ^= 1
+            (model / "model.safetensors").write_bytes(data)
+        elif what == "config":
+            config = json.loads((model / "config.json").read_text())
+            (model / "config.json").write_text(json.dumps(config | {"note": 1}))
+        elif what == "threads":
+            torch.set_num_threads(threads + 1)
+        elif what == "setting":
+            monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+        elif what == "versions":
+            monkeypatch.setattr(torch, "__version__", "2.99.0")
+        else:
+            package = tmp_path / "harness"
+            shutil.copytree(ROOT / "harness", package)
+            (package / "formats.py").write_text("# another rule of rounding\n")
+            monkeypatch.setattr(reference_key, "__file__", str(package / "reference_key.py"))
+        assert leg_key(leg_request, fingerprints) != before
+    finally:
+        torch.set_num_threads(threads)
+        reference_key._software.cache_clear()
+
+
+def test_neither_device_nor_place_is_in_the_key(leg_request, copy_of, monkeypatch):
+    before = leg_key(leg_request, Fingerprints())
+    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "3")
+    moved = dataclasses.replace(leg_request, model_dir=copy_of("elsewhere"))
+    assert leg_key(moved, Fingerprints()) == before
