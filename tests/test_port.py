@@ -352,6 +352,7 @@ def test_percentiles_need_enough_passes():
     )
     document = rendered(run_of(many))
     assert "11 ms / 19 ms / 20 ms" in document
+    assert "| warm-up pass | 1000 ms |" in document
     made = port.performance_document(port.choose(run_of(many), None))
     assert made["device_pass_seconds"]["p50"] == pytest.approx(0.011)
 

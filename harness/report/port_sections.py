@@ -98,7 +98,7 @@ def _how(main: CaseRecord | None, t: Texts) -> Table:
         passes = len(timing.forward_seconds)
         points = port.percentiles(timing)
         latency = (
-            " / ".join(f"{1e3 * value:.3g} ms" for value in points.values())
+            " / ".join(map(_milliseconds, points.values()))
             if points
             else t(
                 "missing.cell",
@@ -107,11 +107,17 @@ def _how(main: CaseRecord | None, t: Texts) -> Table:
         )
         values = (
             t("performance.passes_value", passes=passes),
-            f"{1e3 * timing.first_forward_seconds:.3g} ms",
+            _milliseconds(timing.first_forward_seconds),
             latency,
         )
         rows += list(zip(names, values, strict=True))
     return Table(t("performance.how"), (t("head.item"), t("head.value")), tuple(rows))
+
+
+def _milliseconds(seconds: float) -> str:
+    """Three digits, without an exponent."""
+    value = 1e3 * seconds
+    return f"{value:.0f} ms" if value >= 1000 else f"{value:.3g} ms"
 
 
 def _cpu_speed(main: CaseRecord | None, t: Texts) -> str:
