@@ -2,4 +2,4 @@
 
 import harness  # noqa: F401  (sets the torch autoload switch before anything imports torch)
 
-pytest_plugins = ["harness.plugin_gate", "harness.plugin"]
+pytest_plugins = ["harness.plugin_gate", "harness.plugin_scale", "harness.plugin"]

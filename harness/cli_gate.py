@@ -64,7 +64,7 @@ def _report(given: argparse.Namespace) -> int:
 
     run = records.read(given.results)
     shown = markdown if given.format == "markdown" else text
-    print(shown.render_run(run.cases, run.missing))
+    print(shown.render_run(run.cases, run.unfinished))
     if table := trend.trend(history.of_run(given.results.parent / "history", run)):
         print(f"\n{shown.render_table(table)}")
     if run.end is None:
@@ -73,11 +73,11 @@ def _report(given: argparse.Namespace) -> int:
 
 
 def _compare(given: argparse.Namespace) -> int:
-    from harness import compare, expressions
+    from harness import compare, expressions, records
     from harness.report import markdown, text
 
     terms = expressions.parse(given.fail_on) if given.fail_on else ()
-    old, new = (compare.read(path) for path in (given.old, given.new))
+    old, new = (records.read_run(path) for path in (given.old, given.new))
     comparison = compare.compare(old, new, terms, ended=new.end is not None)
     shown = markdown if given.format == "markdown" else text
     print(shown.render_comparison(comparison))
