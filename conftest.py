@@ -2,4 +2,9 @@
 
 import harness  # noqa: F401  (sets the torch autoload switch before anything imports torch)
 
-pytest_plugins = ["harness.plugin_gate", "harness.plugin", "harness.plugin_html"]
+pytest_plugins = [
+    "harness.plugin_gate",
+    "harness.plugin_scale",
+    "harness.plugin",
+    "harness.plugin_html",
+]

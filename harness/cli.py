@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import cli_gate, cli_report, options
+from harness import cli_gate, cli_report, cli_scale, options
 from harness.status import ExitCode, UsageProblem
 
 
@@ -35,8 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     emulate.add_argument("script", type=Path)
     emulate.add_argument("arguments", nargs=argparse.REMAINDER)
 
-    gate = cli_gate.add(commands)
-    reports = cli_report.add(commands)
+    further = {**cli_gate.add(commands), **cli_report.add(commands), **cli_scale.add(commands)}
     _add_study(commands)
     _add_cache(commands)
 
@@ -58,8 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "emulate": _emulate,
         "study": _study,
         "cache": _cache,
-        **gate,
-        **reports,
+        **further,
     }[given.command]
     return options.guarded(lambda: run(given))
 

@@ -54,11 +54,11 @@ def _add_format(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(given: argparse.Namespace) -> int:
-    from harness import compare, expressions
+    from harness import compare, expressions, records
     from harness.report import markdown, text
 
     terms = expressions.parse(given.fail_on) if given.fail_on else ()
-    old, new = (compare.read(path) for path in (given.old, given.new))
+    old, new = (records.read_run(path) for path in (given.old, given.new))
     comparison = compare.compare(old, new, terms, ended=new.end is not None)
     shown = markdown if given.format == "markdown" else text
     print(shown.render_comparison(comparison))

@@ -44,7 +44,7 @@ def add(commands: Any) -> Mapping[str, Command]:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from harness import compare, history
+    from harness import history, records
     from harness.report import markdown, spreadsheet, text, trend
     from harness.session import final_exit_code
 
@@ -52,13 +52,13 @@ def _report(given: argparse.Namespace) -> int:
         return _port(given)
     if given.model is not None or given.output is not None:
         raise UsageProblem("--model and --output belong to the port report: add --lang zh or en.")
-    run = compare.read(given.results)
+    run = records.read_run(given.results)
     if given.format == "csv":
         print(spreadsheet.render(run), end="")
         return final_exit_code(run)
     folder = given.results if given.results.is_dir() else given.results.parent
     shown = markdown if given.format == "markdown" else text
-    print(shown.render_run(run.cases, run.missing))
+    print(shown.render_run(run.cases, run.unfinished))
     if table := trend.trend(history.of_run(folder / "history", run)):
         print(f"\n{shown.render_table(table)}")
     if run.end is None:
@@ -67,13 +67,13 @@ def _report(given: argparse.Namespace) -> int:
 
 
 def _port(given: argparse.Namespace) -> int:
-    from harness import compare, port
+    from harness import port, records
     from harness.report import port as report
     from harness.session import final_exit_code
 
     if given.format is not None:
         raise UsageProblem("--format and --lang exclude each other: a port report is Markdown.")
-    found = port.choose(compare.read(given.results), given.model)
+    found = port.choose(records.read_run(given.results), given.model)
     folder = given.results if given.results.is_dir() else given.results.parent
     output = given.output or folder / "port" / found.directory_name
     for language in dict.fromkeys(given.lang):

@@ -23,12 +23,11 @@ import dataclasses
 import enum
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import scipy.special
 
-from harness import baseline, records
+from harness import baseline
 from harness.expressions import Term
 from harness.records import CaseRecord, LegRecord, Run
 from harness.status import ExitCode, UsageProblem, worst_exit_code
@@ -101,11 +100,6 @@ class Comparison:
     code: ExitCode
 
 
-def read(path: Path) -> Run:
-    """Read a results file, or the one in a folder.  Raises UsageProblem when there is none."""
-    return records.read(path / "results.jsonl" if path.is_dir() else path)
-
-
 def compare(old: Run, new: Run, fail_on: Sequence[Term] = (), *, ended: bool = True) -> Comparison:
     """Compare two runs.
 
@@ -119,7 +113,7 @@ def compare(old: Run, new: Run, fail_on: Sequence[Term] = (), *, ended: bool = T
     _require_comparable(before, after, cases)
     hits = [hit for term in fail_on for hit in _hits(term, cases)]
     return Comparison(
-        environment=_environment_changes(old, new),
+        environment=environment_changes(old, new),
         cases=tuple(cases),
         hits=tuple(hits),
         code=_code(new, cases, hits, by_numbers=not fail_on, ended=ended),
@@ -172,7 +166,7 @@ def _case(old: CaseRecord | None, new: CaseRecord | None) -> CaseChange:
         assert present is not None
         change = Change.ADDED if old is None else Change.MISSING
         return CaseChange(present.case_id, change, present.status.value, old, new)
-    if reason := _incomparable(old, new):
+    if reason := incomparable(old, new):
         return CaseChange(new.case_id, Change.REFUSED, reason, old, new)
     error = _error_interval(old, new)
     change, why = _judge(old, new, error)
@@ -188,7 +182,7 @@ def _case(old: CaseRecord | None, new: CaseRecord | None) -> CaseChange:
     )
 
 
-def _incomparable(old: CaseRecord, new: CaseRecord) -> str:
+def incomparable(old: CaseRecord, new: CaseRecord) -> str:
     """Why two records are not of the same thing; "" when they are."""
     for name, before, after in (
         ("weights", old.weights_sha256, new.weights_sha256),
@@ -361,7 +355,8 @@ def _code(
     return worst_exit_code(codes)
 
 
-def _environment_changes(old: Run, new: Run) -> tuple[tuple[str, str, str], ...]:
+def environment_changes(old: Run, new: Run) -> tuple[tuple[str, str, str], ...]:
+    """Name, before, after of every version, setting and device that differs between two runs."""
     before, after = _environment(old), _environment(new)
     return tuple(
         (name, before.get(name, "not recorded"), after.get(name, "not recorded"))

@@ -37,6 +37,7 @@ class Entry(pydantic.BaseModel):
     error_rate_percent: float | None = None
     images_per_second: float | None = None
     speed_ratio: float | None = None
+    seconds: float | None = None  # that the case took
 
 
 def entries(run: Run) -> list[Entry]:
@@ -69,14 +70,17 @@ def append(directory: Path, run: Run) -> Path | None:
 
 
 def read(directory: Path, device_kind: str) -> list[Entry]:
-    """The history of a device kind, oldest first; empty when there is none.
+    """The history of a device kind, oldest first; empty when there is none."""
+    path = directory / f"{device_kind}.jsonl"
+    return read_file(path) if path.is_file() else []
+
+
+def read_file(path: Path) -> list[Entry]:
+    """A history file, oldest first.
 
     Lines that are no entry (cut off by a full disk, another version's) are left out: the history
     is a convenience, and must not keep a run from ending.
     """
-    path = directory / f"{device_kind}.jsonl"
-    if not path.is_file():
-        return []
     found = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -123,4 +127,5 @@ def _entry(run: Run, case: CaseRecord) -> Entry:
         error_rate_percent=case.gate.error_rate_percent if case.gate else None,
         images_per_second=leg.timing.images_per_second if leg is not None and timed else None,
         speed_ratio=case.speed_ratio,
+        seconds=case.duration_seconds,
     )

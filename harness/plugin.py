@@ -8,30 +8,16 @@ from typing import Any
 import pytest
 from pytest_metadata.plugin import metadata_key
 
-from harness import (
-    casefiles,
-    environment,
-    history,
-    options,
-    plugin_gate,
-    records,
-    reference_cache,
-)
+from harness import environment, history, options, plugin_session, records, reference_cache
 from harness.cases import DTYPES, NUMERICS, TIERS, Case
+from harness.plugin_session import ROOT
 from harness.records import CaseRecord
 from harness.report import STYLESHEET, junit
-from harness.session import Session, SessionOptions
+from harness.session import Session
 from harness.status import ExitCode, UsageProblem
 
-# Not pytest's rootdir: an existing path after one of our options (--images DIR) moves that one,
-# because pytest settles it before it knows our options.
-ROOT = Path(__file__).parents[1]
-
-_SESSION: pytest.StashKey[Session] = pytest.StashKey()
 _RECORD: pytest.StashKey[CaseRecord] = pytest.StashKey()
 _PROBLEM: pytest.StashKey[UsageProblem] = pytest.StashKey()
-_CASES: pytest.StashKey[list[Case]] = pytest.StashKey()
-_KNOWN: pytest.StashKey[list[Case]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -154,7 +140,7 @@ def pytest_configure(config: pytest.Config) -> None:
             {k: v for k, v in environment.capture().items() if k.casefold() not in shown}
         )
     if _will_run_cases(config):
-        _session(config)
+        plugin_session.session(config)
     images = config.getoption("images")
     try:
         if images is not None:
@@ -162,7 +148,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
             inputs.check_images(Path(images))
         if config.getoption("numprocesses", None):
-            _cases(config)  # xdist's processes could not report a usage problem
+            plugin_session.plan(config)  # xdist's processes could not report a usage problem
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from problem
 
@@ -170,7 +156,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say what the run takes and why, and the versions."""
     lines = [f"accuracy harness: {environment.short()}"]
-    session = config.stash.get(_SESSION, None)
+    session = plugin_session.made_session(config)
     if session is not None:
         lines.append(f"device: {session.choice}")
         if session.expected is not None:
@@ -182,7 +168,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrise every test that asks for a case."""
     if "accuracy_case" in metafunc.fixturenames:
         try:
-            cases = _cases(metafunc.config)
+            cases = plugin_session.plan(metafunc.config).to_run
         except UsageProblem as problem:
             # Raised here it would end as a broken test file, with another exit code.
             metafunc.config.stash[_PROBLEM] = problem
@@ -197,25 +183,28 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if _PROBLEM in config.stash:
         raise pytest.UsageError(str(config.stash[_PROBLEM]))
     node_ids = [item.nodeid for item in session.items if _is_case(item)]
-    if node_ids and not config.option.collectonly:
-        if not _is_xdist_worker(config):
-            _begin(config, node_ids)
-        _session(config).warm_up()
+    if config.option.collectonly or not (node_ids or plugin_session.resumes(config)):
+        return
+    if not plugin_session.is_xdist_worker(config):
+        plugin_session.begin(config, node_ids)
+    if node_ids:
+        plugin_session.session(config).warm_up()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
     """Start the results file: under xdist the controller collects nothing itself."""
     cases = [node_id for node_id in ids if "test_accuracy[" in node_id]
-    if cases and not _has_results(node.config):
-        _begin(node.config, cases)
+    some = cases or plugin_session.resumes(node.config)
+    if some and not plugin_session.has_results(node.config):
+        plugin_session.begin(node.config, cases)
 
 
 @pytest.fixture
 def case_record(accuracy_case: Case, request: pytest.FixtureRequest) -> CaseRecord:
     """The record of the case: both sides were built and run, and the verdict is in it."""
     try:
-        record = _session(request.config).runner.run(accuracy_case)
+        record = plugin_session.session(request.config).runner.run(accuracy_case)
     except UsageProblem as problem:
         pytest.exit(str(problem), returncode=ExitCode.USAGE)
     request.node.stash[_RECORD] = record
@@ -227,16 +216,18 @@ def case_record(accuracy_case: Case, request: pytest.FixtureRequest) -> CaseReco
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Close the device and settle the exit code from the records."""
     config = session.config
-    run = config.stash.get(_SESSION, None)
+    run = plugin_session.made_session(config)
     if run is None or config.option.collectonly:
         return
     run.close()
-    if _is_xdist_worker(config) or not _has_results(config):
+    if plugin_session.is_xdist_worker(config) or not plugin_session.has_results(config):
         return
     # Under xdist the end that --maxfail asks for looks like an interrupt.
     enough = 0 < (config.option.maxfail or 0) <= session.testsfailed
+    # An earlier run may have left nothing to do.
+    empty = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and plugin_session.resumes(config)
     if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or (
-        exitstatus == pytest.ExitCode.INTERRUPTED and enough
+        empty or (exitstatus == pytest.ExitCode.INTERRUPTED and enough)
     ):
         try:
             session.exitstatus = run.settle(session.testsfailed)
@@ -248,14 +239,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Print the documented tables."""
-    run = config.stash.get(_SESSION, None)
-    if run is None or not _has_results(config) or config.option.collectonly:
+    run = plugin_session.made_session(config)
+    if run is None or not plugin_session.has_results(config) or config.option.collectonly:
         return
     from harness.report import text, trend
 
     result = records.read(run.results)
     terminalreporter.section("accuracy")
-    terminalreporter.write_line(text.render_run(result.cases, result.missing))
+    terminalreporter.write_line(text.render_run(result.cases, result.unfinished))
     if table := trend.trend(history.of_run(run.history, result)):
         terminalreporter.write_line(f"\n{text.render_table(table)}")
     if run.comparison is not None:
@@ -273,74 +264,8 @@ def record_of(item: pytest.Item) -> CaseRecord | None:
 
 def started_session(config: pytest.Config) -> Session | None:
     """The run's session once it has a results file; None before, and without cases."""
-    return config.stash[_SESSION] if _has_results(config) else None
-
-
-def _session(config: pytest.Config) -> Session:
-    """The run's session; made on first use."""
-    if _SESSION not in config.stash:
-        option = config.getoption
-        try:
-            plugin_gate.check(config)
-            config.stash[_SESSION] = Session(
-                SessionOptions(
-                    device=option("device"),
-                    results_dir=option("results") or ROOT / "reports",
-                    case_timeout=option("case_timeout"),
-                    repeat=option("repeat"),
-                    allow_cpu_fallback=option("allow_cpu_fallback"),
-                    fault_plan=option("fault_plan"),
-                    operator_share=option("operator_share"),
-                    sensitivity=option("sensitivity"),
-                    localize=option("localize"),
-                    reference_cache=option("reference_cache"),
-                    reference_cache_size=reference_cache.size_limit(option("reference_cache_size")),
-                    expected=plugin_gate.expected_options(
-                        config, None if option("case_file") else _known(config)
-                    ),
-                    compare=option("compare"),
-                    compare_fail=option("compare_fail"),
-                )
-            )
-        except UsageProblem as problem:
-            raise pytest.UsageError(str(problem)) from problem
-    return config.stash[_SESSION]
-
-
-def _begin(config: pytest.Config, node_ids: list[str]) -> None:
-    announced = _SESSION in config.stash
-    run = _session(config)
-    try:
-        run.begin([junit.case_id(node_id) for node_id in node_ids])
-    except UsageProblem as problem:
-        raise pytest.UsageError(str(problem)) from problem
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None and not announced:
-        reporter.write_line(f"device: {run.choice}")
-
-
-def _known(config: pytest.Config) -> list[Case]:
-    """Every case of the case files in use."""
-    if _KNOWN not in config.stash:
-        files = config.getoption("case_file") or sorted((ROOT / "cases").glob("*.toml"))
-        config.stash[_KNOWN] = [case for file in files for case in casefiles.read(file)]
-    return config.stash[_KNOWN]
-
-
-def _cases(config: pytest.Config) -> list[Case]:
-    if _CASES not in config.stash:
-        option = config.getoption
-        selection = casefiles.Selection(
-            models=tuple(option("model")),
-            tier=option("tier"),
-            dtype=option("dtype"),
-            numerics=option("numerics"),
-            batch_size=option("batch_size"),
-            seed=option("seed"),
-            images=option("images"),
-        )
-        config.stash[_CASES] = casefiles.select(_known(config), selection)
-    return config.stash[_CASES]
+    run = plugin_session.made_session(config)
+    return run if plugin_session.has_results(config) else None
 
 
 def _will_run_cases(config: pytest.Config) -> bool:
@@ -354,12 +279,3 @@ def _will_run_cases(config: pytest.Config) -> bool:
 
 def _is_case(item: pytest.Item) -> bool:
     return "accuracy_case" in getattr(getattr(item, "callspec", None), "params", {})
-
-
-def _is_xdist_worker(config: pytest.Config) -> bool:
-    return hasattr(config, "workerinput")
-
-
-def _has_results(config: pytest.Config) -> bool:
-    run = config.stash.get(_SESSION, None)
-    return run is not None and run.started

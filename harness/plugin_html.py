@@ -58,7 +58,7 @@ def pytest_html_results_summary(prefix: list[str], session: pytest.Session) -> N
     from harness.report import html, trend
 
     result = records.read(run.results)
-    prefix.append(html.render_summary(result.run, result.cases, result.missing))
+    prefix.append(html.render_summary(result.run, result.cases, result.unfinished))
     if table := trend.trend(history.of_run(run.history, result)):
         prefix.append(html.render_table(table))
     if run.comparison is not None:

@@ -1,8 +1,9 @@
 """Records: everything measured, as versioned JSON lines.  The source of truth of every report.
 
-A results file holds one `run` line, one `case` line for each case as it ends, and one `end`
-line.  A line is appended with a single write and flushed to disk, so that a run killed at any
-moment loses at most the case in flight.  Non-finite numbers are the strings "NaN", "Infinity"
+A results file holds one `run` line, a `start` line for each case as it begins and a `case` line as
+it ends, and one `end` line.  A line is appended with a single write and flushed to disk, so that a
+run killed at any moment loses at most the case in flight, which its `start` line names.
+Non-finite numbers are the strings "NaN", "Infinity"
 and "-Infinity".
 """
 
@@ -11,7 +12,9 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -90,8 +93,25 @@ class LegRecord(pydantic.BaseModel):
     weights_sha256: str
 
 
+class ShardInfo(pydantic.BaseModel):
+    """Which part of a divided run this is.
+
+    `whole`: ids of all cases of the undivided run; `plan`: a digest of how they were divided.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    number: int  # from 1
+    of: int
+    whole: list[str]
+    plan: str
+
+
 class RunRecord(_Record):
-    """First line of a results file."""
+    """First line of a results file.
+
+    `fingerprints`: of the cases, by id; `settings`: options that a result depends on; `parts`: ids
+    of the earlier runs whose records this file holds as well.
+    """
 
     type: Literal["run"] = "run"
     run_id: str
@@ -101,6 +121,17 @@ class RunRecord(_Record):
     emulated: bool
     cases: list[str]
     environment: dict[str, str]
+    fingerprints: dict[str, str] = {}
+    settings: dict[str, str] = {}
+    shard: ShardInfo | None = None
+    parts: list[str] = []
+
+
+class StartRecord(_Record):
+    """A case begins: without its `case` line it was in flight when its process ended."""
+
+    type: Literal["start"] = "start"
+    case_id: str
 
 
 class CaseRecord(_Record):
@@ -158,16 +189,18 @@ class EndRecord(_Record):
     finished: datetime.datetime
 
 
-Record = Annotated[RunRecord | CaseRecord | EndRecord, pydantic.Field(discriminator="type")]
-ADAPTER: pydantic.TypeAdapter[RunRecord | CaseRecord | EndRecord] = pydantic.TypeAdapter(Record)
+AnyRecord = RunRecord | StartRecord | CaseRecord | EndRecord
+ADAPTER: pydantic.TypeAdapter[AnyRecord] = pydantic.TypeAdapter(
+    Annotated[AnyRecord, pydantic.Field(discriminator="type")]
+)
 
 
-def append(path: Path, record: RunRecord | CaseRecord | EndRecord) -> None:
+def append(path: Path, record: AnyRecord) -> None:
     """Append one line with one write and force it to disk.
 
     Several processes may append to the same file: O_APPEND keeps their lines whole.
     """
-    line = record.model_dump_json().encode() + b"\n"
+    line = _line(record)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         if _ends_torn(path):
@@ -185,6 +218,20 @@ class Run(pydantic.BaseModel):
     cases: list[CaseRecord]
     end: EndRecord | None
     torn_lines: int = 0  # lines cut off by a crash
+    started: list[str] = []  # ids of cases that began
+
+    @property
+    def in_flight(self) -> list[str]:
+        """Ids of cases that began and have no record: their process was killed, or still runs."""
+        have = {case.case_id for case in self.cases}
+        return [case for case in dict.fromkeys(self.started) if case not in have]
+
+    @property
+    def unfinished(self) -> list[str]:
+        """The missing cases, those that were in flight marked as such."""
+        caught = set(self.in_flight)
+        note = " (in flight when the run was cut short)"
+        return [f"{case}{note * (case in caught)}" for case in self.missing]
 
     @property
     def missing(self) -> list[str]:
@@ -203,6 +250,7 @@ def read(path: Path) -> Run:
     run: RunRecord | None = None
     end: EndRecord | None = None
     cases: dict[str, CaseRecord] = {}
+    started: list[str] = []
     torn = 0
     for number, text in _lines(path):
         try:
@@ -215,11 +263,13 @@ def read(path: Path) -> Run:
             run = record
         elif isinstance(record, EndRecord):
             end = record
+        elif isinstance(record, StartRecord):
+            started.append(record.case_id)
         else:
             cases[record.case_id] = record
     if run is None and not cases:
         raise UsageProblem(f"{path} holds no record of a run: is it a results.jsonl file?")
-    return Run(run=run, cases=list(cases.values()), end=end, torn_lines=torn)
+    return Run(run=run, cases=list(cases.values()), end=end, torn_lines=torn, started=started)
 
 
 def write(run: Run, path: Path) -> None:
@@ -228,14 +278,26 @@ def write(run: Run, path: Path) -> None:
     path.write_text("".join(line.model_dump_json() + "\n" for line in lines), encoding="utf-8")
 
 
-def start(results_dir: Path, record: RunRecord) -> Path:
+def read_run(path: Path) -> Run:
+    """Read a results file, or the one in a folder.  Raises UsageProblem as `read` does."""
+    return read(path / "results.jsonl" if path.is_dir() else path)
+
+
+def start(results_dir: Path, record: RunRecord, kept: Iterable[AnyRecord] = ()) -> Path:
     """Begin results_dir/results.jsonl; an earlier one moves to results_dir/previous/, never lost.
 
+    `kept`: records to begin with.  At every moment the file is wholly the old one or the new one.
     Raises UsageProblem when the directory cannot be written.
     """
     path = results_dir / "results.jsonl"
     try:
         results_dir.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=".results.", dir=results_dir)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.writelines(_line(item) for item in (record, *kept))
+            stream.flush()
+            os.fsync(descriptor)
+        os.chmod(temporary, 0o644)
         if path.exists():
             previous = results_dir / "previous"
             previous.mkdir(exist_ok=True)
@@ -243,8 +305,11 @@ def start(results_dir: Path, record: RunRecord) -> Path:
             serial = 0
             while (target := previous / f"results-{stamp}-{serial:03}.jsonl").exists():
                 serial += 1
-            path.rename(target)
-        append(path, record)
+            try:
+                target.hardlink_to(path)
+            except OSError:  # the file system has no links
+                shutil.copy2(path, target)
+        os.replace(temporary, path)
     except OSError as error:
         raise UsageProblem(
             f"Cannot write results to {results_dir} ({error.strerror}): give --results DIR."
@@ -252,7 +317,20 @@ def start(results_dir: Path, record: RunRecord) -> Path:
     return path
 
 
-def _parse(raw: Any, path: Path, number: int) -> RunRecord | CaseRecord | EndRecord:
+def carry(case: CaseRecord, old_dir: Path, new_dir: Path) -> None:
+    """Copy the files that a record names, relative to its results, beside other results."""
+    for name in case.localization.reproducers if case.localization is not None else ():
+        source, target = old_dir / name, new_dir / name
+        if source.is_file() and source.resolve() != target.resolve():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+
+
+def _line(record: AnyRecord) -> bytes:
+    return record.model_dump_json().encode() + b"\n"
+
+
+def _parse(raw: Any, path: Path, number: int) -> AnyRecord:
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
         raise UsageProblem(

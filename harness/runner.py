@@ -15,7 +15,7 @@ from harness.devices import DeviceSpec
 from harness.legs import LegRequest, LegResult
 from harness.localization import Localization
 from harness.localize import LocalizeRequest
-from harness.records import CaseRecord
+from harness.records import CaseRecord, StartRecord
 from harness.reference import CpuSide
 from harness.reference_cache import ReferenceCache
 from harness.sensitivity import Sensitivity
@@ -70,6 +70,8 @@ class CaseRunner:
         """
         started = time.perf_counter()
         progress = _Progress(case, self.options.device.emulated)
+        if self.options.results is not None:
+            records.append(self.options.results, StartRecord(case_id=case.id))
         try:
             self._measure(case, progress)
         except CaseProblem as problem:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,14 +19,17 @@ from harness import (
     expressions,
     history,
     records,
+    resume,
     store,
 )
+from harness.cases import Case
 from harness.compare import Comparison
 from harness.expected import Outcome
 from harness.expected_run import ExpectedOptions
-from harness.records import CaseRecord, EndRecord, Run, RunRecord
+from harness.records import CaseRecord, EndRecord, Run, RunRecord, ShardInfo
 from harness.reference_cache import DEFAULT_SIZE
-from harness.status import ExitCode, UsageProblem, worst_exit_code
+from harness.resume import Resumed
+from harness.status import ExitCode, Status, UsageProblem, worst_exit_code
 from harness.workers import DeviceWorker
 
 if TYPE_CHECKING:
@@ -65,28 +69,75 @@ class Session:
         self.started = False
         self._worker = DeviceWorker(self.choice.spec)
         self._runner: CaseRunner | None = None
+        self._kept: Mapping[str, CaseRecord] = {}
+        self._in_history: frozenset[str] = frozenset()
         self._fault_plan = self._read_fault_plan()
         self.expected = expected_run.choose(options.expected, self.choice.spec)
         # Read now: it may be the very file that this run moves aside.
-        self._old = compare.read(options.compare) if options.compare is not None else None
+        self._old = records.read_run(options.compare) if options.compare is not None else None
         fail_on = options.compare_fail
         self._fail_on = expressions.parse(fail_on, "--compare-fail") if fail_on else ()
         self.comparison: Comparison | None = None
 
-    def begin(self, cases: Iterable[str]) -> None:
-        """Open the results file with the run's own line; done once, by the controlling process."""
+    def begin(
+        self,
+        cases: Sequence[Case],
+        shard: ShardInfo | None = None,
+        resumed: Resumed | None = None,
+    ) -> None:
+        """Open the results file with the run's own line; done once, by the controlling process.
+
+        `cases`: all that the file is to hold; `resumed`: an earlier run, whose verdicts it holds
+        from the start.  Raises UsageProblem when that run is another than this one, or the file
+        cannot be written.
+        """
         spec = self.choice.spec
+        found = environment.capture()
+        if resumed is not None:
+            resume.check(resumed, cases, shard, self.settings, spec.kind, found)
+            if not resumed.run.missing:  # only complete runs have a history
+                self._in_history = frozenset(resumed.kept)
+            self._kept = {key: self._expect(case) for key, case in resumed.kept.items()}
         record = RunRecord(
             run_id=uuid.uuid4().hex[:12],
             started=datetime.datetime.now(datetime.timezone.utc),
             device=str(spec),
             device_reason=self.choice.reason,
             emulated=spec.emulated,
-            cases=list(cases),
-            environment=environment.capture(),
+            cases=[case.id for case in cases],
+            environment=found,
+            fingerprints={case.id: case.fingerprint for case in cases},
+            settings=dict(self.settings),
+            shard=shard,
+            parts=resumed.parts if resumed is not None else [],
         )
-        records.start(self.options.results_dir, record)
+        records.start(self.options.results_dir, record, self._kept.values())
+        for case in self._kept.values():
+            assert resumed is not None
+            records.carry(case, resumed.directory, self.options.results_dir)
         self.started = True
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """The options that a result depends on, beside the case itself."""
+        names = ("repeat", "allow_cpu_fallback", "operator_share", "sensitivity", "localize")
+        found = {name: str(getattr(self.options, name)) for name in names}
+        plan = self._fault_plan
+        found["fault_plan"] = hashlib.sha256(plan.encode()).hexdigest()[:12] if plan else "none"
+        return found
+
+    def record_crash(self, case: Case) -> None:
+        """Record a case whose own process died, unless it had come to its record."""
+        if all(record.case_id != case.id for record in records.read(self.results).cases):
+            crashed = CaseRecord(
+                case_id=case.id,
+                case=case,
+                status=Status.ERROR_CRASH,
+                emulated=self.choice.spec.emulated,
+                reason="The process that ran this case's CPU side and judged it died (killed, out "
+                "of memory, or a crash on the CPU): see what it printed, or run the case alone.",
+            )
+            records.append(self.results, self._expect(crashed))
 
     def warm_up(self) -> None:
         """Start the device's process: it loads while this one loads torch and the first case."""
@@ -134,20 +185,29 @@ class Session:
         if self.expected is not None:
             expected_run.write(self.expected, run.cases)
         # A case without a record is one whose process died: its test failed for that.
-        judged = sum(fails(case) for case in run.cases) + len(run.missing)
+        here = (case for case in run.cases if case.case_id not in self._kept)
+        judged = sum(map(fails, here)) + len(run.missing)
         codes = [exit_code(run, other_failures=max(0, tests_failed - judged))]
         if self._old is not None:
             self.comparison = compare.compare(self._old, run, self._fail_on)
             codes.append(self.comparison.code)
         # Planted faults are no history of a stack.
         if not run.missing and self._fault_plan is None:
-            history.append(self.history, run)
+            new = [case for case in run.cases if case.case_id not in self._in_history]
+            history.append(self.history, run.model_copy(update={"cases": new}))
         return worst_exit_code(codes)
 
     def end(self, exit_code: int) -> None:
         """Write the last line of the results file."""
         now = datetime.datetime.now(datetime.timezone.utc)
         records.append(self.results, EndRecord(exit_code=exit_code, finished=now))
+
+    def _expect(self, record: CaseRecord) -> CaseRecord:
+        """The record beside its expected row, where this run has rows."""
+        rows = self.expected.expected if self.expected else None
+        return record.model_copy(
+            update={"expected": rows.expectation(record) if rows is not None else None}
+        )
 
     def _read_fault_plan(self) -> str | None:
         path = self.options.fault_plan

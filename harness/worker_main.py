@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
 import signal
 import sys
 import traceback
@@ -10,10 +13,13 @@ from typing import Any
 
 from harness.status import CaseProblem, Stage, Status, UsageProblem
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
 
 def main(descriptor: int) -> int:
     """Open the device, then answer the requests that come over the pipe until it closes."""
     pipe: Connection[Any, Any] = Connection(descriptor)
+    _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     spec = pipe.recv()
 
@@ -48,6 +54,19 @@ def main(descriptor: int) -> int:
             traceback.print_exc()
             reason = f"The harness itself failed: {type(error).__name__}: {error}"
             pipe.send(("failed", (Status.ERROR_HARNESS.value, Stage.FORWARD.value, reason)))
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process with its parent, which may be killed while this one hangs.
+
+    Between cases the closed pipe ends it; in the middle of one nothing else would, and the device
+    would stay taken.  Linux only.
+    """
+    parent = os.getppid()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the kernel knew
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,42 @@
+"""Commands of `python -m harness` for large runs: merge."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def add(commands: Any) -> Mapping[str, Command]:
+    """Add the commands' parsers; returns what each of them runs."""
+    merge = commands.add_parser("merge", help="join the records of shards, or of parts of a run")
+    merge.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="results file, or a folder"
+    )
+    merge.add_argument("--output", type=Path, required=True, metavar="DIR")
+    merge.add_argument(
+        "--allow-differences",
+        action="store_true",
+        help="accept parts that differ in versions, settings or devices",
+    )
+    merge.add_argument("--format", choices=("text", "markdown"), default="text")
+    return {"merge": _merge}
+
+
+def _merge(given: argparse.Namespace) -> int:
+    from harness import merge
+    from harness.report import markdown, text
+    from harness.report import merge as report
+
+    merged = merge.merge(given.runs, given.output, allow_differences=given.allow_differences)
+    shown = markdown if given.format == "markdown" else text
+    print(shown.render_run(merged.run.cases, merged.run.unfinished))
+    for line in report.lines(merged):
+        print(line)
+    if table := report.differences(merged):
+        print(f"\n{shown.render_table(table)}")
+    print(f"Records: {given.output / 'results.jsonl'}")
+    return merged.code

@@ -1,0 +1,172 @@
+"""What lives as long as a pytest run: its session, its cases, and what it keeps of an earlier one.
+
+Under pytest-xdist the controller and every worker have their own; the controller alone writes the
+run's first and last line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from harness import casefiles, plugin_gate, reference_cache, resume, shards
+from harness.cases import Case
+from harness.records import ShardInfo
+from harness.report import junit
+from harness.resume import Resumed
+from harness.session import Session, SessionOptions
+from harness.status import UsageProblem
+
+# Not pytest's rootdir: an existing path after one of our options (--images DIR) moves that one,
+# because pytest settles it before it knows our options.
+ROOT = Path(__file__).parents[1]
+
+_SESSION: pytest.StashKey[Session] = pytest.StashKey()
+_KNOWN: pytest.StashKey[list[Case]] = pytest.StashKey()
+_PLAN: pytest.StashKey[Plan] = pytest.StashKey()
+_KEPT_INPUT = "harness_kept"  # the ids of kept cases, as the controller sends them to its workers
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The cases of this run; `kept`: ids of those that an earlier run settled."""
+
+    cases: list[Case]
+    shard: ShardInfo | None = None
+    resumed: Resumed | None = None
+    kept: frozenset[str] = frozenset()
+
+    @property
+    def to_run(self) -> list[Case]:
+        """The cases that are run here."""
+        return [case for case in self.cases if case.id not in self.kept]
+
+
+def session(config: pytest.Config) -> Session:
+    """The run's session; made on first use.  Raises pytest.UsageError."""
+    if _SESSION not in config.stash:
+        option = config.getoption
+        try:
+            plugin_gate.check(config)
+            config.stash[_SESSION] = Session(
+                SessionOptions(
+                    device=option("device"),
+                    results_dir=option("results") or ROOT / "reports",
+                    case_timeout=option("case_timeout"),
+                    repeat=option("repeat"),
+                    allow_cpu_fallback=option("allow_cpu_fallback"),
+                    fault_plan=option("fault_plan"),
+                    operator_share=option("operator_share"),
+                    sensitivity=option("sensitivity"),
+                    localize=option("localize"),
+                    reference_cache=option("reference_cache"),
+                    reference_cache_size=reference_cache.size_limit(option("reference_cache_size")),
+                    expected=plugin_gate.expected_options(
+                        config, None if option("case_file") else known_cases(config)
+                    ),
+                    compare=option("compare"),
+                    compare_fail=option("compare_fail"),
+                )
+            )
+        except UsageProblem as problem:
+            raise pytest.UsageError(str(problem)) from problem
+    return config.stash[_SESSION]
+
+
+def made_session(config: pytest.Config) -> Session | None:
+    """The run's session where it was made, else None."""
+    return config.stash.get(_SESSION, None)
+
+
+def known_cases(config: pytest.Config) -> list[Case]:
+    """Every case of the case files in use.  Raises UsageProblem."""
+    if _KNOWN not in config.stash:
+        files = config.getoption("case_file") or sorted((ROOT / "cases").glob("*.toml"))
+        config.stash[_KNOWN] = [case for file in files for case in casefiles.read(file)]
+    return config.stash[_KNOWN]
+
+
+def plan(config: pytest.Config) -> Plan:
+    """The cases that the command line selects.  Raises UsageProblem."""
+    if _PLAN not in config.stash:
+        option = config.getoption
+        selection = casefiles.Selection(
+            models=tuple(option("model")),
+            tier=option("tier"),
+            dtype=option("dtype"),
+            numerics=option("numerics"),
+            batch_size=option("batch_size"),
+            seed=option("seed"),
+            images=option("images"),
+        )
+        cases = casefiles.select(known_cases(config), selection)
+        shard: ShardInfo | None = None
+        if option("shard"):
+            source = option("shard_durations")
+            seconds = shards.durations(source) if source is not None else {}
+            cases, shard = shards.choose(cases, seconds, option("shard"))
+        resumed, kept = None, frozenset[str]()
+        if is_xdist_worker(config):
+            # Not read again: the controller may have replaced the file meanwhile.
+            kept = frozenset(config.workerinput[_KEPT_INPUT])  # type: ignore[attr-defined]
+        elif option("resume") is not None:
+            resumed = resume.read(option("resume"))
+            kept = frozenset(resumed.kept)
+        config.stash[_PLAN] = Plan(cases, shard, resumed, kept)
+    return config.stash[_PLAN]
+
+
+def inform_worker(config: pytest.Config, workerinput: dict[str, object]) -> None:
+    """Tell a worker of pytest-xdist what the controller knows."""
+    workerinput[_KEPT_INPUT] = sorted(plan(config).kept)
+
+
+def begin(config: pytest.Config, node_ids: list[str]) -> None:
+    """Start the results file for the collected cases.  Raises pytest.UsageError."""
+    announced = made_session(config) is not None
+    run = session(config)
+    try:
+        found = plan(config)
+        ids = {junit.case_id(node_id) for node_id in node_ids}
+        chosen = [case for case in found.cases if case.id in ids]
+        if found.shard is not None or found.resumed is not None:
+            if len(chosen) < len(found.to_run):
+                raise UsageProblem(
+                    "--shard and --resume go by what --model, --tier and case files select, and "
+                    f"-k, --deselect or a test's own name leave out {len(found.to_run)} - "
+                    f"{len(chosen)} of it: select without these."
+                )
+            chosen = found.cases
+        run.begin(chosen, found.shard, found.resumed)
+    except UsageProblem as problem:
+        raise pytest.UsageError(str(problem)) from problem
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and not announced:
+        reporter.write_line(f"device: {run.choice}")
+
+
+def record_crash(config: pytest.Config, node_id: str) -> None:
+    """Record the case that a worker of pytest-xdist died with."""
+    run = made_session(config)
+    ids = {f"[{case.id}]": case for case in plan(config).to_run}
+    case = ids.get("[" + node_id.partition("[")[2])
+    if run is not None and run.started and case is not None:
+        run.record_crash(case)
+
+
+def resumes(config: pytest.Config) -> bool:
+    """Whether this process completes an earlier run."""
+    return _PLAN in config.stash and config.stash[_PLAN].resumed is not None
+
+
+def has_results(config: pytest.Config) -> bool:
+    """Whether this process started the results file."""
+    run = made_session(config)
+    return run is not None and run.started
+
+
+def is_xdist_worker(config: pytest.Config) -> bool:
+    """Whether this process is a worker of pytest-xdist."""
+    return hasattr(config, "workerinput")
