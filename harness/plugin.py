@@ -11,7 +11,6 @@ from pytest_metadata.plugin import metadata_key
 
 from harness import environment, history, options, plugin_session, records, reference_cache
 from harness.cases import DTYPES, NUMERICS, TIERS, Case
-from harness.plugin_session import ROOT
 from harness.records import CaseRecord
 from harness.report import STYLESHEET
 from harness.status import ExitCode, UsageProblem
@@ -139,7 +138,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[metadata_key].update(
             {k: v for k, v in environment.capture().items() if k.casefold() not in shown}
         )
-    if _will_run_cases(config):
+    if plugin_session.will_run_cases(config):
         plugin_session.session(config)
     images = config.getoption("images")
     try:
@@ -147,8 +146,11 @@ def pytest_configure(config: pytest.Config) -> None:
             from harness import inputs
 
             inputs.check_images(Path(images))
-        if config.getoption("numprocesses", None):
-            plugin_session.plan(config)  # xdist's processes could not report a usage problem
+        # xdist's processes could not report a usage problem.
+        if workers := config.getoption("numprocesses", None):
+            plugin_session.plan(config)
+            if plugin_session.will_run_cases(config):
+                plugin_session.check_workers(config, workers)
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from problem
 
@@ -294,15 +296,6 @@ def pytest_html_results_summary(prefix: list[str], session: pytest.Session) -> N
         prefix.append(html.render_table(table))
     if run.comparison is not None:
         prefix.append(html.render_comparison(run.comparison))
-
-
-def _will_run_cases(config: pytest.Config) -> bool:
-    """Whether the paths that pytest was given can lead to the accuracy cases."""
-    if config.option.collectonly:
-        return False
-    given = [Path(config.invocation_params.dir, arg.partition("::")[0]) for arg in config.args]
-    cases = ROOT / "cases"
-    return any(path == cases or path in cases.parents or cases in path.parents for path in given)
 
 
 def _properties(record: CaseRecord) -> list[tuple[str, object]]:
