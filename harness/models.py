@@ -290,15 +290,29 @@ def _random_model(source: ModelSource, cache_dir: Path) -> Path:
     key = hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()[:12]
     classes = "own" if source.num_classes is None else str(source.num_classes)
     target = Path(cache_dir) / "models" / f"{source.ref}-c{classes}-s{source.seed}-{key}"
+    if _is_whole(target):
+        return target
+    with store.exclusive(cache_dir, hashlib.sha256(target.name.encode()).hexdigest()):
+        if not _is_whole(target):  # another process may have made it meanwhile
+            _make_random_model(source, target, versions)
+    return target
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether a stored model is there and undamaged."""
     stored = target / "model.safetensors"
-    if stored.is_file():
-        try:
-            claim = json.loads((target / "config.json").read_text(encoding="utf-8"))
-            if claim["harness_weights"]["sha256"] == store.sha256_file(stored):
-                return target
-        except (OSError, ValueError, TypeError, KeyError):
-            pass  # damaged: made again below
+    try:
+        claim = json.loads((target / "config.json").read_text(encoding="utf-8"))
+        return bool(claim["harness_weights"]["sha256"] == store.sha256_file(stored))
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+
+
+def _make_random_model(source: ModelSource, target: Path, versions: dict[str, Any]) -> None:
+    from harness import weights
+
     check_architecture(source.ref)
+    classes = "its own" if source.num_classes is None else str(source.num_classes)
     timm = import_timm()
     try:
         with weights.seeded_cpu(source.seed):
@@ -322,7 +336,6 @@ def _random_model(source: ModelSource, cache_dir: Path) -> Path:
         }
         config = store.timm_config(source.ref, model, origin)
         store.write_json(config, directory / "config.json")
-    return target
 
 
 def classes_to_load(source: ModelSource) -> int | None:

@@ -10,7 +10,6 @@ from pytest_metadata.plugin import metadata_key
 
 from harness import environment, history, options, plugin_session, records, reference_cache
 from harness.cases import DTYPES, NUMERICS, TIERS, Case
-from harness.plugin_session import ROOT
 from harness.records import CaseRecord
 from harness.report import STYLESHEET, junit
 from harness.session import Session
@@ -139,7 +138,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[metadata_key].update(
             {k: v for k, v in environment.capture().items() if k.casefold() not in shown}
         )
-    if _will_run_cases(config):
+    if plugin_session.will_run_cases(config):
         plugin_session.session(config)
     images = config.getoption("images")
     try:
@@ -147,8 +146,11 @@ def pytest_configure(config: pytest.Config) -> None:
             from harness import inputs
 
             inputs.check_images(Path(images))
-        if config.getoption("numprocesses", None):
-            plugin_session.plan(config)  # xdist's processes could not report a usage problem
+        # xdist's processes could not report a usage problem.
+        if workers := config.getoption("numprocesses", None):
+            plugin_session.plan(config)
+            if plugin_session.will_run_cases(config):
+                plugin_session.check_workers(config, workers)
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from problem
 
@@ -266,15 +268,6 @@ def started_session(config: pytest.Config) -> Session | None:
     """The run's session once it has a results file; None before, and without cases."""
     run = plugin_session.made_session(config)
     return run if plugin_session.has_results(config) else None
-
-
-def _will_run_cases(config: pytest.Config) -> bool:
-    """Whether the paths that pytest was given can lead to the accuracy cases."""
-    if config.option.collectonly:
-        return False
-    given = [Path(config.invocation_params.dir, arg.partition("::")[0]) for arg in config.args]
-    cases = ROOT / "cases"
-    return any(path == cases or path in cases.parents or cases in path.parents for path in given)
 
 
 def _is_case(item: pytest.Item) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from harness import plugin_session, shards
 from harness.cases import Case
+from harness.status import UsageProblem
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,10 +42,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [item for item in items if not _is_empty_set(item)]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Share the host's cores out among the workers of pytest-xdist, before torch is loaded."""
+    if plugin_session.is_xdist_worker(config):
+        plugin_session.share_threads(config.workerinput["workercount"])  # type: ignore[attr-defined]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Make `-n auto` one process per device."""
+    try:
+        return plugin_session.auto_workers(config)
+    except UsageProblem as problem:
+        raise pytest.UsageError(str(problem)) from problem
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a worker of pytest-xdist what the controller knows."""
-    plugin_session.inform_worker(node.config, node.workerinput)
+    """Give a worker of pytest-xdist its device, and tell it what the controller knows."""
+    plugin_session.inform_worker(node.config, node.gateway.id, node.workerinput)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take back the device of a worker of pytest-xdist that ended or died."""
+    plugin_session.end_lease(node.config, node.gateway.id)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -7,12 +7,16 @@ run's first and last line.
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from harness import casefiles, plugin_gate, reference_cache, resume, shards
+from harness import casefiles, devices, leases, plugin_gate, reference_cache, resume, shards
 from harness.cases import Case
+from harness.devices import DeviceSpec
+from harness.leases import Lease
 from harness.records import ShardInfo
 from harness.report import junit
 from harness.resume import Resumed
@@ -26,7 +30,10 @@ ROOT = Path(__file__).parents[1]
 _SESSION: pytest.StashKey[Session] = pytest.StashKey()
 _KNOWN: pytest.StashKey[list[Case]] = pytest.StashKey()
 _PLAN: pytest.StashKey[Plan] = pytest.StashKey()
-_KEPT_INPUT = "harness_kept"  # the ids of kept cases, as the controller sends them to its workers
+_LEASES: pytest.StashKey[dict[str, Lease]] = pytest.StashKey()  # by pytest-xdist's worker
+# What the controller of pytest-xdist sends to its workers.
+_KEPT = "harness_kept"  # ids
+_DEVICE = "harness_device"  # kind, index, reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +59,7 @@ def session(config: pytest.Config) -> Session:
             plugin_gate.check(config)
             config.stash[_SESSION] = Session(
                 SessionOptions(
-                    device=option("device"),
+                    choice=_choose(config),
                     results_dir=option("results") or ROOT / "reports",
                     case_timeout=option("case_timeout"),
                     repeat=option("repeat"),
@@ -110,7 +117,7 @@ def plan(config: pytest.Config) -> Plan:
         resumed, kept = None, frozenset[str]()
         if is_xdist_worker(config):
             # Not read again: the controller may have replaced the file meanwhile.
-            kept = frozenset(config.workerinput[_KEPT_INPUT])  # type: ignore[attr-defined]
+            kept = frozenset(config.workerinput[_KEPT])  # type: ignore[attr-defined]
         elif option("resume") is not None:
             resumed = resume.read(option("resume"))
             kept = frozenset(resumed.kept)
@@ -118,9 +125,71 @@ def plan(config: pytest.Config) -> Plan:
     return config.stash[_PLAN]
 
 
-def inform_worker(config: pytest.Config, workerinput: dict[str, object]) -> None:
-    """Tell a worker of pytest-xdist what the controller knows."""
-    workerinput[_KEPT_INPUT] = sorted(plan(config).kept)
+def inform_worker(config: pytest.Config, worker: str, workerinput: dict[str, object]) -> None:
+    """Give a worker of pytest-xdist its device, and tell it what the controller knows.
+
+    Raises pytest.UsageError when there are fewer free devices than workers.
+    """
+    if not will_run_cases(config):
+        return
+    choice = session(config).choice
+    try:
+        lease = leases.take(choice.spec, exact=_names_index(config))
+        workerinput[_KEPT] = sorted(plan(config).kept)
+    except UsageProblem as problem:
+        raise pytest.UsageError(str(problem)) from problem
+    _leases(config)[worker] = lease
+    workerinput[_DEVICE] = (lease.spec.kind, lease.spec.index, choice.reason)
+
+
+def end_lease(config: pytest.Config, worker: str) -> None:
+    """Take the device of a worker of pytest-xdist that ended: another will get it."""
+    lease = _leases(config).pop(worker, None)
+    if lease is not None:
+        lease.release()
+
+
+def auto_workers(config: pytest.Config) -> int | None:
+    """What `-n auto` means: one process per device; None where pytest-xdist is to decide.
+
+    Emulated devices compute on this host's cores, so that there are not more of them.  Raises
+    UsageProblem when the device is not there.
+    """
+    if not will_run_cases(config):
+        return None
+    spec = devices.choose(config.getoption("device")).spec
+    count = 1 if _names_index(config) else len(leases.devices_of(spec.kind))
+    return (min(count, host_cores()) if spec.emulated else count) or None
+
+
+def check_workers(config: pytest.Config, workers: int) -> None:
+    """Raise UsageProblem when more processes than devices are asked for."""
+    spec = session(config).choice.spec
+    names = leases.devices_of(spec.kind)
+    count = 1 if _names_index(config) else len(names)
+    if names and workers > count:
+        raise UsageProblem(
+            f"-n {workers} asks for more processes than the {count} device(s) that --device "
+            f"{config.getoption('device')} stands for: give -n auto."
+        )
+
+
+def share_threads(workers: int) -> None:
+    """Give this process, and its device's, a fair part of the host's cores.
+
+    A number of threads that the caller set stays.  Without this every worker's CPU legs would
+    use all cores at once.
+    """
+    if not os.environ.get("OMP_NUM_THREADS"):
+        threads = max(1, host_cores() // workers)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        if "torch" in sys.modules:  # it has read the variable already
+            sys.modules["torch"].set_num_threads(threads)
+
+
+def host_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def begin(config: pytest.Config, node_ids: list[str]) -> None:
@@ -167,6 +236,36 @@ def has_results(config: pytest.Config) -> bool:
     return run is not None and run.started
 
 
+def will_run_cases(config: pytest.Config) -> bool:
+    """Whether the paths that pytest was given can lead to the accuracy cases."""
+    if config.option.collectonly:
+        return False
+    given = [Path(config.invocation_params.dir, arg.partition("::")[0]) for arg in config.args]
+    cases = ROOT / "cases"
+    return any(path == cases or path in cases.parents or cases in path.parents for path in given)
+
+
 def is_xdist_worker(config: pytest.Config) -> bool:
     """Whether this process is a worker of pytest-xdist."""
     return hasattr(config, "workerinput")
+
+
+def _choose(config: pytest.Config) -> devices.Choice:
+    """The device of this process, taken for it; the controller of pytest-xdist takes none."""
+    if is_xdist_worker(config):
+        kind, index, reason = config.workerinput[_DEVICE]  # type: ignore[attr-defined]
+        return devices.Choice(DeviceSpec(kind, index), reason)
+    choice = devices.choose(config.getoption("device"))
+    if config.getoption("numprocesses", None) or not will_run_cases(config):
+        return choice
+    lease = leases.take(choice.spec, exact=_names_index(config))
+    _leases(config)[""] = lease
+    return devices.Choice(lease.spec, choice.reason)
+
+
+def _names_index(config: pytest.Config) -> bool:
+    return ":" in config.getoption("device")
+
+
+def _leases(config: pytest.Config) -> dict[str, Lease]:
+    return config.stash.setdefault(_LEASES, {})

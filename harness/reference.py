@@ -143,12 +143,16 @@ class CpuSide:
         stored = self._cache.get(key)
         if stored is not None:
             return _restored(stored)
-        result = self._fresh(request)
-        facts = _facts(result)
-        # The key again: files that changed meanwhile make this another model's answer.
-        if facts is not None and self._key(make_key) == key:
-            about = {"model": request.model_dir.name, "inputs": request.inputs.description}
-            self._cache.put(key, result.outputs, {**about, "result": facts})
+        with self._cache.making(key):
+            stored = self._cache.get(key)
+            if stored is not None:
+                return _restored(stored)
+            result = self._fresh(request)
+            facts = _facts(result)
+            # The key again: files that changed meanwhile make this another model's answer.
+            if facts is not None and self._key(make_key) == key:
+                about = {"model": request.model_dir.name, "inputs": request.inputs.description}
+                self._cache.put(key, result.outputs, {**about, "result": facts})
         return result
 
     def _key(self, make: Callable[[], Key]) -> Key | None:

@@ -142,6 +142,15 @@ class ReferenceCache:
                 "on without; free space or give --reference-cache DIR."
             )
 
+    def making(self, key: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
+        """Hold off other processes that are about to make the same reference.
+
+        Whoever enters looks in the cache again: it may have been made meanwhile.
+        """
+        if not self._writes:
+            return contextlib.nullcontext()
+        return store.exclusive(self.directory, _named(_text(key)))
+
     def prepare_inputs(self, source: InputSource, data_config: dict[str, Any]) -> InputSet:
         """`inputs.prepare_inputs` in this cache; where it cannot write, in a temporary directory.
 

@@ -41,6 +41,7 @@ class SessionOptions:
     """What the command line says about a run."""
 
     device: str = "auto"
+    choice: devices.Choice | None = None  # where the device was settled already
     results_dir: Path = Path("reports")
     cache_dir: Path = dataclasses.field(default_factory=store.default_cache_dir)
     case_timeout: float = 600.0
@@ -63,7 +64,7 @@ class Session:
     def __init__(self, options: SessionOptions) -> None:
         """Settle the device.  Raises UsageProblem, with the remedy, when it is not there."""
         self.options = options
-        self.choice = devices.choose(options.device)
+        self.choice = options.choice or devices.choose(options.device)
         self.results = options.results_dir / "results.jsonl"
         self.history = options.results_dir / "history"
         self.started = False

@@ -13,8 +13,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import filelock
+
 if TYPE_CHECKING:
     import torch
+
+_EXCLUSIVE_SECONDS = 3600
 
 
 def default_cache_dir() -> Path:
@@ -78,6 +82,22 @@ def save_tensors(
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def exclusive(cache_dir: Path, key: str) -> Iterator[None]:
+    """Hold off other processes that are about to make the entry `key` (hex) of a cache.
+
+    One lock serves several keys, so that few files are kept; do not nest them.  A disk without
+    locks, or a process that holds one for an hour, costs no more than making an entry twice.
+    """
+    folder = cache_dir / "locks"
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError, NotImplementedError):  # Timeout is an OSError
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(folder / f"{key[:2]}.lock")
+            held.enter_context(lock.acquire(timeout=_EXCLUSIVE_SECONDS))
+        yield
 
 
 def mark_used(path: Path) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING
 
-from harness.devices import npu_probe
+from harness.devices import npu_probe, visible
 from harness.status import UsageProblem
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ def parse(text: str) -> DeviceSpec:
             "and cuda take an index, as in npu:1."
         )
     spec = DeviceSpec(match[1], int(match[2] or 0))
-    if spec.emulated and spec.index >= EMULATED_DEVICES:
+    if spec.emulated and spec.index >= (count := len(visible.emulated_ids(EMULATED_DEVICES))):
         raise UsageProblem(
-            f"No device {spec}: the emulator has {EMULATED_DEVICES} devices, "
-            f"npu-emulated:0 to npu-emulated:{EMULATED_DEVICES - 1}."
+            f"No device {spec}: {count} devices of the emulator are visible, npu-emulated:0 to "
+            f"npu-emulated:{count - 1}."
         )
     return spec
 

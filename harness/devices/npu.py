@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from harness.devices import EMULATED_DEVICES, DeviceSpec, dispatcher
+from harness.devices import EMULATED_DEVICES, DeviceSpec, dispatcher, visible
 from harness.devices.base import Counters, refuse_faults
 from harness.records import DeviceInfo
 from harness.status import CaseProblem, Stage, Status, UsageProblem
@@ -35,7 +35,8 @@ class NpuDevice:
             from harness.devices import emulator
 
             try:
-                self.emulator = emulator.load(emulator.EmulatorOptions(count=EMULATED_DEVICES))
+                count = len(visible.emulated_ids(EMULATED_DEVICES))
+                self.emulator = emulator.load(emulator.EmulatorOptions(count=count))
             except emulator.EmulatorError as error:
                 raise UsageProblem(str(error)) from error
             torch_npu: Any = self.emulator.import_torch_npu()
