@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
-
 if TYPE_CHECKING:
     import torch
 
@@ -91,6 +89,8 @@ def exclusive(cache_dir: Path, key: str) -> Iterator[None]:
     One lock serves several keys, so that few files are kept; do not nest them.  A disk without
     locks, or a process that holds one for an hour, costs no more than making an entry twice.
     """
+    import filelock  # here: the doctor reads this module where no package is installed
+
     folder = cache_dir / "locks"
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError, NotImplementedError):  # Timeout is an OSError
