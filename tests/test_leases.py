@@ -103,7 +103,9 @@ def test_workers_take_their_own_devices_and_share_the_cores(harness_run, copy_of
     )  # fmt: skip
     assert done.code == 0, done.text
     legs = [case.candidate for case in done.run.cases]
-    assert {leg.device.index for leg in legs} == {0, 1}
+    # Which of the three visible ones depends on what other runs on this host hold.
+    indices = {leg.device.index for leg in legs}
+    assert len(indices) == 2 and indices <= {0, 1, 2}
     assert all(leg.device.emulated for leg in legs)
     threads = {case.reference.timing.threads for case in done.run.cases}
     assert threads == {max(1, len(os.sched_getaffinity(0)) // 2)}
