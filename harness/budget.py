@@ -32,6 +32,11 @@ _LEAST_SHARE = 0.5
 _FLOAT32_ROUNDOFF = 2.0**-24
 
 
+def limit(*, exact: bool) -> float:
+    """The greatest ratio that passes; `exact`: plain float32 was declared."""
+    return EXACT_LIMIT if exact else FORMAT_LIMIT
+
+
 @dataclasses.dataclass(frozen=True)
 class Budget:
     """Honest CPU runs in the declared arithmetic: output name -> array, one dict a run."""
@@ -138,6 +143,6 @@ def compare(
             cpu=oracle_error(oracle, cpu),
             budget_nrmse=float(overall / metrics.spread(oracle)),
             ratio=float(error.rmse / overall),
-            image_ratios=tuple(float(value) for value in image_rmse(oracle, device) / allowed),
-            limit=EXACT_LIMIT if exact else FORMAT_LIMIT,
+            image_ratios=tuple(map(float, np.array(error.image_rmse) / allowed)),
+            limit=limit(exact=exact),
         )

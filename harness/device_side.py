@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from harness.arithmetic import Arithmetic
-from harness.operator_calls import Call, portable, rerun, results, storage_dtype, stored
+from harness.formats import storage_dtype
+from harness.operator_calls import Call, portable, rerun, results, stored
 
 # torch_npu refuses to create a tensor with its channels last.
 _CHANNELS_LAST_DEVICES = ("cpu", "cuda", "meta")

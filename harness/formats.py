@@ -16,7 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness.arithmetic import Arithmetic
 
 _aten = torch.ops.aten
-_CONVOLUTIONS = frozenset({_aten.convolution.default, _aten._convolution.default})
+CONVOLUTIONS = frozenset({_aten.convolution.default, _aten._convolution.default})
+CPU_ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu.default
 # Operator -> positions of the two factors.
 _PRODUCTS: Mapping[Any, tuple[int, int]] = {
     _aten.mm.default: (0, 1),
@@ -40,7 +41,10 @@ def round_mantissa(values: torch.Tensor, bits: int) -> torch.Tensor:
     return result
 
 
-_CPU_ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu.default
+def storage_dtype(arithmetic: Arithmetic) -> torch.dtype:
+    """The dtype in which a declared arithmetic stores."""
+    dtype: torch.dtype = getattr(torch, arithmetic.dtype)
+    return dtype
 
 
 class Imitation(TorchDispatchMode):
@@ -49,13 +53,13 @@ class Imitation(TorchDispatchMode):
     def __init__(self, arithmetic: Arithmetic) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.arithmetic = arithmetic
-        self._store = getattr(torch, arithmetic.dtype)
+        self._store = storage_dtype(arithmetic)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator with rounded factors or a rounded result."""
         kwargs = kwargs or {}
         if self.arithmetic.dtype == "float32":
-            if func is _CPU_ATTENTION and self.arithmetic.short_matmul is not None:
+            if func is CPU_ATTENTION and self.arithmetic.short_matmul is not None:
                 return self._attention(*args, **kwargs)
             return func(*self._short_factors(func, args), **kwargs)
         result = func(*args, **kwargs)
@@ -65,7 +69,7 @@ class Imitation(TorchDispatchMode):
         return result
 
     def _short_factors(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        if func in _CONVOLUTIONS:
+        if func in CONVOLUTIONS:
             bits, where = self.arithmetic.short_conv, (0, 1)
         elif func in _PRODUCTS:
             bits, where = self.arithmetic.short_matmul, _PRODUCTS[func]
@@ -108,7 +112,7 @@ class Imitation(TorchDispatchMode):
 def round_weights(model: torch.nn.Module, arithmetic: Arithmetic) -> torch.nn.Module:
     """Round a float32 model's parameters and buffers to the storage format, in place."""
     if arithmetic.dtype != "float32":
-        store = getattr(torch, arithmetic.dtype)
+        store = storage_dtype(arithmetic)
         with torch.no_grad():
             for tensor in (*model.parameters(), *model.buffers()):
                 if tensor.dtype == torch.float32:

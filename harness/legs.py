@@ -58,6 +58,15 @@ class LegRequest:
     operator_share: float = 0.0
     hook_faults: bool = False
 
+    def load(self) -> models.LoadedModel:
+        """The model, float32 on the CPU.  Raises as `models.load_model` does."""
+        return models.load_model(
+            self.model_dir,
+            num_classes=self.num_classes,
+            allow_keys=self.allow_keys,
+            allow_pickle=self.allow_pickle,
+        )
+
     def on_cpu(self, **changes: Any) -> LegRequest:
         """The same model and images for one plain CPU forward, with `changes`."""
         plain: dict[str, Any] = {
@@ -110,12 +119,7 @@ def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResu
         enter(Stage.LOAD)
         device.plant(None if request.hook_faults else request.fault_plan)
         numerics = device.apply_numerics(request.numerics)
-        loaded = models.load_model(
-            request.model_dir,
-            num_classes=request.num_classes,
-            allow_keys=request.allow_keys,
-            allow_pickle=request.allow_pickle,
-        )
+        loaded = request.load()
         images = inputs.load_inputs(request.inputs)
 
         enter(Stage.TRANSFER)
@@ -181,14 +185,8 @@ def _compare_operators(
     if not request.operator_share or request.hook_faults:
         return None
     device.plant(request.fault_plan)  # counts calls from the first operator again
-    loaded = models.load_model(
-        request.model_dir,
-        num_classes=request.num_classes,
-        allow_keys=request.allow_keys,
-        allow_pickle=request.allow_pickle,
-    )
     rows = operators.compare_operators(
-        loaded.model,
+        request.load().model,
         images[:_OPERATOR_IMAGES],
         device,
         arithmetic.declared(request.dtype, numerics),

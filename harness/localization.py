@@ -46,15 +46,12 @@ class Localization:
     @property
     def worst(self) -> list[OperatorRow]:
         """All compared operators, culprits first, then by how near they come to a limit."""
-        culprits = self.culprits
-        named = {row.index for row in culprits}
-        rest = [row for row in operator_rows.compared(self.rows) if row.index not in named]
-        return culprits + sorted(rest, key=lambda row: (-row.severity, row.index))
+        return operator_rows.ranked(self.rows)
 
     @property
     def first_beyond(self) -> OperatorRow | None:
         """The first operator after which the inherited error exceeds its budget."""
-        limit = budget.EXACT_LIMIT if self.arithmetic == "float32" else budget.FORMAT_LIMIT
+        limit = budget.limit(exact=self.arithmetic == "float32")
         return next((row for row in self.rows if row.inherited_ratio > limit), None)
 
     def conclusion(self) -> str:

@@ -27,12 +27,12 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness import arithmetic, formats, inputs, metrics, models, operator_rows, reproducer
+from harness import arithmetic, formats, inputs, metrics, operator_rows, reproducer
 from harness.arithmetic import Arithmetic
 from harness.legs import LegRequest, StageCallback, flatten
 from harness.localization import Localization
 from harness.module_path import ModulePath
-from harness.operator_calls import Call, results, stored, why_not_comparable
+from harness.operator_calls import Call, results, stored
 from harness.operator_rows import OperatorRow
 from harness.operators import Comparison, rounding_of
 from harness.shadow import Shadow
@@ -80,22 +80,17 @@ def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Lo
     device.plant(leg.fault_plan)
     numerics = device.apply_numerics(leg.numerics)
     declared = arithmetic.declared(leg.dtype, numerics)
-    loaded = models.load_model(
-        leg.model_dir,
-        num_classes=leg.num_classes,
-        allow_keys=leg.allow_keys,
-        allow_pickle=leg.allow_pickle,
-    )
+    model = leg.load().model
     images = inputs.load_inputs(leg.inputs)[request.start : request.stop]
     on_stage(Stage.FORWARD)
-    rows, outputs, restarts = trace(loaded.model, images, device, declared, repeats=request.repeats)
+    rows, outputs, restarts = trace(model, images, device, declared, repeats=request.repeats)
     written, note = [], ""
     wanted = {row.index: row for row in operator_rows.culprits(rows)[:REPRODUCERS]}
     if request.directory is not None and wanted:
         described = device.describe()
         try:
             written = reproducer.write(
-                loaded.model, images, described, declared, numerics, wanted, request.directory
+                model, images, described, declared, numerics, wanted, request.directory
             )
         except OSError as error:  # a full disk must not cost what was measured
             note = f"No reproducer in {request.directory}: {error.strerror}."
@@ -151,7 +146,7 @@ class _Tracer(TorchDispatchMode):
         self._device = device
         self._arithmetic = declared
         self._comparison = Comparison(model, device, declared, repeats=repeats, rehearse=True)
-        store = getattr(torch, declared.dtype)
+        store = formats.storage_dtype(declared)
         self.device_side = Shadow(
             self._comparison.side.bring, dtype=store, device=device.torch_device
         )
@@ -164,16 +159,15 @@ class _Tracer(TorchDispatchMode):
         """One operator on every side."""
         call = Call(func, args, kwargs or {})
         index, self._calls = self._calls, self._calls + 1
-        row = None
-        if why_not_comparable(call) not in _NO_LAYER:
-            row = self._comparison.describe(call, index, self.modules.current)
+        described = self._comparison.describe(call, index, self.modules.current)
+        row = None if described.skipped in _NO_LAYER else described
         # A call that writes to its input comes last on the reference's side.  The own error is
         # taken before the device's forward pass arrives there: a planned fault counts on it.
         writes = bool(call.written())
         value = None if writes else func(*args, **call.kwargs)
-        if row:
-            row = self._own(call, row, value)
-        twins = self._follow(call, row)
+        if row and not row.skipped:
+            row = self._comparison.quick(call, row, value)
+        twins = self._follow(call)
         budgets = self._budget_side.follow(call)
         if writes:
             value = func(*args, **call.kwargs)
@@ -183,15 +177,12 @@ class _Tracer(TorchDispatchMode):
             self.rows.append(self._inherited(call, row, value))
         return value
 
-    def _own(self, call: Call, row: OperatorRow, value: Any) -> OperatorRow:
-        return row if row.skipped else self._comparison.quick(call, row, value)
-
-    def _follow(self, call: Call, row: OperatorRow | None) -> Any:
+    def _follow(self, call: Call) -> Any:
         try:
             return self.device_side.follow(call)
         except Exception as error:
             # Not the device's fault: this operator's result is brought over from the reference.
-            self._comparison.failed(call, row.module if row else self.modules.current, error)
+            self._comparison.failed(call, self.modules.current, error)
             return None
 
     def _inherited(self, call: Call, row: OperatorRow, value: Any) -> OperatorRow:

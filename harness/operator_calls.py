@@ -14,11 +14,10 @@ from typing import Any
 import torch
 
 from harness.arithmetic import Arithmetic
-from harness.formats import Imitation
+from harness.formats import CONVOLUTIONS, CPU_ATTENTION, Imitation, storage_dtype
 
 _aten = torch.ops.aten
 
-_CONVOLUTIONS = frozenset({_aten.convolution.default, _aten._convolution.default})
 # Products -> position of the left factor, whose last dimension is summed over.
 _PRODUCTS: Mapping[Any, int] = {
     _aten.mm.default: 0,
@@ -26,7 +25,6 @@ _PRODUCTS: Mapping[Any, int] = {
     _aten.addmm.default: 1,
     _aten.baddbmm.default: 1,
 }
-_CPU_ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu.default
 
 # Results whose content is undefined.
 _UNDEFINED = frozenset(
@@ -49,7 +47,7 @@ _FIRST_ONLY = frozenset(
         _aten.max_pool2d_with_indices.default,
         _aten.max_pool3d_with_indices.default,
         _aten.adaptive_max_pool2d.default,
-        _CPU_ATTENTION,
+        CPU_ATTENTION,
     }
 )
 
@@ -74,7 +72,7 @@ def _attention(
 
 # Operators that exist on the CPU alone -> how other devices are asked for the same.
 _PORTABLE: Mapping[Any, tuple[str, Callable[..., Any]]] = {
-    _CPU_ATTENTION: ("aten::scaled_dot_product_attention.default", _attention),
+    CPU_ATTENTION: ("aten::scaled_dot_product_attention.default", _attention),
 }
 
 
@@ -114,7 +112,7 @@ class Call:
 
     def kind(self) -> str:
         """What takes another kernel: the operator, for convolutions also their form."""
-        if self.func not in _CONVOLUTIONS:
+        if self.func not in CONVOLUTIONS:
             return self.name
         image, weight = self.args[0], self.args[1]
         groups = int(self.args[8])
@@ -124,12 +122,12 @@ class Call:
 
     def terms(self, output: torch.Tensor) -> int:
         """How many terms one element of the output sums up, 1 where that is unknown."""
-        if self.func in _CONVOLUTIONS:
+        if self.func in CONVOLUTIONS:
             weight, transposed = self.args[1], bool(self.args[6])
             return max(1, int(weight.numel() // weight.shape[1 if transposed else 0]))
         if self.func in _PRODUCTS:
             return max(1, int(self.args[_PRODUCTS[self.func]].shape[-1]))
-        if self.func is _CPU_ATTENTION:
+        if self.func is CPU_ATTENTION:
             return max(int(self.args[0].shape[-1]), int(self.args[1].shape[-2]))
         largest = max((tensor.numel() for tensor in self.tensors()), default=1)
         return max(1, largest // max(1, output.numel()))
@@ -170,7 +168,7 @@ def why_not_comparable(call: Call) -> str:
     returns = [str(value.type) for value in func._schema.returns]
     if not any("Tensor" in name for name in returns):
         return "no tensor result"
-    if func is _CPU_ATTENTION:
+    if func is CPU_ATTENTION:
         # Tagged as random for its dropout, which evaluation does not use.
         dropout = call.args[3] if len(call.args) > 3 else call.kwargs.get("dropout_p", 0.0)
         return "random" if dropout else ""
@@ -205,7 +203,7 @@ def run_oracle(call: Call, arithmetic: Arithmetic) -> list[torch.Tensor]:
 
 
 def _is_depthwise(call: Call) -> bool:
-    if call.func not in _CONVOLUTIONS or call.args[1].dim() != 4:
+    if call.func not in CONVOLUTIONS or call.args[1].dim() != 4:
         return False
     image, weight, transposed, groups = (call.args[i] for i in (0, 1, 6, 8))
     return image.dim() == 4 and not transposed and weight.shape[1] == 1 and groups > 1
@@ -266,7 +264,7 @@ def portable(func: Any) -> Any:
 
 def portable_source(func: Any) -> str:
     """The same as Python source."""
-    if func is _CPU_ATTENTION:
+    if func is CPU_ATTENTION:
         return (
             "(lambda q, k, v, dropout_p=0.0, is_causal=False, *, attn_mask=None, scale=None: "
             "torch.nn.functional.scaled_dot_product_attention("
@@ -307,9 +305,9 @@ def _shortens(call: Call, arithmetic: Arithmetic) -> bool:
 
 def arithmetic_of(call: Call, arithmetic: Arithmetic) -> str:
     """Declared arithmetic of a call: "float32", "HF32", "float16", ..."""
-    if call.func in _CONVOLUTIONS:
+    if call.func in CONVOLUTIONS:
         return str(dataclasses.replace(arithmetic, short_matmul=None)).removesuffix(" conv")
-    if call.func in _PRODUCTS or call.func is _CPU_ATTENTION:
+    if call.func in _PRODUCTS or call.func is CPU_ATTENTION:
         return str(dataclasses.replace(arithmetic, short_conv=None)).removesuffix(" matmul")
     return arithmetic.dtype
 
@@ -317,12 +315,6 @@ def arithmetic_of(call: Call, arithmetic: Arithmetic) -> str:
 def stored(tensor: torch.Tensor, store: torch.dtype) -> torch.Tensor:
     """A float32 tensor in the storage dtype; others, and all of them for float32, as they are."""
     return tensor.to(store) if tensor.dtype == torch.float32 else tensor
-
-
-def storage_dtype(arithmetic: Arithmetic) -> torch.dtype:
-    """The dtype in which a declared arithmetic stores."""
-    dtype: torch.dtype = getattr(torch, arithmetic.dtype)
-    return dtype
 
 
 def rerun(

@@ -108,16 +108,23 @@ def culprits(
     return sorted(found, key=lambda row: (-row.severity, row.index))
 
 
+def ranked(rows: Iterable[OperatorRow]) -> list[OperatorRow]:
+    """All compared rows, culprits first, then by how near they come to a limit."""
+    rows = compared(rows)
+    found = culprits(rows)
+    named = {row.index for row in found}
+    rest = [row for row in rows if row.index not in named]
+    return found + sorted(rest, key=lambda row: (-row.severity, row.index))
+
+
 def summarise(rows: Iterable[OperatorRow], share: float, *, keep: int = 10) -> OperatorCheck:
     """Summarise all rows of a comparison; culprits come first among the `keep` worst."""
     rows = list(rows)
-    found = culprits(rows)
-    rest = sorted(compared(rows), key=lambda row: (-row.severity, row.index))
-    worst = [*found, *(row for row in rest if row not in found)]
+    worst = ranked(rows)
     return OperatorCheck(
         share=share,
         total=len(rows),
-        compared=len(rest),
-        culprits=len(found),
+        compared=len(worst),
+        culprits=len(culprits(rows)),
         worst=tuple(worst[:keep]),
     )

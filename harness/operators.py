@@ -54,6 +54,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.arithmetic import Arithmetic
 from harness.device_side import DeviceSide, memory_format
+from harness.formats import storage_dtype
 from harness.metrics import Array
 from harness.module_path import ModulePath
 from harness.operator_calls import (
@@ -121,7 +122,7 @@ def rounding_of(call: Call, output: torch.Tensor, arithmetic: Arithmetic) -> Rou
     """
     if not output.is_floating_point():
         return Rounding(0.0)
-    format_ = torch.finfo(getattr(torch, arithmetic.dtype))
+    format_ = torch.finfo(storage_dtype(arithmetic))
     single = torch.finfo(torch.float32).eps / 2
     chain = max(call.terms(output) / 2, _INNER_ROUNDINGS)
     return Rounding(

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness import environment, store
 from harness.device_side import dense_order
+from harness.formats import storage_dtype
 from harness.localization import describe
 from harness.operator_calls import Call, first_result_only, portable_source, stored
 from harness.operator_rows import RATIO_LIMIT, OperatorRow
@@ -183,7 +184,7 @@ class _Writer(TorchDispatchMode):
     def _write(self, call: Call, row: OperatorRow) -> str:
         name = f"{row.index:04}-{row.operator}-{row.module}"
         path = self._directory / (re.sub(r"[^A-Za-z0-9.]+", "-", name).replace(".", "_") + ".py")
-        source = _Source(getattr(torch, self._declared.dtype))
+        source = _Source(storage_dtype(self._declared))
         arguments = source.expression(call.args)
         kwargs = source.expression(call.kwargs)
         store.save_tensors(source.tensors, path.with_suffix(".safetensors"), {"format": "pt"})

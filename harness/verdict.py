@@ -326,7 +326,7 @@ def _judge_flips(evidence: Evidence, gate: DocumentedGate, notes: list[str]) -> 
     assert evidence.logits is not None
     oracle, device = evidence.oracle[evidence.logits], evidence.candidate[evidence.logits]
     allowed = budget.image_budget(oracle, [run[evidence.logits] for run in evidence.budget.runs])
-    limit = budget.EXACT_LIMIT if evidence.budget.arithmetic.exact else budget.FORMAT_LIMIT
+    limit = budget.limit(exact=evidence.budget.arithmetic.exact)
     errors = np.minimum(np.maximum(budget.image_rmse(oracle, device), allowed), limit * allowed)
     found = []
     for row in gate.rows:
