@@ -54,6 +54,10 @@ class Expected:
     command: str = "pytest"
     update: Update | None = None
 
+    def beside(self, record: CaseRecord) -> CaseRecord:
+        """The record with what it was compared with."""
+        return record.model_copy(update={"expected": self.expectation(record)})
+
     def expectation(self, record: CaseRecord) -> Expectation | None:
         """Compare a record with its row; None when the case is not compared."""
         if self.only is not None:

@@ -79,12 +79,7 @@ def _device(given: argparse.Namespace) -> int:
 def _run(given: argparse.Namespace) -> int:
     import pytest
 
-    root = Path(__file__).parents[1]
-    # The ini file is named: pytest would look for it beside any path among the options.
-    fixed = ["-c", str(root / "pytest.ini"), str(root / "cases")]
-    # Where it is installed, hypothesis would import itself for the summary, which takes seconds.
-    fixed += ["-p", "no:hypothesispytest"]
-    return int(pytest.main([*fixed, *given.options]))
+    return int(pytest.main([*options.run_arguments(), *given.options]))
 
 
 def _emulate(given: argparse.Namespace) -> int:

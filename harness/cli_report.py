@@ -56,7 +56,7 @@ def _report(given: argparse.Namespace) -> int:
     if given.format == "csv":
         print(spreadsheet.render(run), end="")
         return final_exit_code(run)
-    folder = given.results if given.results.is_dir() else given.results.parent
+    folder = records.folder(given.results)
     shown = markdown if given.format == "markdown" else text
     print(shown.render_run(run.cases, run.unfinished))
     if table := trend.trend(history.of_run(folder / "history", run)):
@@ -74,7 +74,7 @@ def _port(given: argparse.Namespace) -> int:
     if given.format is not None:
         raise UsageProblem("--format and --lang exclude each other: a port report is Markdown.")
     found = port.choose(records.read_run(given.results), given.model)
-    folder = given.results if given.results.is_dir() else given.results.parent
+    folder = records.folder(given.results)
     output = given.output or folder / "port" / found.directory_name
     for language in dict.fromkeys(given.lang):
         print(report.write(found, language, output))

@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import scipy.special
 
-from harness import baseline
+from harness import baseline, environment
 from harness.expressions import Term
 from harness.records import CaseRecord, LegRecord, Run
 from harness.status import ExitCode, UsageProblem, worst_exit_code
@@ -357,12 +357,7 @@ def _code(
 
 def environment_changes(old: Run, new: Run) -> tuple[tuple[str, str, str], ...]:
     """Name, before, after of every version, setting and device that differs between two runs."""
-    before, after = _environment(old), _environment(new)
-    return tuple(
-        (name, before.get(name, "not recorded"), after.get(name, "not recorded"))
-        for name in {**before, **after}
-        if before.get(name) != after.get(name)
-    )
+    return tuple(environment.differences(_environment(old), _environment(new), "not recorded"))
 
 
 def _environment(run: Run) -> dict[str, str]:

@@ -33,6 +33,8 @@ _PACKAGES = (
 _SETTINGS = ("ASCEND_", "ACL_", "TORCH_NPU_", "HCCL_", "TASK_QUEUE_", "INF_NAN_", "OMP_", "MKL_")
 # Values of these may hold credentials; their presence is enough.
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY|CREDENTIAL", re.IGNORECASE)
+# torch_npu imports these without asking pip for them.
+UNDECLARED = ("pyyaml", "decorator", "attrs", "psutil")
 _TORCH_PIN = re.compile(r"torch\s*\(?==\s*([\w.+]+)")
 _DRIVER = Path("/usr/local/Ascend/driver/version.info")
 _COMPATIBILITY = Path(__file__).with_name("data") / "compatibility.toml"
@@ -68,6 +70,17 @@ def capture(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         if name.startswith(_SETTINGS):
             found[name] = "(set, not shown)" if _SECRET.search(name) else environ[name]
     return found
+
+
+def differences(
+    old: Mapping[str, str], new: Mapping[str, str], absent: str
+) -> list[tuple[str, str, str]]:
+    """Name, before, after of everything that differs; `absent`: what stands for no value."""
+    return [
+        (name, old.get(name, absent), new.get(name, absent))
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,16 +153,17 @@ def cann_version(environ: Mapping[str, str] = os.environ) -> str | None:
 
 def visible_devices_warning(environ: Mapping[str, str] = os.environ) -> Warned | None:
     """CANN shows no device at all when the list is not strictly ascending."""
-    text = environ.get("ASCEND_RT_VISIBLE_DEVICES")
+    from harness.devices import visible
+
+    text = environ.get(visible.VARIABLE)
     if text is None:
         return None
-    given = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in given):
+    numbers = visible.listed(text)
+    if numbers is None:
         return Warned(
             f"ASCEND_RT_VISIBLE_DEVICES={text!r} is no list of device numbers",
             "Unset it, or give numbers such as 0,1.",
         )
-    numbers = [int(part) for part in given]
     ascending = sorted(set(numbers))
     if numbers == ascending:
         return None

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 import sys
-import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
+from harness import store
 from harness.expected import ExpectedRow
 from harness.status import Status, UsageProblem
 
@@ -95,12 +94,8 @@ def write(path: Path, device: str, numerics: str, rows: Mapping[str, ExpectedRow
     for case_id, row in sorted(rows.items()):
         _place_line(lines, case_id, format_row(case_id, row))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write("\n".join(lines) + "\n")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        with store.replacing(path) as temporary:
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageProblem(
             f"Expected results {path} cannot be written ({error.strerror}): nothing was updated."

@@ -55,7 +55,7 @@ def append(directory: Path, run: Run) -> Path | None:
     found = entries(run)
     if run.run is None or not found:
         return None
-    path = directory / f"{run.run.device.partition(':')[0]}.jsonl"
+    path = directory / f"{run.run.device_kind}.jsonl"
     lines = "".join(entry.model_dump_json(exclude_none=True) + "\n" for entry in found)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def of_run(directory: Path, run: Run) -> list[Entry]:
     if run.run is None:
         return []
     wanted = set(run.run.cases)
-    kind = run.run.device.partition(":")[0]
+    kind = run.run.device_kind
     return [entry for entry in read(directory, kind) if entry.case_id in wanted]
 
 

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import compare, history, records, resume, session
+from harness import compare, environment, history, records, resume, session
 from harness.cases import Case
 from harness.records import CaseRecord, EndRecord, Run, RunRecord, StartRecord
 from harness.status import ExitCode, UsageProblem, worst, worst_exit_code
@@ -51,7 +51,7 @@ def merge(paths: Sequence[Path], output: Path, *, allow_differences: bool = Fals
     notes: list[str] = _plans(parts)
     chosen: dict[str, tuple[CaseRecord, Path]] = {}
     for part, path in zip(parts, paths, strict=True):
-        directory = path if path.is_dir() else path.parent
+        directory = records.folder(path)
         for case in part.cases:
             if case.case_id not in chosen:
                 chosen[case.case_id] = case, directory
@@ -176,7 +176,7 @@ def _differences(parts: Sequence[Run]) -> tuple[tuple[str, str, str, str], ...]:
     found = []
     for part in parts[1:]:
         name = _own(part).run_id
-        kinds = [_own(side).device.partition(":")[0] for side in (first, part)]
+        kinds = [_own(side).device_kind for side in (first, part)]
         if kinds[0] != kinds[1]:
             found.append(("device", kinds[0], kinds[1], name))
         changes = compare.environment_changes(first, part)
@@ -188,12 +188,8 @@ def _differences(parts: Sequence[Run]) -> tuple[tuple[str, str, str, str], ...]:
                 key.startswith(_OWN) or resume.is_free(key) or "not recorded" in (before, after)
             )
         ]
-        old, new = _own(first).settings, _own(part).settings
-        found += [
-            (f"option {key}", old.get(key, "not set"), new.get(key, "not set"), name)
-            for key in {**old, **new}
-            if old.get(key) != new.get(key)
-        ]
+        options = environment.differences(_own(first).settings, _own(part).settings, "not set")
+        found += [(f"option {key}", before, after, name) for key, before, after in options]
     return tuple(found)
 
 

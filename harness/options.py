@@ -7,6 +7,7 @@ import datetime
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from harness.status import CaseProblem, ExitCode, UsageProblem
 
@@ -60,6 +61,17 @@ def days(text: str) -> datetime.timedelta:
         return datetime.timedelta(days=float(text))
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of days") from None
+
+
+def run_arguments() -> list[str]:
+    """What `python -m harness run` gives pytest before the user's own options."""
+    root = Path(__file__).parents[1]
+    return [
+        # The ini file is named: pytest would look for it beside any path among the options.
+        *("-c", str(root / "pytest.ini"), str(root / "cases")),
+        # Where it is installed, hypothesis would import itself for the summary, for seconds.
+        *("-p", "no:hypothesispytest"),
+    ]
 
 
 def guarded(command: Callable[[], int]) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import options
 from harness.baseline import Update
 from harness.cases import Case
 from harness.expected_run import ExpectedOptions
@@ -93,8 +94,7 @@ def _command(config: pytest.Config) -> str:
         if name in given:
             del given[given.index(name) : given.index(name) + 2]
         given = [arg for arg in given if not arg.startswith(f"{name}=")]
-    # `python -m harness run` puts these before its own arguments.
-    ours = ["-c", str(_ROOT / "pytest.ini"), str(_ROOT / "cases")]
+    ours = options.run_arguments()
     start = "pytest"
     if given[: len(ours)] == ours:
         start, given = "python -m harness run", given[len(ours) :]

@@ -219,8 +219,7 @@ def begin(config: pytest.Config, node_ids: list[str]) -> None:
 def record_crash(config: pytest.Config, node_id: str) -> None:
     """Record the case that a worker of pytest-xdist died with."""
     run = made_session(config)
-    ids = {f"[{case.id}]": case for case in plan(config).to_run}
-    case = ids.get("[" + node_id.partition("[")[2])
+    case = {case.id: case for case in plan(config).to_run}.get(junit.case_id(node_id))
     if run is not None and run.started and case is not None:
         run.record_crash(case)
 

@@ -67,7 +67,7 @@ class Port:
     def device_kinds(self) -> set[str]:
         """Kinds of device that the run took or was to take."""
         kinds = {case.candidate.device.kind for case in self.cases if case.candidate is not None}
-        return kinds | ({self.run.run.device.partition(":")[0]} if self.run.run else set())
+        return kinds | ({self.run.run.device_kind} if self.run.run else set())
 
     @property
     def drafts(self) -> tuple[Draft, ...]:

@@ -30,8 +30,6 @@ _PROBE_SECONDS = 1800
 # What the probe imports beside torch and torch_npu, at this environment's versions: then only the
 # stack under test differs.
 _PINNED = ("timm", "numpy", "scipy", "safetensors", "pydantic", "jinja2", "filelock", "pillow")
-# torch_npu imports these without declaring them.
-_UNDECLARED = ("pyyaml", "decorator", "attrs", "psutil")
 
 Say = Callable[[str], None]
 
@@ -152,7 +150,7 @@ def exit_code(found: Sequence[Checked]) -> ExitCode:
 
 def _install(version: str, python: Path, say: Say) -> str:
     """Install; returns why that is not possible, "" when it was."""
-    wanted = [f"torch_npu=={version}", *_UNDECLARED]
+    wanted = [f"torch_npu=={version}", *environment.UNDECLARED]
     wanted += [
         f"{name}=={own}" for name in _PINNED if (own := environment.version(name))[:1].isdigit()
     ]

@@ -13,13 +13,13 @@ import datetime
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 
+from harness import store
 from harness.budget import OutputBudget
 from harness.cases import Case
 from harness.expected import Expectation
@@ -125,6 +125,11 @@ class RunRecord(_Record):
     settings: dict[str, str] = {}
     shard: ShardInfo | None = None
     parts: list[str] = []
+
+    @property
+    def device_kind(self) -> str:
+        """The device without its index."""
+        return self.device.partition(":")[0]
 
 
 class StartRecord(_Record):
@@ -275,12 +280,17 @@ def read(path: Path) -> Run:
 def write(run: Run, path: Path) -> None:
     """Write a whole run as a results file, in place of what is there."""
     lines = [record for record in (run.run, *run.cases, run.end) if record is not None]
-    path.write_text("".join(line.model_dump_json() + "\n" for line in lines), encoding="utf-8")
+    path.write_bytes(b"".join(map(_line, lines)))
 
 
 def read_run(path: Path) -> Run:
     """Read a results file, or the one in a folder.  Raises UsageProblem as `read` does."""
     return read(path / "results.jsonl" if path.is_dir() else path)
+
+
+def folder(path: Path) -> Path:
+    """Where the records of `read_run` and what belongs to them lie."""
+    return path if path.is_dir() else path.parent
 
 
 def start(results_dir: Path, record: RunRecord, kept: Iterable[AnyRecord] = ()) -> Path:
@@ -291,30 +301,32 @@ def start(results_dir: Path, record: RunRecord, kept: Iterable[AnyRecord] = ()) 
     """
     path = results_dir / "results.jsonl"
     try:
-        results_dir.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=".results.", dir=results_dir)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.writelines(_line(item) for item in (record, *kept))
-            stream.flush()
-            os.fsync(descriptor)
-        os.chmod(temporary, 0o644)
-        if path.exists():
-            previous = results_dir / "previous"
-            previous.mkdir(exist_ok=True)
-            stamp = datetime.datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y%m%d-%H%M%S")
-            serial = 0
-            while (target := previous / f"results-{stamp}-{serial:03}.jsonl").exists():
-                serial += 1
-            try:
-                target.hardlink_to(path)
-            except OSError:  # the file system has no links
-                shutil.copy2(path, target)
-        os.replace(temporary, path)
+        with store.replacing(path) as temporary:
+            with temporary.open("wb") as stream:
+                stream.writelines(_line(item) for item in (record, *kept))
+                stream.flush()
+                os.fsync(stream.fileno())
+            if path.exists():
+                _set_aside(path)
     except OSError as error:
         raise UsageProblem(
             f"Cannot write results to {results_dir} ({error.strerror}): give --results DIR."
         ) from error
     return path
+
+
+def _set_aside(path: Path) -> None:
+    """Keep a results file under previous/ as well; it stays where it is until it is replaced."""
+    previous = path.parent / "previous"
+    previous.mkdir(exist_ok=True)
+    stamp = datetime.datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y%m%d-%H%M%S")
+    serial = 0
+    while (target := previous / f"results-{stamp}-{serial:03}.jsonl").exists():
+        serial += 1
+    try:
+        target.hardlink_to(path)
+    except OSError:  # the file system has no links
+        shutil.copy2(path, target)
 
 
 def carry(case: CaseRecord, old_dir: Path, new_dir: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harness import records
 from harness.cases import Case
+from harness.environment import differences
 from harness.records import CaseRecord, Run, ShardInfo
 from harness.status import UsageProblem
 
@@ -44,7 +45,7 @@ def read(path: Path) -> Resumed:
     run = records.read_run(path)
     if run.run is None:
         raise UsageProblem(f"--resume {path}: the line of the run itself is missing.")
-    return Resumed(run, path if path.is_dir() else path.parent)
+    return Resumed(run, records.folder(path))
 
 
 def check(
@@ -70,12 +71,12 @@ def check(
     old_shard, new_shard = ((s.number, s.of, s.plan) if s else None for s in (run.shard, shard))
     if old_shard != new_shard:
         _refuse("it is another shard, or none", "give the same --shard and --shard-durations")
-    kind = run.device.partition(":")[0]
+    kind = run.device_kind
     if kind != device_kind:
         _refuse(f"it ran on {kind}, this one on {device_kind}", f"give --device {kind}")
-    for name, was, value in _changes(run.settings, settings):
+    for name, was, value in differences(run.settings, settings, "not set"):
         _refuse(f"it had {name} {was}, this one {value}", "give the same options")
-    for name, was, value in _changes(run.environment, environment):
+    for name, was, value in differences(run.environment, environment, "not set"):
         if not is_free(name):
             _refuse(f"{name} was {was} and is {value}", "run all cases anew")
 
@@ -83,14 +84,6 @@ def check(
 def is_free(setting: str) -> bool:
     """Whether parts of one run may differ in this setting."""
     return setting.startswith(_FREE)
-
-
-def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    return [
-        (name, old.get(name, "not set"), new.get(name, "not set"))
-        for name in {**old, **new}
-        if old.get(name) != new.get(name)
-    ]
 
 
 def _refuse(difference: str, remedy: str) -> None:

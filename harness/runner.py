@@ -88,8 +88,7 @@ class CaseRunner:
             progress.log_tail = traceback.format_exc()
         record = progress.record(time.perf_counter() - started)
         if self.options.expected is not None:
-            found = self.options.expected.expectation(record)
-            record = record.model_copy(update={"expected": found})
+            record = self.options.expected.beside(record)
         if self.options.results is not None:
             records.append(self.options.results, record)
         return record

@@ -206,9 +206,7 @@ class Session:
     def _expect(self, record: CaseRecord) -> CaseRecord:
         """The record beside its expected row, where this run has rows."""
         rows = self.expected.expected if self.expected else None
-        return record.model_copy(
-            update={"expected": rows.expectation(record) if rows is not None else None}
-        )
+        return rows.beside(record) if rows else record.model_copy(update={"expected": None})
 
     def _read_fault_plan(self) -> str | None:
         path = self.options.fault_plan

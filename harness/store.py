@@ -59,6 +59,25 @@ def sha256_tensors(tensors: Mapping[str, torch.Tensor], extra: object = None) ->
     return digest.hexdigest()
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place at the end: readers see the old one or all of it.
+
+    Makes the directory; what fails inside leaves `path` as it was.  Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(temporary)
+        # mkstemp makes files private; a cache may be shared between users of one group.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
 def save_tensors(
     tensors: Mapping[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None
 ) -> None:
@@ -68,18 +87,9 @@ def save_tensors(
     """
     from safetensors.torch import save_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     own = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    try:
+    with replacing(path) as temporary:
         save_file(own, temporary, metadata=metadata)
-        # mkstemp makes files private; a cache may be shared between users of one group.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 @contextlib.contextmanager

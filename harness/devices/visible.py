@@ -10,6 +10,12 @@ from harness.status import UsageProblem
 VARIABLE = "ASCEND_RT_VISIBLE_DEVICES"
 
 
+def listed(text: str) -> list[int] | None:
+    """The numbers of a list such as "0,1,5"; None when it is none."""
+    parts = [part.strip() for part in text.split(",")]
+    return [int(part) for part in parts] if all(part.isdecimal() for part in parts) else None
+
+
 def npu_ids(environ: Mapping[str, str] = os.environ) -> list[int] | None:
     """The host's numbers of the visible NPUs, in the order in which torch_npu counts them.
 
@@ -19,9 +25,8 @@ def npu_ids(environ: Mapping[str, str] = os.environ) -> list[int] | None:
     given = environ.get(VARIABLE, "").strip()
     if not given:
         return None
-    parts = [part.strip() for part in given.split(",")]
-    numbers = [int(part) for part in parts if part.isdigit()]
-    if len(numbers) < len(parts) or numbers != sorted(set(numbers)):
+    numbers = listed(given)
+    if numbers is None or numbers != sorted(set(numbers)):
         raise UsageProblem(
             f"{VARIABLE}={given} is no list of ascending device numbers: give one such as 0,1,5."
         )

@@ -16,8 +16,6 @@ from harness.report.tables import EMULATED, Table
 
 # What a port installs, torch first and what belongs to it.
 _INSTALLED = ("torch", "torch_npu", "torchvision", "timm", "safetensors")
-# torch_npu imports these without asking pip for them.
-_UNDECLARED = ("pyyaml", "decorator", "attrs", "psutil")
 
 
 def sections(found: Port, t: Texts) -> dict[str, Any]:
@@ -128,7 +126,7 @@ def _install(recorded: Mapping[str, str]) -> tuple[str, list[str]]:
     if "torch" not in have:
         return "", []
     pinned = [f"{name}=={version}" for name, version in have.items()]
-    more = (*_UNDECLARED, "pillow") if "torch_npu" in have else ("pillow",)
+    more = (*environment.UNDECLARED, "pillow") if "torch_npu" in have else ("pillow",)
     absent = [name for name in _INSTALLED if name not in have]
     return " ".join(["pip install", *pinned, *more]), absent
 
