@@ -1,4 +1,4 @@
-"""pytest options and hooks of large runs: shards, resumption; the work is done elsewhere."""
+"""pytest options and hooks of large runs: what to run, where and what is left to run."""
 
 from __future__ import annotations
 
@@ -7,14 +7,33 @@ from typing import Any
 
 import pytest
 
-from harness import plugin_session, shards
+from harness import options, plugin_session, shards, sizes
 from harness.cases import Case
-from harness.status import UsageProblem
+from harness.report import listing
+from harness.status import ExitCode, UsageProblem
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of large runs."""
     add = parser.getgroup("scale", "NPU accuracy harness: large runs").addoption
+    add(
+        "--list",
+        action="store_true",
+        help="print what would run, with parameters, input size and estimated cost, and end",
+    )
+    add(
+        "--family",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="run all architectures of these families, which are timm's modules, such as resnet "
+        "or vision_transformer (repeatable)",
+    )
+    add("--max-params", type=sizes.count, metavar="N", help="leave out larger models, as in 30M")
+    add("--max-macs", type=sizes.count, metavar="N", help="leave out models with more "
+        "multiply-accumulates an image, as in 5G")  # fmt: skip
+    add("--max-memory", type=options.size, metavar="SIZE", help="leave out cases that need more "
+        "memory on the device for weights and their largest operator, as in 8GB")  # fmt: skip
     add(
         "--shard",
         type=shards.parse,
@@ -26,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         metavar="FILE",
         help="divide by the durations in this results or history file, the same for all shards "
-        "(default: by number)",
+        "(default: by the sizes of the models)",
     )
     add(
         "--resume",
@@ -35,6 +54,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="keep the verdicts of this results file (or the one in a folder), and run what is "
         "missing there or ended with trouble of the infrastructure",
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Print the cases and end, when that was asked for."""
+    if not config.option.list:
+        return None
+    try:
+        plan = plugin_session.plan(config)
+    except UsageProblem as problem:
+        raise pytest.UsageError(str(problem)) from problem
+    print(listing.render(plan.to_run, plugin_session.known_durations(config)))
+    if plan.left_out:
+        print(plan.left_out)
+    return ExitCode.OK if plan.to_run else ExitCode.NOTHING_SELECTED
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what limits leave out, which shard this is and what an earlier run settled."""
+    return plugin_session.header(config)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
