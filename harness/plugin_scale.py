@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 
 from harness import options, plugin_session, shards, sizes
 from harness.cases import Case
+from harness.progress import Progress
 from harness.report import listing
-from harness.status import ExitCode, UsageProblem
+from harness.status import ExitCode, Status, UsageProblem
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,6 +48,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="divide by the durations in this results or history file, the same for all shards "
         "(default: by the sizes of the models)",
+    )
+    add(
+        "--progress",
+        type=options.natural,
+        default=30,
+        metavar="S",
+        help="say every S seconds how many cases are done, how they ended and how long the rest "
+        "will take (default: 30; 0, or pytest's -q: never)",
     )
     add(
         "--resume",
@@ -86,6 +96,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Share the host's cores out among the workers of pytest-xdist, before torch is loaded."""
     if plugin_session.is_xdist_worker(config):
         plugin_session.share_threads(config.workerinput["workercount"])  # type: ignore[attr-defined]
+    elif config.option.progress and config.option.verbose >= 0:
+        config.pluginmanager.register(_ProgressLines(config), "harness-progress")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -113,6 +125,32 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_handlecrashitem(crashitem: str, report: pytest.TestReport, sched: Any) -> None:
     """Record the case in flight when a worker of pytest-xdist died."""
     plugin_session.record_crash(sched.config, crashitem)
+
+
+class _ProgressLines:
+    """Writes a line now and then; with -q there is none."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.progress: Progress | None = None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count a case when its verdict is there, or its process died."""
+        run = plugin_session.made_session(self.config)
+        if run is None or not run.started:
+            return
+        status = dict(report.user_properties).get("status")
+        crashed = str(report.when) == "???"  # as pytest-xdist reports it
+        if not crashed and (report.when != "call" or status is None):
+            return
+        if self.progress is None:
+            self.progress = Progress(run.to_run, run.began, self.config.option.progress)
+        found = Status.ERROR_CRASH if crashed else Status(status)
+        line = self.progress.ended(found, time.monotonic())
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if line is not None and reporter is not None:
+            reporter.ensure_newline()
+            reporter.write_line(line)
 
 
 def _is_empty_set(item: pytest.Item) -> bool:
