@@ -18,6 +18,7 @@ from typing import Literal
 
 import pydantic
 
+from harness import architectures
 from harness.cases import TIERS, Case, InputKind, InputSource, ModelSource
 from harness.status import UsageProblem
 
@@ -117,6 +118,7 @@ class Selection:
     """Which cases to run, and what the command line overrides in all of them."""
 
     models: tuple[str, ...] = ()
+    families: tuple[str, ...] = ()  # globs over timm's modules
     tier: str = "core"
     dtype: str | None = None
     numerics: str | None = None
@@ -128,11 +130,12 @@ class Selection:
 def select(cases: Sequence[Case], selection: Selection) -> list[Case]:
     """Apply a selection; the order of `cases` is kept and equal cases are merged.
 
-    Raises UsageProblem when a --model names nothing, or when two cases that differ would share
-    an id.
+    Raises UsageProblem when a --model or --family names nothing, or when two cases that differ
+    would share an id.
     """
-    if selection.models:
+    if selection.models or selection.families:
         chosen = [case for pattern in selection.models for case in _of_model(cases, pattern)]
+        chosen += [case for pattern in selection.families for case in _of_family(pattern)]
     else:
         allowed = TIERS[: TIERS.index(selection.tier) + 1]
         chosen = [case for case in cases if case.tier in allowed]
@@ -193,14 +196,23 @@ def _both_profiles(model: ModelSource, inputs: Iterable[InputKind]) -> list[Case
     ]
 
 
+def _of_family(pattern: str) -> list[Case]:
+    families = architectures.families()
+    found = [name for name, family in families.items() if fnmatch.fnmatch(family, pattern)]
+    if not found:
+        near = difflib.get_close_matches(pattern, sorted(set(families.values())), n=3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise UsageProblem(f"--family {pattern} matches no family (module) of timm.{hint}")
+    return [
+        case
+        for name in found
+        for case in _both_profiles(ModelSource("architecture", name), ("synthetic",))
+    ]
+
+
 def _architectures(pattern: str, cases: Sequence[Case]) -> list[str]:
-    """Names of timm architectures that match; timm is asked only when no case file knows one."""
-    from harness import torchvision_shim
-
-    torchvision_shim.ensure()
-    import timm
-
-    names: list[str] = timm.list_models()
+    """Names of timm architectures that match; asked for only when no case file knows one."""
+    names = architectures.names()
     found = [name for name in names if fnmatch.fnmatch(name, pattern)]
     if not found:
         near = difflib.get_close_matches(pattern, [*names, *(c.model.name for c in cases)], n=3)

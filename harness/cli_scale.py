@@ -1,11 +1,14 @@
-"""Commands of `python -m harness` for large runs: merge."""
+"""Commands of `python -m harness` for large runs: merge, architectures."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from harness.status import ExitCode
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -23,7 +26,11 @@ def add(commands: Any) -> Mapping[str, Command]:
         help="accept parts that differ in versions, settings or devices",
     )
     merge.add_argument("--format", choices=("text", "markdown"), default="text")
-    return {"merge": _merge}
+
+    commands.add_parser(
+        "architectures", help="for maintainers: measure every architecture of timm, store the table"
+    )
+    return {"merge": _merge, "architectures": _architectures}
 
 
 def _merge(given: argparse.Namespace) -> int:
@@ -40,3 +47,11 @@ def _merge(given: argparse.Namespace) -> int:
         print(f"\n{shown.render_table(table)}")
     print(f"Records: {given.output / 'results.jsonl'}")
     return merged.code
+
+
+def _architectures(given: argparse.Namespace) -> int:
+    from harness import architectures
+
+    count = architectures.make_table(lambda text: print(text, file=sys.stderr, flush=True))
+    print(f"{count} architectures in {architectures.TABLE}")
+    return ExitCode.OK

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import json
 import os
 import runpy
 import sys
@@ -21,7 +23,7 @@ def run_script(script: Path, arguments: Sequence[str], fault_plan: Path | None) 
 
     if not script.is_file():
         raise UsageProblem(f"No script {script}: give the path of a Python file.")
-    plan = read_fault_plan(fault_plan) if fault_plan else None
+    plan = plan_for(read_fault_plan(fault_plan)) if fault_plan else None
     os.environ.setdefault("TASK_QUEUE_ENABLE", "0")
     try:
         npu = emulator.load()
@@ -41,14 +43,36 @@ def run_script(script: Path, arguments: Sequence[str], fault_plan: Path | None) 
 
 
 def read_fault_plan(path: Path) -> str:
-    """The JSON of a fault plan, checked.  Raises UsageProblem."""
-    from harness.devices import emulator
-
+    """The JSON of a fault plan, checked; `plan_for` gives a case its part.  Raises UsageProblem."""
     try:
         text = path.read_text(encoding="utf-8")
-        emulator.FaultPlan.from_json(text)
+        plan_for(text)
     except OSError as error:
         raise UsageProblem(f"Fault plan {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise UsageProblem(f"Fault plan {path}: {error}") from error
     return text
+
+
+def plan_for(text: str, case_id: str | None = None) -> str | None:
+    """The faults of a plan that concern a case (None: all of them), as JSON; None without any.
+
+    A fault's field `cases` is a glob over case ids (default: every case).  Raises ValueError for a
+    plan that is wrong in any of its faults.
+    """
+    from harness.devices.emulator import Fault, FaultPlan
+
+    data = json.loads(text)
+    globs = []
+    for fault in data.get("faults", ()) if isinstance(data, dict) else ():
+        pattern = fault.pop("cases", "*") if isinstance(fault, dict) else "*"
+        if not isinstance(pattern, str):
+            raise ValueError(f"fault field 'cases' must be a glob over case ids, got {pattern!r}")
+        globs.append(pattern)
+    plan = FaultPlan.from_json(json.dumps(data))
+    chosen: list[Fault] = [
+        fault
+        for fault, pattern in zip(plan.faults, globs, strict=True)
+        if case_id is None or fnmatch.fnmatch(case_id, pattern)
+    ]
+    return FaultPlan(tuple(chosen)).to_json() if chosen else None

@@ -92,7 +92,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--fault-plan",
         type=Path,
         metavar="FILE",
-        help="plant these faults in the emulated NPU (JSON)",
+        help="plant these faults in the emulated NPU (JSON; a fault's field `cases`, a glob over "
+        "case ids, confines it)",
     )
     add(
         "--operator-share",

@@ -1,20 +1,41 @@
-"""pytest options and hooks of large runs: shards, resumption; the work is done elsewhere."""
+"""pytest options and hooks of large runs: what to run, where and what is left to run."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import plugin_session, shards
+from harness import options, plugin_session, shards, sizes
 from harness.cases import Case
-from harness.status import UsageProblem
+from harness.progress import Progress
+from harness.report import listing
+from harness.status import ExitCode, Status, UsageProblem
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of large runs."""
     add = parser.getgroup("scale", "NPU accuracy harness: large runs").addoption
+    add(
+        "--list",
+        action="store_true",
+        help="print what would run, with parameters, input size and estimated cost, and end",
+    )
+    add(
+        "--family",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="run all architectures of these families, which are timm's modules, such as resnet "
+        "or vision_transformer (repeatable)",
+    )
+    add("--max-params", type=sizes.count, metavar="N", help="leave out larger models, as in 30M")
+    add("--max-macs", type=sizes.count, metavar="N", help="leave out models with more "
+        "multiply-accumulates an image, as in 5G")  # fmt: skip
+    add("--max-memory", type=options.size, metavar="SIZE", help="leave out cases that need more "
+        "memory on the device for weights and their largest operator, as in 8GB")  # fmt: skip
     add(
         "--shard",
         type=shards.parse,
@@ -26,7 +47,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         metavar="FILE",
         help="divide by the durations in this results or history file, the same for all shards "
-        "(default: by number)",
+        "(default: by the sizes of the models)",
+    )
+    add(
+        "--progress",
+        type=options.natural,
+        default=30,
+        metavar="S",
+        help="say every S seconds how many cases are done, how they ended and how long the rest "
+        "will take (default: 30; 0, or pytest's -q: never)",
     )
     add(
         "--resume",
@@ -35,6 +64,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="keep the verdicts of this results file (or the one in a folder), and run what is "
         "missing there or ended with trouble of the infrastructure",
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Print the cases and end, when that was asked for."""
+    if not config.option.list:
+        return None
+    try:
+        plan = plugin_session.plan(config)
+    except UsageProblem as problem:
+        raise pytest.UsageError(str(problem)) from problem
+    print(listing.render(plan.to_run, plugin_session.known_durations(config)))
+    if plan.left_out:
+        print(plan.left_out)
+    return ExitCode.OK if plan.to_run else ExitCode.NOTHING_SELECTED
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what limits leave out, which shard this is and what an earlier run settled."""
+    return plugin_session.header(config)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -47,6 +96,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Share the host's cores out among the workers of pytest-xdist, before torch is loaded."""
     if plugin_session.is_xdist_worker(config):
         plugin_session.share_threads(config.workerinput["workercount"])  # type: ignore[attr-defined]
+    elif config.option.progress and config.option.verbose >= 0:
+        config.pluginmanager.register(_ProgressLines(config), "harness-progress")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -74,6 +125,32 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_handlecrashitem(crashitem: str, report: pytest.TestReport, sched: Any) -> None:
     """Record the case in flight when a worker of pytest-xdist died."""
     plugin_session.record_crash(sched.config, crashitem)
+
+
+class _ProgressLines:
+    """Writes a line now and then; with -q there is none."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.progress: Progress | None = None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count a case when its verdict is there, or its process died."""
+        run = plugin_session.made_session(self.config)
+        if run is None or not run.started:
+            return
+        status = dict(report.user_properties).get("status")
+        crashed = str(report.when) == "???"  # as pytest-xdist reports it
+        if not crashed and (report.when != "call" or status is None):
+            return
+        if self.progress is None:
+            self.progress = Progress(run.to_run, run.began, self.config.option.progress)
+        found = Status.ERROR_CRASH if crashed else Status(status)
+        line = self.progress.ended(found, time.monotonic())
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if line is not None and reporter is not None:
+            reporter.ensure_newline()
+            reporter.write_line(line)
 
 
 def _is_empty_set(item: pytest.Item) -> bool:

@@ -6,6 +6,7 @@ run's first and last line.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import casefiles, devices, leases, plugin_gate, reference_cache, resume, shards
+from harness import casefiles, devices, leases, plugin_gate, reference_cache, resume, shards, sizes
 from harness.cases import Case
 from harness.devices import DeviceSpec
 from harness.leases import Lease
@@ -21,6 +22,7 @@ from harness.records import ShardInfo
 from harness.report import junit
 from harness.resume import Resumed
 from harness.session import Session, SessionOptions
+from harness.sizes import Limits
 from harness.status import UsageProblem
 
 # Not pytest's rootdir: an existing path after one of our options (--images DIR) moves that one,
@@ -44,6 +46,7 @@ class Plan:
     shard: ShardInfo | None = None
     resumed: Resumed | None = None
     kept: frozenset[str] = frozenset()
+    left_out: str = ""  # how many, and by which limits
 
     @property
     def to_run(self) -> list[Case]:
@@ -101,6 +104,7 @@ def plan(config: pytest.Config) -> Plan:
         option = config.getoption
         selection = casefiles.Selection(
             models=tuple(option("model")),
+            families=tuple(option("family")),
             tier=option("tier"),
             dtype=option("dtype"),
             numerics=option("numerics"),
@@ -108,11 +112,14 @@ def plan(config: pytest.Config) -> Plan:
             seed=option("seed"),
             images=option("images"),
         )
-        cases = casefiles.select(known_cases(config), selection)
+        selected = casefiles.select(known_cases(config), selection)
+        limits = Limits(option("max_params"), option("max_macs"), option("max_memory"))
+        cases = sizes.apply(selected, limits)
+        left_out = f"{limits} leaves out {len(selected) - len(cases)} of {len(selected)} cases"
         shard: ShardInfo | None = None
         if option("shard"):
             source = option("shard_durations")
-            seconds = shards.durations(source) if source is not None else {}
+            seconds = shards.durations(source) if source is not None else sizes.weights(cases)
             cases, shard = shards.choose(cases, seconds, option("shard"))
         resumed, kept = None, frozenset[str]()
         if is_xdist_worker(config):
@@ -121,7 +128,9 @@ def plan(config: pytest.Config) -> Plan:
         elif option("resume") is not None:
             resumed = resume.read(option("resume"))
             kept = frozenset(resumed.kept)
-        config.stash[_PLAN] = Plan(cases, shard, resumed, kept)
+        config.stash[_PLAN] = Plan(
+            cases, shard, resumed, kept, left_out if len(cases) < len(selected) else ""
+        )
     return config.stash[_PLAN]
 
 
@@ -203,9 +212,9 @@ def begin(config: pytest.Config, node_ids: list[str]) -> None:
         if found.shard is not None or found.resumed is not None:
             if len(chosen) < len(found.to_run):
                 raise UsageProblem(
-                    "--shard and --resume go by what --model, --tier and case files select, and "
-                    f"-k, --deselect or a test's own name leave out {len(found.to_run)} - "
-                    f"{len(chosen)} of it: select without these."
+                    "--shard and --resume go by what --model, --tier and case files select: "
+                    f"-k, --deselect or a test's own name leave only {len(chosen)} of "
+                    f"{len(found.to_run)} cases; select without these."
                 )
             chosen = found.cases
         run.begin(chosen, found.shard, found.resumed)
@@ -222,6 +231,36 @@ def record_crash(config: pytest.Config, node_id: str) -> None:
     case = {case.id: case for case in plan(config).to_run}.get(junit.case_id(node_id))
     if run is not None and run.started and case is not None:
         run.record_crash(case)
+
+
+def header(config: pytest.Config) -> list[str]:
+    """What limits leave out, which shard this is and what an earlier run settled."""
+    if not will_run_cases(config):
+        return []
+    try:
+        found = plan(config)
+    except UsageProblem:
+        return []  # said when the cases are collected
+    lines = [found.left_out] if found.left_out else []
+    if found.shard is not None:
+        shard = config.getoption("shard")
+        lines.append(f"shard {shard}: {len(found.cases)} of {len(found.shard.whole)} cases")
+    if found.resumed is not None:
+        lines.append(
+            f"resumed: {len(found.kept)} of {len(found.cases)} cases have a verdict in "
+            f"{config.getoption('resume')}"
+        )
+    return lines
+
+
+def known_durations(config: pytest.Config) -> dict[str, float]:
+    """Seconds of each case, by id, where an earlier run tells; for display alone."""
+    results = config.getoption("results") or ROOT / "reports"
+    found: dict[str, float] = {}
+    for path in (results, config.getoption("shard_durations")):
+        with contextlib.suppress(UsageProblem):
+            found |= shards.durations(path) if path is not None else {}
+    return found
 
 
 def resumes(config: pytest.Config) -> bool:

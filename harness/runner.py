@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from harness import arithmetic, inputs, localization, models, records, sensitivity, verdict
+from harness import arithmetic, emulate, inputs, localization, models, records, sensitivity, verdict
 from harness.baseline import Expected
 from harness.cases import Case, InputSource, ModelSource
 from harness.devices import DeviceSpec
@@ -114,7 +114,9 @@ class CaseRunner:
             numerics=case.numerics,
             repeat=self.options.repeat,
             batch_checks=True,
-            fault_plan=self.options.fault_plan,
+            fault_plan=emulate.plan_for(self.options.fault_plan, case.id)
+            if self.options.fault_plan
+            else None,
             operator_share=self._operator_share(case),
         )
 

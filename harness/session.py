@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,6 +69,8 @@ class Session:
         self.results = options.results_dir / "results.jsonl"
         self.history = options.results_dir / "history"
         self.started = False
+        self.began = 0.0  # on time.monotonic's clock
+        self.to_run = 0  # cases
         self._worker = DeviceWorker(self.choice.spec)
         self._runner: CaseRunner | None = None
         self._kept: Mapping[str, CaseRecord] = {}
@@ -116,6 +119,8 @@ class Session:
         for case in self._kept.values():
             assert resumed is not None
             records.carry(case, resumed.directory, self.options.results_dir)
+        self.to_run = len(cases) - len(self._kept)
+        self.began = time.monotonic()
         self.started = True
 
     @property

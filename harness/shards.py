@@ -1,9 +1,10 @@
 """Divides a run into shards for several hosts: every case in exactly one of them.
 
 The hosts do not talk to each other, so the division follows only from what is the same on all of
-them: the selected cases, and how long they take.  That is read from one file which all are given
-(`--shard-durations`); a host's own history would divide differently on each.  The plan's digest
-goes into the records, and `merge` says so when shards were divided by different plans.
+them: the selected cases, and the stored sizes of their models or, where all hosts are given one
+file (`--shard-durations`), the durations in it; a host's own history would divide differently on
+each.  The plan's digest goes into the records, and `merge` says so when shards were divided by
+different plans.
 """
 
 from __future__ import annotations

@@ -205,3 +205,35 @@ def test_operators_one_by_one_see_below_the_noise_of_a_format(
         assert case.operators.worst[0].operator == "aten::convolution.default"
         assert "Operators one by one" in done.text
         assert case.localization is None
+
+
+def test_a_fault_costs_its_case_and_the_next_is_right(harness_run, copy_of, tmp_path):
+    faults = {
+        "abort": ({"kind": "abort", "first": 2}, "error_crash"),
+        "hang": ({"kind": "hang", "first": 2}, "error_timeout"),
+        "aicore": ({"kind": "error_code", "first": 2}, "error_device"),
+        "memory": ({"kind": "out_of_memory", "first": 2}, "error_oom"),
+        # Half of the calls: three forwards of many convolutions do not agree by chance.
+        "flaky": ({"kind": "noise_output", "probability": 0.5, "magnitude": 0.1}, "flaky"),
+    }
+    planted = [
+        {"operator": "Convolution", **fault, "cases": f"{name}-*"}
+        for name, (fault, _) in faults.items()
+    ]
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({"faults": planted}))
+    names = [name for fault in faults for name in (fault, f"after_{fault}")]
+    done = harness_run(
+        "--device", "npu-emulated", "--case-timeout", "30", "--localize", "never",
+        f"--fault-plan={path}", cases="\n".join(entry(copy_of(name)) for name in names),
+    )  # fmt: skip
+    assert {name: case.status.value for name, case in done.cases.items()} == {
+        **{name: status for name, (_, status) in faults.items()},
+        **{f"after_{name}": "pass" for name in faults},
+    }
+    assert done.run.missing == []
+    assert done.code == 1  # flaky is a verdict about the stack
+    for name in ("abort", "hang", "aicore", "memory"):
+        case = done.cases[name]
+        assert case.stage.value in ("transfer", "forward", "synchronize"), case.reason
+        assert case.reason

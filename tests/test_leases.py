@@ -182,3 +182,15 @@ def test_a_worker_that_dies_leaves_complete_records(start, copy_of, tmp_path):  
     assert crashed.status is Status.ERROR_CRASH
     assert "died" in crashed.reason
     assert process.returncode == run.end.exit_code == 10, text
+
+    # What died is run again, by workers as well, and nothing else is.
+    process = start(
+        "\n".join(entry(tmp_path / name) for name in names), "-n", "2",
+        f"--resume={tmp_path / 'results'}",
+    )  # fmt: skip
+    text = process.communicate()[0]
+    assert process.returncode == 0, text
+    assert "1 passed" in text
+    again = records.read(path)
+    assert [case.status for case in again.cases] == [Status.PASS] * 6
+    assert again.run.parts == [run.run.run_id]

@@ -218,3 +218,11 @@ def test_runs_killed_at_random_moments_are_completed(start, copy_of, tmp_path):
         "bad": "fail_load",
     }
     assert run.end.exit_code == 1
+
+    # Nothing is left to run: the records alone give the exit code.
+    process = start(cases, *options)
+    text = process.communicate()[0]
+    assert process.returncode == 1, text
+    again = records.read(path)
+    assert again.cases == run.cases
+    assert again.run.parts[-1] == run.run.run_id

@@ -1,0 +1,54 @@
+import json
+
+import pytest
+
+from harness import emulate
+from harness.status import UsageProblem
+
+PLAN = json.dumps(
+    {
+        "faults": [
+            {"kind": "abort", "cases": "vit_*"},
+            {"kind": "hang", "operator": "Gelu", "cases": "*-strict"},
+            {"kind": "nan_output"},
+        ]
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("case", "kinds"),
+    [
+        ("vit_tiny-float32-strict", ["abort", "hang", "nan_output"]),
+        ("vit_tiny-float32-default", ["abort", "nan_output"]),
+        ("resnet18-float32-default", ["nan_output"]),
+        (None, ["abort", "hang", "nan_output"]),
+    ],
+)
+def test_faults_are_confined_to_cases(case, kinds):
+    faults = json.loads(emulate.plan_for(PLAN, case))["faults"]
+    assert [fault["kind"] for fault in faults] == kinds
+    assert all("cases" not in fault for fault in faults)
+
+
+def test_a_case_without_faults_has_no_plan():
+    plan = json.dumps({"faults": [{"kind": "abort", "cases": "vit_*"}]})
+    assert emulate.plan_for(plan, "resnet18") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not JSON|Expecting"),
+        ("[]", "one field, the list 'faults'"),
+        ('{"faults": [{"kind": "abort", "cases": 3}]}', "must be a glob"),
+        # Wrong in a fault that would concern no case of the run.
+        ('{"faults": [{"kind": "abrot", "cases": "none"}]}', "'kind' must be one of"),
+        ('{"faults": ["abort"]}', "must hold objects"),
+    ],
+)
+def test_a_wrong_plan_is_refused_when_it_is_read(tmp_path, text, said):
+    path = tmp_path / "plan.json"
+    path.write_text(text)
+    with pytest.raises(UsageProblem, match=said):
+        emulate.read_fault_plan(path)
