@@ -5,6 +5,7 @@ import harness  # noqa: F401  (sets the torch autoload switch before anything im
 pytest_plugins = [
     "harness.plugin_gate",
     "harness.plugin_scale",
+    "harness.plugin_ray",
     "harness.plugin",
     "harness.plugin_html",
 ]

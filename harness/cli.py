@@ -28,6 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     run_cases.add_argument("options", nargs=argparse.REMAINDER)
 
+    sweep = commands.add_parser(
+        "sweep", help="the same on the devices of a Ray cluster", add_help=False
+    )
+    sweep.add_argument("--ray", required=True, metavar="HOST:PORT")
+    sweep.add_argument("options", nargs=argparse.REMAINDER)
+
     emulate = commands.add_parser(
         "emulate", help="run a Python script on the emulated NPU, for example a reproducer"
     )
@@ -41,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def parse() -> argparse.Namespace:
         given, unknown = parser.parse_known_args(arguments)
-        if given.command == "run":
+        if given.command in ("run", "sweep"):
             given.options = unknown + given.options
         elif unknown:
             parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -54,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "sample-model": _sample_model,
         "device": _device,
         "run": _run,
+        "sweep": _sweep,
         "emulate": _emulate,
         "study": _study,
         "cache": _cache,
@@ -80,6 +87,11 @@ def _run(given: argparse.Namespace) -> int:
     import pytest
 
     return int(pytest.main([*options.run_arguments(), *given.options]))
+
+
+def _sweep(given: argparse.Namespace) -> int:
+    given.options = ["--ray", given.ray, *given.options]
+    return _run(given)
 
 
 def _emulate(given: argparse.Namespace) -> int:

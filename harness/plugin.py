@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 from pytest_metadata.plugin import metadata_key
 
-from harness import environment, history, options, plugin_session, records, reference_cache
+from harness import (
+    environment,
+    history,
+    options,
+    plugin_cluster,
+    plugin_session,
+    records,
+    reference_cache,
+)
 from harness.cases import DTYPES, NUMERICS, TIERS, Case
 from harness.records import CaseRecord
 from harness.report import STYLESHEET, junit
@@ -190,7 +198,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     if not plugin_session.is_xdist_worker(config):
         plugin_session.begin(config, node_ids)
-    if node_ids:
+    if node_ids and config.option.ray is None:
         plugin_session.session(config).warm_up()
 
 
@@ -207,7 +215,9 @@ def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
 def case_record(accuracy_case: Case, request: pytest.FixtureRequest) -> CaseRecord:
     """The record of the case: both sides were built and run, and the verdict is in it."""
     try:
-        record = plugin_session.session(request.config).runner.run(accuracy_case)
+        record = plugin_cluster.swept(request.config, accuracy_case.id) or plugin_session.session(
+            request.config
+        ).runner.run(accuracy_case)
     except UsageProblem as problem:
         pytest.exit(str(problem), returncode=ExitCode.USAGE)
     request.node.stash[_RECORD] = record

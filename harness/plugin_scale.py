@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import options, plugin_session, shards, sizes
+from harness import options, plugin_session, records, shards, sizes
 from harness.cases import Case
 from harness.progress import Progress
 from harness.report import listing
@@ -54,8 +56,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=options.natural,
         default=30,
         metavar="S",
-        help="say every S seconds how many cases are done, how they ended and how long the rest "
-        "will take (default: 30; 0, or pytest's -q: never)",
+        help="where the output is no terminal, or with -v: say every S seconds how many cases are "
+        "done, how they ended and how long the rest will take (default: 30); 0, or pytest's -q: "
+        "no lines, and no live view on a terminal",
     )
     add(
         "--resume",
@@ -97,7 +100,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if plugin_session.is_xdist_worker(config):
         plugin_session.share_threads(config.workerinput["workercount"])  # type: ignore[attr-defined]
     elif config.option.progress and config.option.verbose >= 0:
-        config.pluginmanager.register(_ProgressLines(config), "harness-progress")
+        live = config.option.verbose == 0 and config.option.capture != "no"
+        shown = _LiveView if live and sys.stdout.isatty() else _ProgressLines
+        config.pluginmanager.register(shown(config), "harness-progress")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -151,6 +156,44 @@ class _ProgressLines:
         if line is not None and reporter is not None:
             reporter.ensure_newline()
             reporter.write_line(line)
+
+
+class _LiveView:
+    """Shows on a terminal what the run does, in place of pytest's letters."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.live = False
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Show it as long as cases run."""
+        if not plugin_session.will_run_cases(self.config):
+            return (yield)
+        from harness.live import View
+
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        reporter.showfspath = reporter._show_progress_info = False
+        self.live = True
+        try:
+            with View(sys.stdout, self._begun):
+                return (yield)
+        finally:
+            self.live = False
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_report_teststatus(
+        self, report: pytest.TestReport
+    ) -> Generator[None, tuple[str, Any, Any], tuple[str, Any, Any]]:
+        """Count a test as ever, and print nothing."""
+        category, letter, word = yield
+        return (category, "", "") if self.live else (category, letter, word)
+
+    def _begun(self) -> tuple[records.Follower, Progress] | None:
+        run = plugin_session.made_session(self.config)
+        if run is None or not run.started:
+            return None
+        return records.Follower(run.results), Progress(run.to_run, run.began, 0.0)
 
 
 def _is_empty_set(item: pytest.Item) -> bool:

@@ -14,7 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from harness import casefiles, devices, leases, plugin_gate, reference_cache, resume, shards, sizes
+from harness import (
+    casefiles,
+    devices,
+    leases,
+    plugin_cluster,
+    plugin_gate,
+    reference_cache,
+    resume,
+    shards,
+    sizes,
+)
 from harness.cases import Case
 from harness.devices import DeviceSpec
 from harness.leases import Lease
@@ -60,9 +70,11 @@ def session(config: pytest.Config) -> Session:
         option = config.getoption
         try:
             plugin_gate.check(config)
+            cluster = plugin_cluster.of(config) if will_run_cases(config) else None
             config.stash[_SESSION] = Session(
                 SessionOptions(
-                    choice=_choose(config),
+                    choice=cluster.node.choice if cluster is not None else _choose(config),
+                    environment=cluster.node.environment if cluster is not None else None,
                     results_dir=option("results") or ROOT / "reports",
                     case_timeout=option("case_timeout"),
                     repeat=option("repeat"),

@@ -9,6 +9,7 @@ and "-Infinity".
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -137,6 +138,7 @@ class StartRecord(_Record):
 
     type: Literal["start"] = "start"
     case_id: str
+    device: str = ""
 
 
 class CaseRecord(_Record):
@@ -275,6 +277,27 @@ def read(path: Path) -> Run:
     if run is None and not cases:
         raise UsageProblem(f"{path} holds no record of a run: is it a results.jsonl file?")
     return Run(run=run, cases=list(cases.values()), end=end, torn_lines=torn, started=started)
+
+
+class Follower:
+    """Reads what is new in a results file while a run writes it; lines as JSON has them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def new(self) -> list[dict[str, Any]]:
+        """The lines that were completed since the last call."""
+        with self._path.open("rb") as stream:
+            stream.seek(self._offset)
+            text = stream.read()
+        whole, _, _ = text.rpartition(b"\n")
+        self._offset += len(whole) + bool(whole)
+        found = []
+        for line in whole.splitlines():
+            with contextlib.suppress(ValueError):  # torn by a crash
+                found.append(json.loads(line))
+        return found
 
 
 def write(run: Run, path: Path) -> None:

@@ -71,7 +71,8 @@ class CaseRunner:
         started = time.perf_counter()
         progress = _Progress(case, self.options.device.emulated)
         if self.options.results is not None:
-            records.append(self.options.results, StartRecord(case_id=case.id))
+            begun = StartRecord(case_id=case.id, device=str(self.options.device))
+            records.append(self.options.results, begun)
         try:
             self._measure(case, progress)
         except CaseProblem as problem:

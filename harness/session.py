@@ -27,14 +27,14 @@ from harness.cases import Case
 from harness.compare import Comparison
 from harness.expected import Outcome
 from harness.expected_run import ExpectedOptions
-from harness.records import CaseRecord, EndRecord, Run, RunRecord, ShardInfo
+from harness.records import CaseRecord, EndRecord, Run, RunRecord, ShardInfo, StartRecord
 from harness.reference_cache import DEFAULT_SIZE
 from harness.resume import Resumed
 from harness.status import ExitCode, Status, UsageProblem, worst_exit_code
 from harness.workers import DeviceWorker
 
 if TYPE_CHECKING:
-    from harness.runner import CaseRunner
+    from harness.runner import CaseRunner, RunnerOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +57,7 @@ class SessionOptions:
     expected: ExpectedOptions | None = None
     compare: Path | None = None  # records of an older run
     compare_fail: str = ""
+    environment: Mapping[str, str] | None = None  # of the device's host, where that is another
 
 
 class Session:
@@ -96,7 +97,7 @@ class Session:
         cannot be written.
         """
         spec = self.choice.spec
-        found = environment.capture()
+        found = dict(self.options.environment or environment.capture())
         if resumed is not None:
             resume.check(resumed, cases, shard, self.settings, spec.kind, found)
             if not resumed.run.missing:  # only complete runs have a history
@@ -153,27 +154,44 @@ class Session:
     def runner(self) -> CaseRunner:
         """The runner, made on first use."""
         if self._runner is None:
-            from harness.runner import CaseRunner, RunnerOptions  # brings torch in
+            from harness.runner import CaseRunner  # brings torch in
 
-            self._runner = CaseRunner(
-                RunnerOptions(
-                    device=self.choice.spec,
-                    cache_dir=self.options.cache_dir,
-                    results=self.results,
-                    case_timeout=self.options.case_timeout,
-                    repeat=self.options.repeat,
-                    allow_cpu_fallback=self.options.allow_cpu_fallback,
-                    fault_plan=self._fault_plan,
-                    operator_share=self.options.operator_share,
-                    sensitivity=self.options.sensitivity,
-                    localize=self.options.localize,
-                    reference_cache=self.options.reference_cache,
-                    reference_cache_size=self.options.reference_cache_size,
-                    expected=self.expected.expected if self.expected else None,
-                ),
-                self._worker,
-            )
+            self._runner = CaseRunner(self.runner_options(), self._worker)
         return self._runner
+
+    def runner_options(self) -> RunnerOptions:
+        """How this run's cases are run."""
+        from harness.runner import RunnerOptions
+
+        return RunnerOptions(
+            device=self.choice.spec,
+            cache_dir=self.options.cache_dir,
+            results=self.results,
+            case_timeout=self.options.case_timeout,
+            repeat=self.options.repeat,
+            allow_cpu_fallback=self.options.allow_cpu_fallback,
+            fault_plan=self._fault_plan,
+            operator_share=self.options.operator_share,
+            sensitivity=self.options.sensitivity,
+            localize=self.options.localize,
+            reference_cache=self.options.reference_cache,
+            reference_cache_size=self.options.reference_cache_size,
+            expected=self.expected.expected if self.expected else None,
+        )
+
+    def record_start(self, case_id: str, device: str) -> None:
+        """Record that another host began a case."""
+        records.append(self.results, StartRecord(case_id=case_id, device=device))
+
+    def record_end(self, case: CaseRecord, files: Mapping[str, bytes]) -> CaseRecord:
+        """Record a case that another host ran, and the files that it names; returns the record."""
+        for name, content in files.items():
+            path = self.options.results_dir / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        found = self._expect(case)
+        records.append(self.results, found)
+        return found
 
     def close(self) -> None:
         """End the device's process."""

@@ -1,0 +1,102 @@
+"""What a run does at this moment: a view that follows its results file, on a terminal.
+
+Everything comes from the records, so that it is the same for one process, for pytest-xdist and for
+a cluster.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+from harness.progress import Progress
+from harness.records import Follower
+from harness.status import Status
+
+FAILING_SHOWN = 8
+_REFRESH_SECONDS = 0.25
+
+
+@dataclasses.dataclass
+class State:
+    """What the records of a run say so far.
+
+    `running`: device -> id and begin of its case; `failing`: id, status and reason of the last
+    cases that did not pass.
+    """
+
+    progress: Progress
+    running: dict[str, tuple[str, float]] = dataclasses.field(default_factory=dict)
+    failing: collections.deque[tuple[str, Status, str]] = dataclasses.field(
+        default_factory=lambda: collections.deque(maxlen=FAILING_SHOWN)
+    )
+
+    def take(self, line: Mapping[str, Any], now: float) -> None:
+        """Take in a line of the results file; `now`: on the progress' clock."""
+        case_id = line.get("case_id", "")
+        if line["type"] == "start":
+            self._leave(case_id)  # tried again
+            self.running[line.get("device", "")] = (case_id, now)
+        elif line["type"] == "case":
+            self._leave(case_id)
+            status = Status(line["status"])
+            self.progress.ended(status, now)
+            if not status.is_pass:
+                self.failing.append((case_id, status, line.get("reason", "")))
+
+    def _leave(self, case_id: str) -> None:
+        self.running = {name: has for name, has in self.running.items() if has[0] != case_id}
+
+
+class View:
+    """Draws the state four times a second until it is closed; then it leaves no trace.
+
+    `run`: gives the follower and the progress of the run once it has begun, else None.
+    """
+
+    def __init__(self, stream: IO[str], run: Callable[[], tuple[Follower, Progress] | None]):
+        # pytest points the descriptor itself elsewhere while a test runs.
+        self._stream = os.fdopen(os.dup(stream.fileno()), "w", encoding="utf-8")
+        self._run = run
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._draw, name="harness-live", daemon=True)
+
+    def __enter__(self) -> View:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self._stream.close()
+
+    def _draw(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        from harness.report import live
+
+        console = Console(file=self._stream, force_terminal=True)
+        shown: Live | None = None
+        found: tuple[Follower, Progress] | None = None
+        state: State | None = None
+        while not self._done.wait(_REFRESH_SECONDS):
+            found = found or self._run()
+            if found is None:
+                continue
+            follower, progress = found
+            state = state or State(progress)
+            now = time.monotonic()
+            for line in follower.new():
+                state.take(line, now)
+            if shown is None:
+                shown = Live(console=console, auto_refresh=False, transient=True)
+                shown.start()
+            shown.update(live.render(state, now, console.width), refresh=True)
+        if shown is not None:
+            shown.stop()
