@@ -9,7 +9,8 @@ import pytest
 
 from harness.expected import Outcome
 from harness.records import CaseRecord
-from harness.report.tables import conclusion, label
+from harness.report.cells import label
+from harness.report.tables import conclusion
 from harness.status import Status
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.devices import EMULATED_MEANS
 from harness.status import UsageProblem
 
 
@@ -31,7 +32,7 @@ def run_script(script: Path, arguments: Sequence[str], fault_plan: Path | None) 
     except emulator.EmulatorError as error:
         raise UsageProblem(str(error)) from error
     npu.set_faults(emulator.FaultPlan.from_json(plan) if plan else None)
-    print("EMULATED: no evidence about NPU hardware", file=sys.stderr)
+    print(EMULATED_MEANS, file=sys.stderr)
     sys.argv = [str(script), *arguments]
     try:
         runpy.run_path(str(script), run_name="__main__")

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness import environment, store
 from harness.device_side import dense_order
+from harness.devices import EMULATED_MEANS
 from harness.formats import storage_dtype
 from harness.localization import describe
 from harness.operator_calls import Call, first_result_only, portable_source, stored
@@ -196,7 +197,7 @@ class _Writer(TorchDispatchMode):
             module=row.module,
             index=row.index,
             name=self._device.name,
-            emulated=" (EMULATED: no evidence about NPU hardware)" * self._device.emulated,
+            emulated=f" ({EMULATED_MEANS})" * self._device.emulated,
             arithmetic=row.arithmetic,
             finding=describe(row),
             script=path.name,

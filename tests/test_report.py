@@ -8,8 +8,8 @@ from test_verdict import evidence
 from harness.gate import DocumentedGate, ImageRow
 from harness.metrics import Discrimination
 from harness.records import DeviceInfo, LegRecord, Timing
-from harness.report import html, tables, text
-from harness.report.tables import Table
+from harness.report import cells, html, performance, provenance, tables, text
+from harness.report.cells import Table
 from harness.status import Stage, Status
 from harness.verdict import judge
 
@@ -59,7 +59,7 @@ def test_the_documented_per_image_table():
 
 
 def test_the_documented_performance_table():
-    rows = dict(tables.performance(published_case()).rows)
+    rows = dict(performance.documented(published_case()).rows)
     assert rows["NPU throughput"] == "115.2 img/s"
     assert rows["CPU/NPU speed-up"] == "49.9 x"
 
@@ -72,34 +72,34 @@ def test_a_cpu_time_from_the_cache_says_when_and_where_it_was_measured():
         update={"reference": case.reference.model_copy(update={"timing": timing})}
     )
     said = "measured when the reference was made (2026-01-02 03:04 UTC, Some <card>)"
-    rows = dict(tables.performance(cached).rows)
+    rows = dict(performance.documented(cached).rows)
     assert rows["CPU throughput"] == f"2.3 img/s, 2 threads, {said}"
     assert rows["CPU/NPU speed-up"] == "49.9 x, the CPU measured earlier"
-    assert dict(tables.provenance(cached).rows)["CPU answers"] == (
+    assert dict(provenance.table(cached).rows)["CPU answers"] == (
         "from the reference cache, made 2026-01-02 03:04 UTC"
     )
-    fresh = dict(tables.performance(case).rows) | dict(tables.provenance(case).rows)
+    fresh = dict(performance.documented(case).rows) | dict(provenance.table(case).rows)
     assert "measured" not in fresh["CPU throughput"]
     assert "CPU answers" not in fresh
 
 
 def test_an_emulated_device_has_no_speed():
     case = case_record(reference=leg("cpu"), candidate=leg("npu-emulated"), emulated=True)
-    table = tables.performance(case)
+    table = performance.documented(case)
     assert "EMULATED" in table.title
     assert not any("img/s" in value for name, value in table.rows if name != "CPU throughput")
 
 
 def test_a_small_error_is_not_shown_as_zero():
-    assert tables.fixed(3.2e-9, 6) == "3.20e-09"
-    assert tables.fixed(0.0, 6) == "0.000000"
-    assert tables.cosine(1 - 3e-9) == "1.000000 (1 - 3.0e-09)"
-    assert tables.cosine(1.0) == tables.cosine(1 - 2e-16) == "1.000000"
+    assert cells.fixed(3.2e-9, 6) == "3.20e-09"
+    assert cells.fixed(0.0, 6) == "0.000000"
+    assert cells.cosine(1 - 3e-9) == "1.000000 (1 - 3.0e-09)"
+    assert cells.cosine(1.0) == cells.cosine(1 - 2e-16) == "1.000000"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_nonfinite_values_are_shown_as_such(value):
-    assert tables.fixed(value, 4) == str(value)
+    assert cells.fixed(value, 4) == str(value)
 
 
 def test_rows_must_fit_the_header():

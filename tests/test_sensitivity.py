@@ -12,7 +12,7 @@ from harness.cases import Case, InputSource, ModelSource
 from harness.cpu_faults import PlannedFaults, operator_name
 from harness.devices import DeviceSpec
 from harness.devices.emulator import Fault, FaultPlan
-from harness.report import html, tables, text
+from harness.report import detection, html, text
 from harness.runner import CaseRunner, RunnerOptions
 from harness.sensitivity import FaultRow, Sensitivity, smallest_caught
 from harness.status import Status
@@ -125,7 +125,7 @@ def test_the_record_keeps_it_and_the_reports_show_both_columns(tmp_path):
     records.append(path, case)
     (read,) = records.read(path).cases
     assert read.sensitivity == counted()
-    table = tables.detection(read)
+    table = detection.table(read)
     assert "EMULATED" in table.title
     assert ("documented gate", "this harness") == table.header[2:4]
     assert table.rows[0][2:] == ("PASSED", "fail_accuracy", "50")

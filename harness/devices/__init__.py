@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 KINDS = ("cpu", "npu", "npu-emulated", "cuda")
 EMULATED_DEVICES = 8  # how many devices the emulator shows
+# The one sentence about results of an emulated device.
+EMULATED_MEANS = "EMULATED: no evidence about NPU hardware"
+CAVEAT = f" - {EMULATED_MEANS}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +38,7 @@ class DeviceSpec:
     @property
     def caveat(self) -> str:
         """What has to stand behind a line that names this device; "" for a real one."""
-        return " - EMULATED: no evidence about NPU hardware" if self.emulated else ""
+        return CAVEAT if self.emulated else ""
 
     def __str__(self) -> str:
         return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.arithmetic import Arithmetic
 from harness.reference_cache import Entry
-from harness.report.tables import Table
+from harness.report.cells import Table
 from harness.report.text import render_table
 
 _WHAT = {"model": "preprocessing", "prepared": "prepared files", "partial": "cut short"}

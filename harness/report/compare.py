@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from harness.compare import CaseChange, Change, Comparison, Interval
 from harness.records import CaseRecord
-from harness.report.tables import EMULATED, Table, fixed
+from harness.report import cells
+from harness.report.cells import Table
 
 
 def tables(comparison: Comparison) -> list[Table]:
@@ -26,20 +27,20 @@ def environment(comparison: Comparison) -> Table:
 def cases(comparison: Comparison) -> Table:
     """One row a case: status and errors of both runs, and whether that is more than noise."""
     return Table(
-        _label(comparison, "Cases, old run -> new run"),
+        cells.mark("Cases, old run -> new run", _emulated(comparison)),
         (
             *("case", "change", "status", "budget ratio", "images' error, new / old"),
             *("error rate", "Top-1", "judged by"),
         ),
         tuple(
             (
-                case.case_id + (f" [{EMULATED}]" if case.emulated else ""),
+                cells.mark(case.case_id, case.emulated),
                 case.change.value,
                 _pair(case, lambda side: side.status.value),
-                _pair(case, _ratio),
+                _pair(case, lambda side: cells.ratio(side.budget_ratio)),
                 _interval(case.error),
-                _pair(case, _rate),
-                _pair(case, _top1),
+                _pair(case, lambda side: cells.gate_error_rate(side.gate)),
+                _pair(case, lambda side: cells.gate_top1(side.gate)),
                 case.why,
             )
             for case in comparison.cases
@@ -50,14 +51,14 @@ def cases(comparison: Comparison) -> Table:
 def speed(comparison: Comparison) -> Table:
     """Throughput of both sides, new over old, with 95 % intervals; the CPU is the control."""
     title = "Throughput, new / old, with 95 % intervals (Welch, of the logarithms)"
-    if any(case.emulated for case in comparison.cases):
+    if _emulated(comparison):
         title += "; the emulator's time on this host says nothing about an NPU's"
     return Table(
-        _label(comparison, title),
+        cells.mark(title, _emulated(comparison)),
         ("case", "device", "is it a change?", "CPU, as a control", "timed forwards"),
         tuple(
             (
-                case.case_id + (f" [{EMULATED}]" if case.emulated else ""),
+                cells.mark(case.case_id, case.emulated),
                 _interval(case.speed),
                 _word(case.speed),
                 _interval(case.cpu_speed),
@@ -76,9 +77,7 @@ def line(comparison: Comparison) -> str:
     text = f"Compared {len(comparison.cases)} cases: {', '.join(parts)}"
     if comparison.hits:
         text += f"; {len(comparison.hits)} conditions met"
-    if any(case.emulated for case in comparison.cases):
-        text += f" - {EMULATED}: no evidence about NPU hardware"
-    return text
+    return text + cells.caveat(_emulated(comparison))
 
 
 def _pair(case: CaseChange, show: Callable[[CaseRecord], str]) -> str:
@@ -88,34 +87,21 @@ def _pair(case: CaseChange, show: Callable[[CaseRecord], str]) -> str:
 
 def _interval(interval: Interval | None) -> str:
     if interval is None:
-        return "not measured"
+        return cells.NOT_MEASURED
     return f"{interval.value:.3g}x ({interval.low:.3g} .. {interval.high:.3g})"
 
 
 def _word(interval: Interval | None) -> str:
     if interval is None:
-        return "not measured"
+        return cells.NOT_MEASURED
     if interval.holds_one:
         return "inside noise"
     return "faster" if interval.value > 1 else "slower"
-
-
-def _ratio(case: CaseRecord) -> str:
-    return "not measured" if case.budget_ratio is None else f"{case.budget_ratio:.3g}"
-
-
-def _rate(case: CaseRecord) -> str:
-    return f"{fixed(case.gate.error_rate_percent, 4)} %" if case.gate else "not measured"
-
-
-def _top1(case: CaseRecord) -> str:
-    return f"{case.gate.top1_matches}/{case.gate.images}" if case.gate else "not measured"
 
 
 def _forwards(case: CaseRecord) -> str:
     return str(len(case.candidate.timing.forward_seconds)) if case.candidate else "none"
 
 
-def _label(comparison: Comparison, text: str) -> str:
-    emulated = any(case.emulated for case in comparison.cases)
-    return f"{text} [{EMULATED}]" if emulated else text
+def _emulated(comparison: Comparison) -> bool:
+    return any(case.emulated for case in comparison.cases)

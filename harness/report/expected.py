@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from harness.expected import Outcome
 from harness.records import CaseRecord
-from harness.report.tables import EMULATED, Table, fixed, label
+from harness.report import cells
+from harness.report.cells import Table, label
 
 
 def is_fine(case: CaseRecord) -> bool:
@@ -26,9 +27,7 @@ def line(cases: Sequence[CaseRecord]) -> str:
     parts = [f"{counts[outcome]} {outcome.value}" for outcome in Outcome if counts[outcome]]
     loosened = sum(item.row is not None and item.row.is_loosened for item in found)
     text = f"Expected results: {', '.join(parts)}; {loosened} of these rows loosened"
-    if any(case.emulated for case in cases):
-        text += f" - {EMULATED}: no evidence about NPU hardware"
-    return text
+    return text + cells.caveat(any(case.emulated for case in cases))
 
 
 def all_tables(cases: Sequence[CaseRecord]) -> list[Table]:
@@ -49,9 +48,15 @@ def changes(cases: Sequence[CaseRecord]) -> Table | None:
                 label(case, case.case_id),
                 found.outcome.value,
                 _change(before.status.value if before else None, case.status.value),
-                _change(_ratio(before.budget_ratio if before else None), _ratio(case.budget_ratio)),
-                _change(_rate(before.error_rate_percent if before else None), _rate(_now(case))),
-                _change(before.top1 if before else None, _top1(case)),
+                _change(
+                    cells.ratio(before.budget_ratio if before else None),
+                    cells.ratio(case.budget_ratio),
+                ),
+                _change(
+                    cells.error_rate(before.error_rate_percent if before else None),
+                    cells.gate_error_rate(case.gate),
+                ),
+                _change(before.top1 if before else None, cells.gate_top1(case.gate)),
             )
         )
     header = ("case", "outcome", "status", "budget ratio", "error rate", "Top-1")
@@ -86,19 +91,3 @@ def explained(cases: Sequence[CaseRecord]) -> Table | None:
 
 def _change(before: str | None, after: str) -> str:
     return after if before in (None, after) else f"{before} -> {after}"
-
-
-def _ratio(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.3g}"
-
-
-def _rate(value: float | None) -> str:
-    return "not measured" if value is None else f"{fixed(value, 4)} %"
-
-
-def _now(case: CaseRecord) -> float | None:
-    return case.gate.error_rate_percent if case.gate else None
-
-
-def _top1(case: CaseRecord) -> str:
-    return f"{case.gate.top1_matches}/{case.gate.images}" if case.gate else "not measured"

@@ -9,7 +9,17 @@ from markupsafe import Markup, escape
 
 from harness.compare import Comparison
 from harness.records import CaseRecord, RunRecord
-from harness.report import compare, expected, glossary, localization, tables
+from harness.report import (
+    cells,
+    compare,
+    detection,
+    expected,
+    glossary,
+    localization,
+    provenance,
+    tables,
+)
+from harness.report.cells import Table
 
 _ENVIRONMENT = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
@@ -91,7 +101,7 @@ _COLUMNS = (
 )
 
 
-def render_table(table: tables.Table) -> Markup:
+def render_table(table: Table) -> Markup:
     """Render one table; what a number is and its formula show on hover."""
     return Markup(_TABLE.render(table=table, meaning=_meaning))
 
@@ -138,7 +148,7 @@ def render_case(case: CaseRecord, *, full: bool = True) -> str:
     return _CASE.render(
         case=case,
         conclusion=tables.conclusion(case),
-        detection=tables.detection_line(case),
+        detection=detection.line(case),
         localization=localization.lines(case),
         plot=localization.plot(case),
         tables=[render_table(table) for table in chosen],
@@ -165,13 +175,13 @@ def render_summary(
         good=bool(cases) and not missing and all(expected.is_fine(case) for case in cases),
         top_line=tables.top_line(cases, missing),
         device=device,
-        sides=render_table(tables.sides(cases)) if cases else "",
+        sides=render_table(provenance.sides(cases)) if cases else "",
         sentences=expected.sentences(cases),
         expected_line=expected.line(cases),
         expected_tables=[render_table(table) for table in expected.all_tables(cases)],
         overview=render_table(tables.overview(cases)) if cases else "",
         cases=[
-            (tables.label(case, case.case_id), Markup(render_case(case, full=False)))
+            (cells.label(case, case.case_id), Markup(render_case(case, full=False)))
             for case in shown
         ],
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from harness import sizes
 from harness.cases import Case
 from harness.report import text
-from harness.report.tables import Table
+from harness.report.cells import Table
 
 
 def render(cases: Sequence[Case], seconds: Mapping[str, float]) -> str:

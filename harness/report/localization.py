@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from harness.operator_rows import OperatorRow
 from harness.records import CaseRecord
-from harness.report.tables import Table, label
+from harness.report.cells import Table, label
 
 _SHOWN = 5
 

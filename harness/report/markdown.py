@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from harness.compare import Comparison
 from harness.records import CaseRecord
-from harness.report import compare, expected, tables
-from harness.report.tables import Table
+from harness.report import cells, compare, expected, tables
+from harness.report.cells import Table
 
 # A job summary holds 1 MiB; the overview names every case anyway.
 _FULL = 20
@@ -29,7 +29,7 @@ def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
     blocks += [render_table(table) for table in expected.all_tables(cases)]
     bad = [case for case in cases if not expected.is_fine(case)]
     for case in bad[:_FULL]:
-        blocks.append(f"### {escaped(tables.label(case, case.case_id))}")
+        blocks.append(f"### {escaped(cells.label(case, case.case_id))}")
         blocks.append(escaped(_cut(tables.conclusion(case))))
         blocks += [f"- {escaped(_cut(finding))}" for finding in case.findings[1:]]
         shown = [*tables.documented(case), tables.budget(case), tables.operators(case)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.merge import Merged
-from harness.report.tables import Table
+from harness.report.cells import Table
 
 
 def lines(merged: Merged) -> list[str]:

@@ -14,10 +14,10 @@ import jinja2
 from harness import port, records
 from harness.gate import ERROR_RATE_LIMIT_PERCENT
 from harness.port import Draft, Port
-from harness.report import markdown, port_sections, port_setup, tables, text
+from harness.report import cells, markdown, port_sections, port_setup, text
+from harness.report.cells import EMULATED, Table
 from harness.report.markdown import Verbatim, escaped
 from harness.report.port_texts import Language, Texts, as_text, cut, texts
-from harness.report.tables import EMULATED, Table
 from harness.status import Status, UsageProblem
 
 _TEMPLATE = Path(__file__).with_name("port.md.j2")
@@ -152,7 +152,7 @@ def _conclusion(found: Port, t: Texts) -> list[Verbatim]:
             lines.append(
                 t(
                     "conclusion.pass" if agree else "conclusion.pass_flips",
-                    rate=tables.fixed(gate.error_rate_percent, 4),
+                    rate=cells.fixed(gate.error_rate_percent, 4),
                     far=t("conclusion.far") if far else "",
                     limit=f"{ERROR_RATE_LIMIT_PERCENT:g}",
                     matches=gate.top1_matches,

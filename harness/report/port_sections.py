@@ -7,10 +7,10 @@ from typing import Any
 from harness import port
 from harness.port import Port
 from harness.records import CaseRecord
-from harness.report import tables
+from harness.report import cells, tables
+from harness.report.cells import Table
 from harness.report.markdown import Verbatim
 from harness.report.port_texts import Texts, cut
-from harness.report.tables import Table
 
 
 def sections(found: Port, t: Texts) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def _protocol(main: CaseRecord | None, t: Texts) -> dict[str, str]:
         kind=t(f"kind.{main.case.inputs.kind}"),
         size=size,
     )
-    device = tables.device_word(main)
+    device = cells.device_word(main)
     return {
         "performance": t(
             "performance.protocol", images=images, batch=main.case.batch_size, device=device
@@ -67,7 +67,7 @@ def _speed_why(main: CaseRecord | None, t: Texts) -> str | None:
 def _performance(main: CaseRecord | None, t: Texts) -> Table:
     """The documented table: two rows."""
     why = _speed_why(main, t)
-    device = tables.device_word(main) if main is not None else "NPU"
+    device = cells.device_word(main) if main is not None else "NPU"
     names = (t("performance.throughput", device=device), t("performance.speed_up", device=device))
     values: tuple[str, ...]
     if why is not None or main is None or main.candidate is None or main.reference is None:
@@ -83,7 +83,7 @@ def _performance(main: CaseRecord | None, t: Texts) -> Table:
 def _how(main: CaseRecord | None, t: Texts) -> Table:
     """What users ask for beyond the documented table: the CPU's side and latencies."""
     why = _speed_why(main, t)
-    device = tables.device_word(main) if main is not None else "NPU"
+    device = cells.device_word(main) if main is not None else "NPU"
     count = port.image_count(main) if main is not None else port.DOCUMENTED_IMAGES
     rows: list[tuple[str, str]] = [(t("performance.cpu"), _cpu_speed(main, t))]
     names = (
@@ -164,7 +164,7 @@ def _accuracy(main: CaseRecord | None, why: str | None, t: Texts) -> Table:
 
 def _per_image(main: CaseRecord | None, why: str | None, t: Texts) -> Table:
     """The documented table: a row an image."""
-    device = tables.device_word(main) if main is not None else "NPU"
+    device = cells.device_word(main) if main is not None else "NPU"
     header = (
         t("head.image"),
         t("head.top1", device="CPU"),
@@ -185,7 +185,7 @@ def _per_image(main: CaseRecord | None, why: str | None, t: Texts) -> Table:
                 str(row.cpu_top1),
                 str(row.device_top1),
                 t("word.yes" if row.match else "word.no"),
-                tables.cosine(row.cosine),
+                cells.cosine(row.cosine),
             )
             for row in main.gate.rows
         )
@@ -207,7 +207,7 @@ def _cases(found: Port, t: Texts) -> Table:
     rows = []
     for case in found.cases:
         why = t("missing.cell", why=_gate_why(case, t) or "")
-        rate = f"{tables.fixed(case.gate.error_rate_percent, 4)} %" if case.gate else why
+        rate = cells.gate_error_rate(case.gate) if case.gate else why
         top1 = f"{case.gate.top1_matches}/{case.gate.images}" if case.gate else why
         ratio = case.budget_ratio
         no_ratio = t("missing.cell", why=t("missing.not_judged"))
@@ -229,7 +229,7 @@ def _limits(found: Port, t: Texts) -> list[str]:
     if seen is None:
         lines.append(t("limit.no_discrimination", why=_gate_why(main, t) or main.status.value))
     else:
-        cosine = tables.cosine(seen.max_cosine)
+        cosine = cells.cosine(seen.max_cosine)
         lines.append(
             t(
                 "limit.discrimination",

@@ -9,10 +9,10 @@ from typing import Any
 from harness import environment, port
 from harness.port import Port
 from harness.records import CaseRecord, LegRecord
-from harness.report import tables
+from harness.report import cells
+from harness.report.cells import EMULATED, Table
 from harness.report.markdown import Verbatim
 from harness.report.port_texts import Texts
-from harness.report.tables import EMULATED, Table
 
 # What a port installs, torch first and what belongs to it.
 _INSTALLED = ("torch", "torch_npu", "torchvision", "timm", "safetensors")
@@ -72,7 +72,7 @@ def _environment(found: Port, recorded: Mapping[str, str], t: Texts) -> Table:
     rows = [(name, recorded.get(name, unknown)) for name in ("torch", "torch_npu", "timm")]
     rows.append(("CANN", _cann(main) or unknown))
     rows.append(("Python", recorded.get("python", unknown)))
-    device = tables.device_word(main) if main is not None else "NPU"
+    device = cells.device_word(main) if main is not None else "NPU"
     candidate = main.candidate if main is not None else None
     no_device = t("missing.cell", why=t("missing.no_device"))
     rows.append((device, _cards(candidate, t) if candidate is not None else no_device))

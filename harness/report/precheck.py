@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness import precheck
 from harness.precheck import Checked
-from harness.report.tables import EMULATED, Table
+from harness.report.cells import Table, caveat, mark
 
 
 def tables(found: Sequence[Checked]) -> list[Table]:
@@ -40,7 +40,7 @@ def overview(found: Sequence[Checked]) -> Table:
         *("torch_npu", "loads", "torch, timm", "attributes", "architectures"),
         *("operators of the catalogue", "what is wrong"),
     )
-    return Table(f"Pre-check on the emulated NPU [{EMULATED}]", header, tuple(rows))
+    return Table(mark("Pre-check on the emulated NPU", True), header, tuple(rows))
 
 
 def wrong(found: Sequence[Checked]) -> Table:
@@ -51,7 +51,7 @@ def wrong(found: Sequence[Checked]) -> Table:
         for text in (item.failures or ([item.unavailable] if item.unavailable else []))
     ]
     return Table(
-        f"What is wrong, or why it could not be tried [{EMULATED}]",
+        mark("What is wrong, or why it could not be tried", True),
         ("torch_npu", "what"),
         tuple(rows),
     )
@@ -68,7 +68,7 @@ def differences(found: Sequence[Checked]) -> Table:
         if len(set(cells)) > 1:
             rows.append((name, *cells))
     header = ("item", *(item.version for item in tried))
-    return Table(f"Differences between the versions that load [{EMULATED}]", header, tuple(rows))
+    return Table(mark("Differences between the versions that load", True), header, tuple(rows))
 
 
 def line(found: Sequence[Checked]) -> str:
@@ -81,7 +81,7 @@ def line(found: Sequence[Checked]) -> str:
         for word, versions in (("fine", fine), ("not fine", bad), ("could not be tried", unknown))
         if versions
     ]
-    return f"Pre-check, {'; '.join(parts)} - {EMULATED}: no evidence about NPU hardware"
+    return f"Pre-check, {'; '.join(parts)}{caveat(True)}"
 
 
 def _items(item: Checked) -> dict[str, str]:

@@ -12,9 +12,8 @@ import math
 
 from harness import port
 from harness.records import CaseRecord, LegRecord, Run
-from harness.report.tables import EMULATED
+from harness.report.cells import EMULATED, NOT_MEASURED
 
-NOT_MEASURED = "not measured"
 # Excel takes 32,767 characters a cell; a table stays readable with far fewer.
 _LONGEST = 1000
 # What makes a spreadsheet calculate a cell, also in the wide forms of East Asian input.

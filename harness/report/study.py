@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from harness.report.tables import EMULATED, Table
+from harness.report.cells import Table, mark
 from harness.report.text import render_table
 from harness.status import Status
 from harness.study import FaultResult, HonestRow, Study
@@ -203,7 +203,7 @@ def _number(value: float | None) -> str:
 
 
 def _label(study: Study, text: str) -> str:
-    return f"{text} [{EMULATED}]" if study.emulated else text
+    return mark(text, study.emulated)
 
 
 def _title(study: Study) -> str:

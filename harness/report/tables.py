@@ -3,62 +3,25 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
-import math
 from collections.abc import Sequence
 
 from harness.gate import ERROR_RATE_LIMIT_PERCENT
 from harness.records import CaseRecord
+from harness.report import detection, performance, provenance
+from harness.report.cells import (
+    EMULATED,
+    NOT_MEASURED,
+    Table,
+    caveat,
+    cosine,
+    device_word,
+    fixed,
+    gate_error_rate,
+    gate_top1,
+    label,
+    ratio,
+)
 from harness.status import Status
-
-EMULATED = "EMULATED"
-_MINUTE = "%Y-%m-%d %H:%M UTC"
-_DOCUMENTED_IMAGES, _DOCUMENTED_BATCH = 6, 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A titled table; every row has as many cells as the header."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if len(row) != len(self.header):
-                raise ValueError(f"{self.title}: row {row} does not fit header {self.header}")
-
-
-def fixed(value: float, places: int) -> str:
-    """Format with `places` decimals, as documented; a value that this would show as zero, or a
-    cosine that it would show as one, keeps its digits: 0.000000 for a real error is untrue."""
-    if not math.isfinite(value):
-        return str(value)
-    text = f"{value:.{places}f}"
-    if value != 0 and float(text) == 0:
-        return f"{value:.2e}"
-    return text
-
-
-def cosine(value: float) -> str:
-    """Format a cosine with six decimals; one that differs from 1 but rounds to it says so."""
-    text = f"{value:.6f}"
-    # Below 1e-12 it is the rounding of the cosine's own float64 sums.
-    if text == "1.000000" and value < 1.0 - 1e-12:
-        return f"1.000000 (1 - {1.0 - value:.1e})"
-    return text
-
-
-def label(case: CaseRecord, text: str) -> str:
-    """Add EMULATED to a title wherever the device was emulated."""
-    return f"{text} [{EMULATED}]" if case.emulated else text
-
-
-def device_word(case: CaseRecord) -> str:
-    """What the device's columns are called: NPU as documented, else the kind of device."""
-    kind = case.candidate.device.kind if case.candidate else "npu"
-    return "NPU" if kind.startswith("npu") else kind.upper()
 
 
 def accuracy(case: CaseRecord) -> Table | None:
@@ -73,7 +36,7 @@ def accuracy(case: CaseRecord) -> Table | None:
         (
             ("mean cosine similarity", cosine(gate.mean_cosine)),
             ("MAE", fixed(gate.mae, 6)),
-            ("error rate", f"{fixed(gate.error_rate_percent, 4)} %"),
+            ("error rate", gate_error_rate(gate)),
             ("Top-1 agreement", agreement),
         ),
     )
@@ -255,87 +218,9 @@ def discrimination(case: CaseRecord) -> Table | None:
     )
 
 
-def detection(case: CaseRecord) -> Table | None:
-    """Which planted faults the documented gate and this harness let through."""
-    found = case.sensitivity
-    if found is None or not found.rows:
-        return None
-    word = {True: "PASSED", False: "failed", None: "does not apply"}
-    return Table(
-        label(case, f"Planted faults, {found.means}"),
-        ("fault", "where", "documented gate", "this harness", "budget ratio"),
-        tuple(
-            (
-                f"{row.fault}, {row.depth}",
-                row.place,
-                word[row.gate_passed] if row.effective else "no effect",
-                ("PASSED" if row.missed else row.status.value) if row.effective else "no effect",
-                "not a number" if row.ratio is None else f"{row.ratio:.3g}",
-            )
-            for row in found.rows
-        ),
-    )
-
-
-def detection_line(case: CaseRecord) -> str | None:
-    """Detection power in one sentence."""
-    found = case.sensitivity
-    if found is None:
-        return None
-    if found.problem:
-        return label(case, f"Detection power not measured: {found.problem}")
-    text = (
-        f"Detection power: of {found.effective} faults that changed the outputs "
-        f"({found.means}) the documented gate passed {found.missed_by_gate}, this harness "
-        f"{found.missed} ({found.inconclusive} inconclusive); "
-    )
-    if found.weight_error is None:
-        text += "no relative error of one weight up to 1 is caught."
-    else:
-        text += (
-            f"one weight wrong by {found.weight_error:.2g} (relative) is caught "
-            f"({found.weight_place})."
-        )
-    return label(case, text)
-
-
-def performance(case: CaseRecord) -> Table | None:
-    """The documented performance table; an emulated device gives no figure of merit."""
-    if case.reference is None or case.candidate is None:
-        return None
-    cpu, device = case.reference.timing, case.candidate.timing
-    word = device_word(case)
-    protocol = (
-        "documented protocol"
-        if (device.images, device.batch_size) == (_DOCUMENTED_IMAGES, _DOCUMENTED_BATCH)
-        else "not the documented protocol"
-    )
-    title = (
-        f"Performance ({protocol}: {device.images} images, batch {device.batch_size}, "
-        f"one warm-up, {len(device.forward_seconds)} timed)"
-    )
-    if case.emulated:
-        none = f"none: an {EMULATED} device runs on this CPU"
-        rows = ((f"{word} throughput", none), (f"CPU/{word} speed-up", none))
-    else:
-        ratio = device.images_per_second / cpu.images_per_second
-        earlier = ", the CPU measured earlier" if cpu.cached else ""
-        rows = (
-            (f"{word} throughput", f"{device.images_per_second:.1f} img/s"),
-            (f"CPU/{word} speed-up", f"{ratio:.1f} x{earlier}"),
-        )
-    reference = f"{cpu.images_per_second:.1f} img/s, {cpu.threads} threads"
-    if cpu.cached_since is not None:
-        reference += (
-            f", measured when the reference was made ({cpu.cached_since:{_MINUTE}}, "
-            f"{case.reference.device.name})"
-        )
-    return Table(label(case, title), ("metric", "value"), (*rows, ("CPU throughput", reference)))
-
-
 def documented(case: CaseRecord) -> list[Table]:
     """The tables that a report of this field must hold, as far as they were measured."""
-    found = (accuracy(case), per_image(case), performance(case))
+    found = (accuracy(case), per_image(case), performance.documented(case))
     return [table for table in found if table is not None]
 
 
@@ -345,35 +230,13 @@ def everything(case: CaseRecord) -> list[Table]:
         budget(case),
         operators(case),
         discrimination(case),
-        detection(case),
+        detection.table(case),
         margins(case),
         image_errors(case),
         outputs(case),
-        provenance(case),
+        provenance.table(case),
     )
     return documented(case) + [table for table in more if table is not None]
-
-
-def provenance(case: CaseRecord) -> Table:
-    """Where weights, inputs and settings came from."""
-    rows = [
-        ("weights", case.weights or "not loaded"),
-        ("weights sha256", case.weights_sha256 or "not loaded"),
-        ("inputs", case.inputs or "not prepared"),
-        ("inputs sha256", case.inputs_sha256 or "not prepared"),
-    ]
-    rows += _side_rows(case)
-    if case.candidate is not None:
-        fallback = ", ".join(case.candidate.fallback_operators) or "none"
-        rows.append(("operators that ran on the CPU instead", fallback))
-        rows.append(("operators", _pairs({k: str(v) for k, v in case.candidate.operators.items()})))
-    return Table("Provenance", ("item", "value"), tuple(rows))
-
-
-def sides(cases: Sequence[CaseRecord]) -> Table:
-    """Both sides of the run, as the first case that reached the device saw them."""
-    reached = next((case for case in cases if case.candidate is not None), cases[0])
-    return Table(label(reached, "Devices"), ("item", "value"), tuple(_side_rows(reached)))
 
 
 def overview(cases: Sequence[CaseRecord]) -> Table:
@@ -394,10 +257,10 @@ def overview(cases: Sequence[CaseRecord]) -> Table:
             (
                 case.case_id,
                 case.status.value,
-                "not measured" if case.budget_ratio is None else f"{case.budget_ratio:.3g}",
-                f"{fixed(case.gate.error_rate_percent, 4)} %" if case.gate else "not measured",
-                f"{case.gate.top1_matches}/{case.gate.images}" if case.gate else "not measured",
-                f"{case.discrimination.max_cosine:.4f}" if case.discrimination else "not measured",
+                ratio(case.budget_ratio),
+                gate_error_rate(case.gate),
+                gate_top1(case.gate),
+                f"{case.discrimination.max_cosine:.4f}" if case.discrimination else NOT_MEASURED,
                 case.stage.value if case.stage else "complete",
                 _device_cell(case),
             )
@@ -419,9 +282,9 @@ def conclusion(case: CaseRecord) -> str:
     gate = case.gate
     return label(
         case,
-        f"passed: error rate {fixed(gate.error_rate_percent, 4)} % is below the "
+        f"passed: error rate {gate_error_rate(gate)} is below the "
         f"{ERROR_RATE_LIMIT_PERCENT:g} % threshold; probabilities and Top-1 "
-        f"({gate.top1_matches}/{gate.images}) agree.",
+        f"({gate_top1(gate)}) agree.",
     )
 
 
@@ -434,35 +297,11 @@ def top_line(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
     if missing:
         parts.append(f"{len(missing)} missing")
     text = f"{len(cases) + len(missing)} cases: {', '.join(parts)}"
-    if any(case.emulated for case in cases):
-        text += f" - {EMULATED}: no evidence about NPU hardware"
-    return text
-
-
-def _side_rows(case: CaseRecord) -> list[tuple[str, str]]:
-    rows = []
-    for side, leg in (("CPU", case.reference), ("device", case.candidate)):
-        if leg is None:
-            rows.append((side, "did not run"))
-            continue
-        device = leg.device
-        rows.append((side, f"{device.name} ({device.spec})" + (f" {EMULATED}" * device.emulated)))
-        rows.append((f"{side} numerics, read back", _pairs(leg.numerics)))
-        rows.append((f"{side} details", _pairs(device.details) or "none"))
-        if leg.timing.cached_since is not None:
-            made = f"{leg.timing.cached_since:{_MINUTE}}"
-            rows.append((f"{side} answers", f"from the reference cache, made {made}"))
-        if device.uuid:
-            rows.append((f"{side} uuid", device.uuid))
-    return rows
+    return text + caveat(any(case.emulated for case in cases))
 
 
 def _device_cell(case: CaseRecord) -> str:
     if case.candidate is None:
         return EMULATED if case.emulated else "did not run"
     device = case.candidate.device
-    return f"{device.name} {EMULATED}" if device.emulated else device.name
-
-
-def _pairs(values: dict[str, str]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in values.items())
+    return device.name + f" {EMULATED}" * device.emulated

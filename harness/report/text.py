@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from harness.compare import Comparison
 from harness.records import CaseRecord
-from harness.report import compare, expected, localization, tables
-from harness.report.tables import Table
+from harness.report import cells, compare, detection, expected, localization, tables
+from harness.report.cells import Table
 from harness.status import Status
 
 # With more cases than this, only those that did not pass are shown in full.
@@ -50,7 +50,7 @@ def render_run(
 
 def render_case(case: CaseRecord) -> str:
     """One case: its documented tables, then its conclusion."""
-    title = tables.label(case, f"== {case.case_id}")
+    title = cells.label(case, f"== {case.case_id}")
     shown = tables.documented(case)
     more = (
         tables.budget(case),
@@ -64,7 +64,7 @@ def render_case(case: CaseRecord) -> str:
     parts += [f"  - {finding}" for finding in case.findings[1:]]
     parts += [f"  note: {note}" for note in case.notes]
     parts += localization.lines(case)
-    if line := tables.detection_line(case):
+    if line := detection.line(case):
         parts.append(line)
     return "\n".join(parts)
 

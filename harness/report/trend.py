@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.history import Entry, version_sets
-from harness.report.tables import EMULATED, Table, fixed
+from harness.report import cells
+from harness.report.cells import Table
 
 _COLUMNS = 5  # the newest sets of versions
 
@@ -22,9 +23,11 @@ def trend(found: Sequence[Entry]) -> Table | None:
     rows = []
     for case_id in dict.fromkeys(entry.case_id for entry in found):
         own = [entry for entry in found if entry.case_id == case_id]
-        cells = [_cell([entry for entry in own if entry.versions == versions]) for versions in sets]
+        columns = [
+            _cell([entry for entry in own if entry.versions == versions]) for versions in sets
+        ]
         emulated = any(entry.emulated for entry in own)
-        rows.append((case_id + (f" [{EMULATED}]" if emulated else ""), *cells))
+        rows.append((cells.mark(case_id, emulated), *columns))
     title = "Trend over versions: status, budget ratio, error rate, speed over the CPU's"
     return Table(title, ("case", *names), tuple(rows))
 
@@ -46,9 +49,9 @@ def _cell(found: Sequence[Entry]) -> str:
     entry = found[-1]
     parts = [entry.status.value]
     if entry.budget_ratio is not None:
-        parts.append(f"{entry.budget_ratio:.3g}")
+        parts.append(cells.ratio(entry.budget_ratio))
     if entry.error_rate_percent is not None:
-        parts.append(f"{fixed(entry.error_rate_percent, 4)} %")
+        parts.append(cells.error_rate(entry.error_rate_percent))
     if entry.speed_ratio is not None:
         parts.append(f"{entry.speed_ratio:.1f} x")
     text = ", ".join(parts)
