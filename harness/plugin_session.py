@@ -14,7 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from harness import casefiles, devices, leases, plugin_gate, reference_cache, resume, shards, sizes
+from harness import (
+    casefiles,
+    devices,
+    leases,
+    plugin_gate,
+    plugin_throughput,
+    reference_cache,
+    resume,
+    shards,
+    sizes,
+)
 from harness.cases import Case
 from harness.devices import DeviceSpec
 from harness.leases import Lease
@@ -78,6 +88,7 @@ def session(config: pytest.Config) -> Session:
                     ),
                     compare=option("compare"),
                     compare_fail=option("compare_fail"),
+                    throughput=plugin_throughput.plan(config),
                 )
             )
         except UsageProblem as problem:

@@ -31,6 +31,7 @@ from harness.records import CaseRecord, EndRecord, Run, RunRecord, ShardInfo
 from harness.reference_cache import DEFAULT_SIZE
 from harness.resume import Resumed
 from harness.status import ExitCode, Status, UsageProblem, worst_exit_code
+from harness.throughput import Plan
 from harness.workers import DeviceWorker
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class SessionOptions:
     expected: ExpectedOptions | None = None
     compare: Path | None = None  # records of an older run
     compare_fail: str = ""
+    throughput: Plan | None = None
 
 
 class Session:
@@ -130,6 +132,8 @@ class Session:
         found = {name: str(getattr(self.options, name)) for name in names}
         plan = self._fault_plan
         found["fault_plan"] = hashlib.sha256(plan.encode()).hexdigest()[:12] if plan else "none"
+        if self.options.throughput is not None:  # no setting of runs without it
+            found["throughput"] = str(self.options.throughput)
         return found
 
     def record_crash(self, case: Case) -> None:
@@ -170,6 +174,7 @@ class Session:
                     reference_cache=self.options.reference_cache,
                     reference_cache_size=self.options.reference_cache_size,
                     expected=self.expected.expected if self.expected else None,
+                    throughput=self.options.throughput,
                 ),
                 self._worker,
             )
