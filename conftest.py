@@ -4,6 +4,7 @@ import harness  # noqa: F401  (sets the torch autoload switch before anything im
 
 pytest_plugins = [
     "harness.plugin_gate",
+    "harness.plugin_throughput",
     "harness.plugin_scale",
     "harness.plugin_ray",
     "harness.plugin",

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness import arithmetic, formats, inputs, models, operator_rows, operators
 from harness.arithmetic import Arithmetic
 from harness.cpu_faults import PlannedFaults
+from harness.memory import MemoryMeter
 from harness.metrics import Array
 from harness.operator_rows import OperatorCheck
 from harness.records import LegRecord, Timing
@@ -117,6 +118,7 @@ def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResu
     threads = torch.get_num_threads()
     try:
         enter(Stage.LOAD)
+        meter = MemoryMeter(device)
         device.plant(None if request.hook_faults else request.fault_plan)
         numerics = device.apply_numerics(request.numerics)
         loaded = request.load()
@@ -157,13 +159,14 @@ def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResu
             operators=executed.counts,
             fallback_operators=device.fallback_operators(list(executed.counts)),
             weights_sha256=loaded.weights_sha256,
+            memory=meter.read(),
         )
         counters = device.counters()
         check = _compare_operators(device, request, images, numerics)
     except CaseProblem:
         raise
     except Exception as error:
-        raise _problem(device, error, stage) from error
+        raise problem(device, error, stage) from error
     finally:
         torch.set_num_threads(threads)
     return LegResult(
@@ -324,7 +327,8 @@ def _logits_name(outputs: dict[str, Array], classes: int) -> str | None:
     return None
 
 
-def _problem(device: Device, error: Exception, stage: Stage) -> CaseProblem:
+def problem(device: Device, error: Exception, stage: Stage) -> CaseProblem:
+    """What an error means: the device's own, or one of the CPU or of the device alone."""
     explained = device.explain(error)
     if explained is not None:
         return CaseProblem(explained.status, stage, explained.reason)

@@ -35,6 +35,7 @@ class State:
     failing: collections.deque[tuple[str, Status, str]] = dataclasses.field(
         default_factory=lambda: collections.deque(maxlen=FAILING_SHOWN)
     )
+    _ended: set[str] = dataclasses.field(default_factory=set)
 
     def take(self, line: Mapping[str, Any], now: float) -> None:
         """Take in a line of the results file; `now`: on the progress' clock."""
@@ -44,6 +45,9 @@ class State:
             self.running[line.get("device", "")] = (case_id, now)
         elif line["type"] == "case":
             self._leave(case_id)
+            if case_id in self._ended:  # written anew with more in it
+                return
+            self._ended.add(case_id)
             status = Status(line["status"])
             self.progress.ended(status, now)
             if not status.is_pass:

@@ -33,6 +33,25 @@ def seconds(text: str) -> float:
     return value
 
 
+def batches(text: str) -> tuple[int, ...]:
+    """Batch sizes, "1,6,8,32", each once; raises argparse.ArgumentTypeError."""
+    return tuple(dict.fromkeys(positive(part.strip()) for part in text.split(",")))
+
+
+def percent(text: str) -> float:
+    """Number above 0 and up to 100, with or without a percent sign; as a share.
+
+    Raises argparse.ArgumentTypeError.
+    """
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage above 0 and up to 100")
+    return value / 100
+
+
 def share(text: str) -> float:
     """Number from 0 to 1; raises argparse.ArgumentTypeError."""
     try:

@@ -20,6 +20,7 @@ from harness import (
     leases,
     plugin_cluster,
     plugin_gate,
+    plugin_throughput,
     reference_cache,
     resume,
     shards,
@@ -90,6 +91,7 @@ def session(config: pytest.Config) -> Session:
                     ),
                     compare=option("compare"),
                     compare_fail=option("compare_fail"),
+                    throughput=plugin_throughput.plan(config),
                 )
             )
         except UsageProblem as problem:

@@ -227,6 +227,9 @@ def performance_document(port: Port) -> dict[str, Any]:
     for side, leg in sides.items():
         timed = leg is not None and not (side == "device" and port.emulated)
         found[f"{side}_timing"] = leg["timing"] if leg is not None and timed else None
+    found["throughput"] = None if port.emulated else _without_samples(dumped.get("throughput"))
+    if found["throughput"] is None:
+        missing["throughput"] = why or "not measured: --throughput was not given"
     return {**_head(port, "performance"), **found, "missing": missing}
 
 
@@ -269,6 +272,22 @@ def _head(port: Port, kind: str) -> dict[str, Any]:
 def _dumped(case: CaseRecord | None) -> dict[str, Any]:
     # Through JSON text: it is what turns NaN into a string, as in the records.
     return {} if case is None else dict(json.loads(case.model_dump_json()))
+
+
+def _without_samples(throughput: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A throughput measurement without the times of single calls, which the records keep."""
+    if throughput is None:
+        return None
+    rows = [
+        {
+            side: {key: item for key, item in value.items() if key != "seconds"}
+            if isinstance(value, dict)
+            else value
+            for side, value in row.items()
+        }
+        for row in throughput["rows"]
+    ]
+    return {**throughput, "rows": rows}
 
 
 def _unrecorded(run: Run, wanted: str, names: str) -> Port:

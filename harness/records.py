@@ -26,10 +26,12 @@ from harness.cases import Case
 from harness.expected import Expectation
 from harness.gate import DocumentedGate
 from harness.localization import Localization
+from harness.memory import MemoryUse
 from harness.metrics import Discrimination
 from harness.operator_rows import OperatorCheck
 from harness.sensitivity import Sensitivity
 from harness.status import Stage, Status, UsageProblem
+from harness.throughput import Throughput
 from harness.verdict import OutputNumbers
 
 SCHEMA_VERSION = 1
@@ -92,6 +94,7 @@ class LegRecord(pydantic.BaseModel):
     operators: dict[str, int]  # aten operator -> calls in one pass over the images
     fallback_operators: list[str]  # ran on the CPU though the model was on the device
     weights_sha256: str
+    memory: MemoryUse | None = None  # loading and all forwards, without operators one by one
 
 
 class ShardInfo(pydantic.BaseModel):
@@ -170,6 +173,7 @@ class CaseRecord(_Record):
     sensitivity: Sensitivity | None = None  # only where it was asked for
     duration_seconds: float = 0.0
     log_tail: str = ""  # what the device's process printed before it died
+    throughput: Throughput | None = None  # only where it was asked for; never part of the verdict
     expected: Expectation | None = None  # beside its expected row, where it was compared
 
     @property
@@ -186,6 +190,14 @@ class CaseRecord(_Record):
         assert self.reference is not None and self.candidate is not None
         cpu, device = self.reference.timing, self.candidate.timing
         return device.images_per_second / cpu.images_per_second
+
+    @property
+    def fair_speed_up(self) -> float | None:
+        """Speed-up over the CPU at its best setting, at the case's batch size; None as above."""
+        if self.emulated or self.throughput is None:
+            return None
+        ratio = self.throughput.speed_up(self.case.batch_size)
+        return ratio.value if ratio is not None else None
 
 
 class EndRecord(_Record):

@@ -8,7 +8,18 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from harness import arithmetic, emulate, inputs, localization, models, records, sensitivity, verdict
+from harness import (
+    arithmetic,
+    emulate,
+    inputs,
+    localization,
+    memory,
+    models,
+    records,
+    sensitivity,
+    throughput,
+    verdict,
+)
 from harness.baseline import Expected
 from harness.cases import Case, InputSource, ModelSource
 from harness.devices import DeviceSpec
@@ -20,6 +31,7 @@ from harness.reference import CpuSide
 from harness.reference_cache import ReferenceCache
 from harness.sensitivity import Sensitivity
 from harness.status import CaseProblem, Stage, Status, UsageProblem
+from harness.throughput import Plan, Throughput
 from harness.verdict import Evidence, Finding, Verdict
 from harness.workers import DeviceWorker
 
@@ -48,6 +60,7 @@ class RunnerOptions:
     reference_cache: Path | None = None  # for CPU legs and inputs; None: cache_dir
     reference_cache_size: int = 0  # bytes; 0: CPU legs are computed in every run
     expected: Expected | None = None  # rows that each record is compared with
+    throughput: Plan | None = None  # what to measure of it, after the verdict
 
 
 class CaseRunner:
@@ -57,6 +70,8 @@ class CaseRunner:
         """`worker`: the device's process, where it was started already."""
         self.options = options
         self.worker = worker or DeviceWorker(options.device)
+        # A process of its own for timing the CPU; started when it is asked.
+        self.cpu_worker = DeviceWorker(DeviceSpec("cpu"))
         self.cache = ReferenceCache(
             options.reference_cache or options.cache_dir, options.reference_cache_size
         )
@@ -90,13 +105,19 @@ class CaseRunner:
         record = progress.record(time.perf_counter() - started)
         if self.options.expected is not None:
             record = self.options.expected.beside(record)
-        if self.options.results is not None:
-            records.append(self.options.results, record)
+        self._append(record)
+        if self.options.throughput is not None:
+            # The verdict is on disk by now: what happens here cannot take it away.
+            found = self._throughput(self.options.throughput, case, progress)
+            record = record.model_copy(update={"throughput": found})
+            self._append(record)
+        memory.release()
         return record
 
     def close(self) -> None:
         """End the device's process."""
         self.worker.stop()
+        self.cpu_worker.stop()
         self.cache.close()
 
     def request(self, case: Case) -> LegRequest:
@@ -155,6 +176,10 @@ class CaseRunner:
             notes=(*_idle_faults(request, candidate), *judged.notes),
         )
 
+    def _append(self, record: CaseRecord) -> None:
+        if self.options.results is not None:
+            records.append(self.options.results, record)
+
     def _measure(self, case: Case, progress: _Progress) -> None:
         self.worker.start()  # it loads torch_npu while the CPU side works
         request = self.request(case)
@@ -203,6 +228,18 @@ class CaseRunner:
                 progress.verdict.budgets,
             ),
         )
+
+    def _throughput(self, plan: Plan, case: Case, progress: _Progress) -> Throughput:
+        """Time both sides; whatever goes wrong is said there and nowhere else."""
+        if progress.candidate is None:
+            why = progress.problem.status.value if progress.problem else "without a result"
+            return Throughput(plan, problem=f"Not measured: the case ended as {why}.")
+        try:
+            return throughput.measure(
+                plan, self.request(case), self.cpu_worker, self.worker, self.options.case_timeout
+            )
+        except Exception as error:
+            return Throughput(plan, problem=f"Not measured: {type(error).__name__}: {error}")
 
     def _operator_share(self, case: Case) -> float:
         if self.options.operator_share is not None:

@@ -31,6 +31,7 @@ from harness.records import CaseRecord, EndRecord, Run, RunRecord, ShardInfo, St
 from harness.reference_cache import DEFAULT_SIZE
 from harness.resume import Resumed
 from harness.status import ExitCode, Status, UsageProblem, worst_exit_code
+from harness.throughput import Plan
 from harness.workers import DeviceWorker
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class SessionOptions:
     compare: Path | None = None  # records of an older run
     compare_fail: str = ""
     environment: Mapping[str, str] | None = None  # of the device's host, where that is another
+    throughput: Plan | None = None
 
 
 class Session:
@@ -131,6 +133,8 @@ class Session:
         found = {name: str(getattr(self.options, name)) for name in names}
         plan = self._fault_plan
         found["fault_plan"] = hashlib.sha256(plan.encode()).hexdigest()[:12] if plan else "none"
+        if self.options.throughput is not None:  # no setting of runs without it
+            found["throughput"] = str(self.options.throughput)
         return found
 
     def record_crash(self, case: Case) -> None:
@@ -177,6 +181,7 @@ class Session:
             reference_cache=self.options.reference_cache,
             reference_cache_size=self.options.reference_cache_size,
             expected=self.expected.expected if self.expected else None,
+            throughput=self.options.throughput,
         )
 
     def record_start(self, case_id: str, device: str) -> None:

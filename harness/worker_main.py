@@ -23,7 +23,13 @@ def main(descriptor: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     spec = pipe.recv()
 
-    from harness import devices, legs, localize
+    from harness import devices, legs, localize, measure, memory, throughput
+
+    answers = {
+        localize.LocalizeRequest: localize.run,
+        throughput.MeasureRequest: measure.run,
+        legs.LegRequest: legs.run,
+    }
 
     try:
         device = devices.open_device(spec)
@@ -44,7 +50,7 @@ def main(descriptor: int) -> int:
         except EOFError:
             return 0
         try:
-            answer = localize.run if isinstance(request, localize.LocalizeRequest) else legs.run
+            answer: Any = answers[type(request)]
             result = answer(device, request, lambda stage: pipe.send(("stage", stage)))
             pipe.send(("result", result))
         except CaseProblem as problem:
@@ -54,6 +60,8 @@ def main(descriptor: int) -> int:
             traceback.print_exc()
             reason = f"The harness itself failed: {type(error).__name__}: {error}"
             pipe.send(("failed", (Status.ERROR_HARNESS.value, Stage.FORWARD.value, reason)))
+        request = result = None
+        memory.release()
 
 
 def _die_with_parent() -> None:

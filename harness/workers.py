@@ -23,6 +23,7 @@ from harness.status import CaseProblem, Stage, Status, UsageProblem
 if TYPE_CHECKING:  # it brings torch in, and the process is to start before that
     from harness.legs import LegRequest, LegResult
     from harness.localize import Localized, LocalizeRequest
+    from harness.throughput import BatchTiming, MeasureRequest
 
 START_SECONDS = 600  # first use compiles the emulator
 # After these the process is not to be trusted.
@@ -75,7 +76,12 @@ class DeviceWorker:
         result: Localized = self._ask(request, timeout)
         return result
 
-    def _ask(self, request: LegRequest | LocalizeRequest, timeout: float) -> Any:
+    def measure(self, request: MeasureRequest, timeout: float) -> BatchTiming:
+        """Time one batch size; as `run`."""
+        result: BatchTiming = self._ask(request, timeout)
+        return result
+
+    def _ask(self, request: LegRequest | LocalizeRequest | MeasureRequest, timeout: float) -> Any:
         self.start()
         self._wait_ready()
         assert self._pipe is not None

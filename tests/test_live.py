@@ -56,6 +56,13 @@ def test_a_case_that_is_tried_again_runs_in_one_place():
     assert state.running == {"host2/npu:3": ("a", 5.0)}
 
 
+def test_a_record_that_is_written_twice_counts_once():
+    state = State(Progress(total=2, started=0.0, every=0.0))
+    for _ in range(2):
+        state.take(case("a", "fail_nan"), 1.0)
+    assert state.progress.counts.total() == 1 and len(state.failing) == 1
+
+
 def test_only_the_last_failures_are_shown_each_on_one_line():
     state = State(Progress(total=50, started=0.0, every=0.0))
     for number in range(20):

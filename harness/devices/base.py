@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.status import UsageProblem
 
@@ -26,6 +26,16 @@ class Counters:
 
     operators: dict[str, int] = dataclasses.field(default_factory=dict)
     fault_effects: tuple[int, ...] = ()
+
+
+class TimingEvent(Protocol):
+    """An event of torch.npu or torch.cuda."""
+
+    def record(self) -> None:
+        """Note the time when the device comes to this point of its queue."""
+
+    def elapsed_time(self, end_event: Any) -> float:
+        """Milliseconds until another event; both must have happened."""
 
 
 class Device(Protocol):
@@ -58,6 +68,18 @@ class Device(Protocol):
 
     def counters(self) -> Counters:
         """Operators started and effects of planned faults since `plant`."""
+
+    def event_pair(self) -> tuple[TimingEvent, TimingEvent] | None:
+        """Two events on the device's own clock; None where it has none."""
+
+    def reset_peak_memory(self) -> None:
+        """Count peak memory anew."""
+
+    def peak_memory(self) -> tuple[int, int] | None:
+        """Peaks since then in bytes: allocated for tensors, and taken from the device for them.
+
+        None where the device's memory is the host's.
+        """
 
     def fallback_operators(self, executed: list[str]) -> list[str]:
         """Which of the executed aten operators have no kernel on this device (ran on the CPU)."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
-from pathlib import Path
-
 import torch
 
+from harness import host, memory
 from harness.devices import DeviceSpec
 from harness.devices.base import WithoutFaults
 from harness.records import DeviceInfo
@@ -28,7 +26,7 @@ class CpuDevice(WithoutFaults):
         return DeviceInfo(
             spec="cpu",
             kind="cpu",
-            name=_cpu_name(),
+            name=host.name(),
             emulated=False,
             details={
                 "threads": str(torch.get_num_threads()),
@@ -44,24 +42,23 @@ class CpuDevice(WithoutFaults):
             "mkldnn.enabled": str(torch.backends.mkldnn.enabled),
         }
 
+    def event_pair(self) -> None:
+        """The CPU has no queue and no events."""
+
+    def reset_peak_memory(self) -> None:
+        """Do nothing: its memory is the host's."""
+
+    def peak_memory(self) -> None:
+        """Its memory is the host's."""
+
     def fallback_operators(self, executed: list[str]) -> list[str]:
         """Nothing falls back from the CPU."""
         return []
 
     def explain(self, error: BaseException) -> CaseProblem | None:
         """Only running out of memory is the host's own error."""
-        if isinstance(error, MemoryError) or "not enough memory" in str(error):
+        if memory.exhausted(error):
             return CaseProblem(
                 Status.ERROR_OOM, Stage.FORWARD, "The host ran out of memory: use a smaller batch."
             )
         return None
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from harness.devices import DeviceSpec, dispatcher
-from harness.devices.base import WithoutFaults
+from harness.devices.base import TimingEvent, WithoutFaults
 from harness.records import DeviceInfo
 from harness.status import CaseProblem, Stage, Status, UsageProblem
 
@@ -60,6 +60,22 @@ class CudaDevice(WithoutFaults):
             "matmul.allow_tf32": str(torch.backends.cuda.matmul.allow_tf32),
             "cudnn.allow_tf32": str(torch.backends.cudnn.allow_tf32),
         }
+
+    def event_pair(self) -> tuple[TimingEvent, TimingEvent]:
+        """Events of the device's stream."""
+        return torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+
+    def reset_peak_memory(self) -> None:
+        """Give unused memory back and count anew."""
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self.torch_device)
+
+    def peak_memory(self) -> tuple[int, int]:
+        """What PyTorch's allocator counts: tensors, no workspaces."""
+        return (
+            int(torch.cuda.max_memory_allocated(self.torch_device)),
+            int(torch.cuda.max_memory_reserved(self.torch_device)),
+        )
 
     def fallback_operators(self, executed: list[str]) -> list[str]:
         """CUDA has no silent fallback, but the question is the same."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from harness.devices import EMULATED_DEVICES, DeviceSpec, dispatcher, visible
-from harness.devices.base import Counters, refuse_faults
+from harness.devices.base import Counters, TimingEvent, refuse_faults
 from harness.records import DeviceInfo
 from harness.status import CaseProblem, Stage, Status, UsageProblem
 
@@ -124,6 +124,22 @@ class NpuDevice:
         if self.emulator is None:
             return Counters()
         return Counters(self.emulator.operator_counts(), tuple(self.emulator.fault_effects()))
+
+    def event_pair(self) -> tuple[TimingEvent, TimingEvent]:
+        """Events of the device's stream; the emulator's read the host's clock."""
+        return self._npu.Event(enable_timing=True), self._npu.Event(enable_timing=True)
+
+    def reset_peak_memory(self) -> None:
+        """Give unused memory back and count anew."""
+        self._npu.empty_cache()
+        self._npu.reset_peak_memory_stats(self.torch_device)
+
+    def peak_memory(self) -> tuple[int, int]:
+        """What PyTorch's allocator counts: tensors, no workspaces."""
+        return (
+            int(self._npu.max_memory_allocated(self.torch_device)),
+            int(self._npu.max_memory_reserved(self.torch_device)),
+        )
 
     def fallback_operators(self, executed: list[str]) -> list[str]:
         """Operators that torch_npu lacks and runs on the CPU."""

@@ -48,5 +48,38 @@ MEANING: Mapping[str, str] = {
     "max cosine between images": "Cosine of the softmax probabilities of two different images on "
     "the CPU; from 0.99 on no gate can tell them apart.",
     "smallest Top-1 margin (logits)": "Smallest difference of the two greatest logits of an image.",
+    "images/s": "Batch size over the mean latency; every timed call counts. Copies are apart.",
+    "images/s, 95 %": "95 % interval, from the mean latency's (batch means, Student's t).",
+    "mean [ms]": "Mean latency of a forward, synchronised before and after, in milliseconds.",
+    "p50 [ms]": "Median latency of a forward, in milliseconds.",
+    "p50, 95 % [ms]": "95 % interval of the median: order statistics, widened by the dependence of "
+    "one call on the next; in milliseconds.",
+    "p90 [ms]": "Latency that 10 % of the calls exceed, in milliseconds.",
+    "p95 [ms]": "Latency that 5 % of the calls exceed, in milliseconds.",
+    "p99 [ms]": "Latency that 1 % of the calls exceed, in milliseconds.",
+    "repeats": "Timed calls, after the warm-up.",
+    "outliers": "Calls beyond 1.5 interquartile ranges outside the quartiles. They are in every "
+    "number.",
+    "precision": "Half width of the median's 95 % interval over the median.",
+    "speed-up, 95 %": "95 % interval of the ratio of the two medians (MOVER on the logarithms).",
+    "CPU setting": "Threads and memory format, the fastest that were tried.",
+    "first call [ms]": "The first forward after the model was loaded, with whatever is built or "
+    "compiled then, in milliseconds.",
+    "warm-up calls": "Calls before the timed ones, until the medians of two windows of five agree "
+    "within 5 %.",
+    "stable": "Whether they came to agree.",
+    "events p50 [ms]": "Median of the same forwards between two events on the device's clock, in "
+    "milliseconds.",
+    "copy in [ms]": "Median of copying the images from the host's memory to the device, in "
+    "milliseconds; in no latency.",
+    "copy out [ms]": "Median of copying all outputs back, in milliseconds; in no latency.",
+    "peak device memory [MiB]": "Greatest memory allocated for tensors (2^20 bytes), as PyTorch's "
+    "allocator counts; kernels' workspaces are not in it.",
+    "reserved device memory [MiB]": "Greatest memory that PyTorch's allocator took from the device "
+    "(2^20 bytes).",
+    "peak host memory [MiB]": "Greatest resident set of the whole process meanwhile (2^20 bytes).",
+    "host memory before [MiB]": "Resident set of the process when it began (2^20 bytes).",
+    "trial [ms]": "Median of a few forwards, in milliseconds (torch.utils.benchmark).",
+    "trial [images/s]": "Batch size over that median.",
     "status": "The verdict; README lists them all with their meaning.",
 }

@@ -18,6 +18,7 @@ from harness.report import (
     localization,
     provenance,
     tables,
+    throughput,
 )
 from harness.report.cells import Table
 
@@ -54,6 +55,8 @@ _CASE = _ENVIRONMENT.from_string(
 {% if detection %}<p>{{ detection }}</p>{% endif %}
 {% for line in localization %}<p>{{ line }}</p>{% endfor %}
 {% if plot %}<figure class="harness-figure">{{ plot }}</figure>{% endif %}
+{% for line in throughput %}<p>{{ line }}</p>{% endfor %}
+{% if speed_plot %}<figure class="harness-figure">{{ speed_plot }}</figure>{% endif %}
 {% for table in tables %}{{ table }}{% endfor %}
 {% if case.log_tail %}<details><summary>Last lines of the device's process</summary>
 <pre>{{ case.log_tail }}</pre></details>{% endif %}
@@ -144,14 +147,17 @@ def render_case(case: CaseRecord, *, full: bool = True) -> str:
     """Render one case: conclusion, findings, and all tables or only the documented ones."""
     worst = localization.worst(case)
     brief = [*tables.documented(case), *filter(None, [tables.budget(case), worst])]
-    chosen = [*tables.everything(case), *filter(None, [worst])] if full else brief
+    more = filter(None, [worst, throughput.memory(case)])
+    chosen = [*tables.everything(case), *more] if full else brief
     return _CASE.render(
         case=case,
         conclusion=tables.conclusion(case),
         detection=detection.line(case),
         localization=localization.lines(case),
         plot=localization.plot(case),
-        tables=[render_table(table) for table in chosen],
+        throughput=throughput.lines(case),
+        speed_plot=throughput.plot(case) if full else None,
+        tables=[render_table(table) for table in [*chosen, *throughput.tables(case)]],
     )
 
 

@@ -18,12 +18,16 @@ PROPERTIES = {
     "top1_agreement": "documented gate: images with the same Top-1 / images",
     "budget_ratio": "greatest error against float64, in units of the declared arithmetic's",
     "speed_up": "throughput of the device over the CPU's; never of an emulated device",
+    "fair_speed_up": "the same with the CPU at its best setting, where `--throughput` measured it",
+    "device_peak_memory_bytes": "greatest memory allocated for tensors on the device",
+    "host_peak_memory_bytes": "greatest resident set of the device's process",
 }
 
 
 def properties(record: CaseRecord) -> list[tuple[str, object]]:
     """The properties of one case, those of `PROPERTIES` that were measured, in that order."""
     gate, ratio, speed = record.gate, record.budget_ratio, record.speed_ratio
+    fair, used = record.fair_speed_up, record.candidate.memory if record.candidate else None
     found: dict[str, object] = {
         "case": record.case_id,
         "status": record.status.value,
@@ -37,6 +41,9 @@ def properties(record: CaseRecord) -> list[tuple[str, object]]:
         "top1_agreement": f"{gate.top1_matches}/{gate.images}" if gate else None,
         "budget_ratio": None if ratio is None else repr(ratio),
         "speed_up": None if speed is None else repr(speed),
+        "fair_speed_up": None if fair is None else repr(fair),
+        "device_peak_memory_bytes": str(used.device_peak) if used and used.device_peak else None,
+        "host_peak_memory_bytes": str(used.host_peak) if used and used.host_peak else None,
     }
     return [(name, found[name]) for name in PROPERTIES if found[name] is not None]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from harness.compare import Comparison
 from harness.records import CaseRecord
-from harness.report import cells, compare, expected, tables
+from harness.report import cells, compare, expected, tables, throughput
 from harness.report.cells import Table
 
 # A job summary holds 1 MiB; the overview names every case anyway.
@@ -36,6 +36,11 @@ def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
         blocks += [render_table(table) for table in shown if table is not None]
     if len(bad) > _FULL:
         blocks.append(f"{len(bad) - _FULL} more cases that did not pass are in the overview only.")
+    for case in [case for case in cases if case.throughput is not None][:_FULL]:
+        blocks.append(f"### {escaped(cells.label(case, f'Throughput of {case.case_id}'))}")
+        blocks += [f"- {escaped(_cut(line))}" for line in throughput.lines(case)]
+        measured = [*throughput.tables(case), throughput.memory(case)]
+        blocks += [render_table(table) for table in measured if table is not None]
     return "\n\n".join(blocks)
 
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from harness.localization import Localization
 from harness.operator_rows import OperatorRow
+from harness.throughput import BatchTiming, Throughput
 
 # Stands for the page's text colour, which SVG calls currentColor and matplotlib does not know.
 _INK = "#010203"
@@ -40,6 +41,66 @@ def error_over_depth(found: Localization, name: str) -> Markup:
     # The ids in it are the same in every run, and unlike another plot's on the page.
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": title}):
         return _svg(_errors(found), title)
+
+
+def throughput_by_batch(
+    found: Throughput, words: tuple[str, str], name: str, *, emulated: bool
+) -> Markup:
+    """Images a second, and percentiles of the latency, over the batch size.
+
+    `words`: what CPU and device are called.  Bars are 95 % intervals.  The throughput of an
+    emulated device is not drawn: it is no figure of merit.
+    """
+    title = f"Throughput and latency by batch size of {name}"
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": title}):
+        return _svg(_speeds(found, words, emulated), title)
+
+
+def _speeds(found: Throughput, words: tuple[str, str], emulated: bool) -> Figure:
+    figure = Figure(figsize=(9.0, 3.4), layout="constrained")
+    FigureCanvasSVG(figure)
+    speed, latency = figure.subplots(1, 2)
+    rows = sorted(found.rows, key=lambda row: row.batch_size)
+    sides = (
+        (words[0], _INHERITED, [row.cpu for row in rows], True),
+        (words[1], _OWN, [row.device for row in rows], not emulated),
+    )
+    for word, colour, measured, drawn in sides:
+        timings = [timing for timing in measured if timing is not None]
+        if not timings:
+            continue
+        across = [timing.batch_size for timing in timings]
+        if drawn:
+            height = [timing.images_per_second for timing in timings]
+            speed.errorbar(
+                across, height, _reach(timings), fmt="o-", capsize=3, color=colour, label=word
+            )
+        for key, line in (("p50", "-"), ("p95", "--"), ("p99", ":")):
+            values = [getattr(timing.wall, key) for timing in timings]
+            points = [1e3 * value if value is not None else math.nan for value in values]
+            if not all(map(math.isnan, points)):
+                latency.plot(across, points, f"o{line}", color=colour, label=f"{word}, {key}")
+    for axes, text in ((speed, "images/s"), (latency, "latency [ms]")):
+        axes.set_xscale("log", base=2)
+        batches = [row.batch_size for row in rows]
+        axes.set_xticks(batches, [str(batch) for batch in batches], minor=False)
+        axes.set_xlabel("batch size")
+        axes.set_ylabel(text)
+        axes.legend(frameon=False)
+    speed.set_ylim(bottom=0)
+    latency.set_yscale("log")
+    return figure
+
+
+def _reach(timings: Sequence[BatchTiming]) -> tuple[list[float], list[float]]:
+    """Lengths of the bars below and above; none where there is no interval."""
+    below, above = [], []
+    for timing in timings:
+        value = timing.images_per_second
+        low, high = timing.images_per_second_interval or (value, value)
+        below.append(value - low)
+        above.append(high - value)
+    return below, above
 
 
 def _errors(found: Localization) -> Figure:

@@ -46,6 +46,9 @@ COLUMNS = {
     "device_images_per_second": "throughput; `EMULATED` for an emulated device",
     "cpu_images_per_second": "throughput of the CPU",
     "speed_up": "device over CPU; `EMULATED` for an emulated device",
+    "fair_speed_up": "the same with the CPU at its best setting, where `--throughput` measured it",
+    "device_peak_memory_bytes": "greatest memory allocated for tensors on the device",
+    "host_peak_memory_bytes": "greatest resident set of the device's process",
     "fallback_operators": "operators that ran on the CPU instead, or `none`",
     "weights_sha256": "of the state dict",
     "inputs_sha256": "of the images",
@@ -79,6 +82,7 @@ def render(run: Run) -> str:
 
 def _of_case(case: CaseRecord) -> dict[str, Value]:
     gate, device = case.gate, case.candidate
+    used = device.memory if device else None
     return {
         "case": case.case_id,
         "model": case.case.model.name,
@@ -105,6 +109,9 @@ def _of_case(case: CaseRecord) -> dict[str, Value]:
         "device_images_per_second": EMULATED if case.emulated else _speed(device),
         "cpu_images_per_second": _speed(case.reference),
         "speed_up": EMULATED if case.emulated else case.speed_ratio,
+        "fair_speed_up": EMULATED if case.emulated else case.fair_speed_up,
+        "device_peak_memory_bytes": used.device_peak if used else None,
+        "host_peak_memory_bytes": used.host_peak if used else None,
         "fallback_operators": (", ".join(device.fallback_operators) or "none") if device else None,
         "weights_sha256": case.weights_sha256 or None,
         "inputs_sha256": case.inputs_sha256 or None,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.compare import Comparison
 from harness.records import CaseRecord
-from harness.report import cells, compare, detection, expected, localization, tables
+from harness.report import cells, compare, detection, expected, localization, tables, throughput
 from harness.report.cells import Table
 from harness.status import Status
 
@@ -57,13 +57,16 @@ def render_case(case: CaseRecord) -> str:
         tables.operators(case),
         localization.worst(case),
         tables.discrimination(case),
+        throughput.memory(case) if case.throughput is not None else None,
     )
     shown += [table for table in more if table is not None]
+    shown += throughput.tables(case)
     parts = [title, *(render_table(table) for table in shown)]
     parts.append(f"Conclusion: {tables.conclusion(case)}")
     parts += [f"  - {finding}" for finding in case.findings[1:]]
     parts += [f"  note: {note}" for note in case.notes]
     parts += localization.lines(case)
+    parts += throughput.lines(case)
     if line := detection.line(case):
         parts.append(line)
     return "\n".join(parts)

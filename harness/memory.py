@@ -1,0 +1,126 @@
+"""Peak memory of a piece of work, of the host and of the device.  No torch here.
+
+The host's peak is the process' greatest resident set (VmHWM), reset when the work begins; it
+holds everything in the process, libraries too, so what was resident before stands beside it.
+The device's is what PyTorch's allocator counted: tensors, not the workspaces of its kernels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import gc
+import re
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.devices.base import Device
+
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"  # proc(5): resets the peak resident set size
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryUse:
+    """Peak memory in bytes; None where it is not known.
+
+    `host_before`: resident when the work began.  `host_since_start`: the peak could not be reset,
+    so it is the process' since it began.  `device_peak`: allocated for tensors; `device_reserved`:
+    taken from the device by PyTorch's allocator.
+    """
+
+    host_peak: int | None
+    host_before: int | None
+    host_since_start: bool
+    device_peak: int | None = None
+    device_reserved: int | None = None
+
+
+class MemoryMeter:
+    """Measures from when it is made."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        device.reset_peak_memory()
+        self._since_start = not _reset_peak()
+        self._before = _field("VmRSS")
+
+    def read(self) -> MemoryUse:
+        """The peaks since then."""
+        peak, reserved = self._device.peak_memory() or (None, None)
+        return MemoryUse(
+            host_peak=host_peak(),
+            host_before=self._before,
+            host_since_start=self._since_start,
+            device_peak=peak,
+            device_reserved=reserved,
+        )
+
+
+def host_peak() -> int | None:
+    """The greatest resident set of this process, in bytes, since it began or was reset."""
+    found = _field("VmHWM")
+    if found is not None:
+        return found
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kB, but bytes on macOS
+    return peak * (1 if sys.platform == "darwin" else 1024) or None
+
+
+def available() -> int | None:
+    """Bytes of the host's memory that can still be used."""
+    return _field("MemAvailable", Path("/proc/meminfo"))
+
+
+def exhausted(error: BaseException) -> bool:
+    """Whether an error says that the host has no memory left."""
+    text = str(error)
+    return isinstance(error, MemoryError) or any(
+        part in text for part in ("not enough memory", "can't allocate memory")
+    )
+
+
+@contextlib.contextmanager
+def first_to_go() -> Iterator[None]:
+    """Have Linux end this process, and not the run, when the host runs out of memory inside."""
+    before = ""
+    with contextlib.suppress(OSError):
+        before = _OOM_SCORE.read_text()
+        _OOM_SCORE.write_text("1000")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            _OOM_SCORE.write_text(before)
+
+
+def release() -> None:
+    """Give back what was freed: glibc keeps it in its arenas, more of it with every other model.
+
+    A process that has run twenty models holds half as much with this.
+    """
+    gc.collect()  # models hold themselves in cycles
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _reset_peak() -> bool:
+    try:
+        _RESET.write_text(_RESET_PEAK)
+    except OSError:
+        return False
+    return True
+
+
+def _field(key: str, path: Path = _STATUS) -> int | None:
+    """A field that the kernel gives in kB, in bytes."""
+    try:
+        match = re.search(rf"^{key}:\s+(\d+) kB", path.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(match[1]) * 1024 if match else None
