@@ -94,17 +94,24 @@ def image_rmse(oracle: Array, values: Array) -> Float64:
     return np.asarray(np.sqrt(np.mean(np.square(flat), axis=1)), np.float64)
 
 
-def oracle_error(oracle: Array, values: Array) -> OracleError:
-    """Error of a side's output against float64; arrays [N, ...], finite."""
-    difference = np.abs(np.asarray(values, np.float64) - np.asarray(oracle, np.float64))
-    largest = difference.reshape(len(difference), -1).max(axis=1)
-    return OracleError(
-        rmse=metrics.rmse(oracle, values),
-        max_abs=float(largest.max()),
-        nrmse=metrics.nrmse(oracle, values),
-        image_rmse=tuple(map(float, image_rmse(oracle, values))),
-        image_max_abs=tuple(map(float, largest)),
-    )
+def oracle_error(oracle: Array, values: Array, spread: float | None = None) -> OracleError:
+    """Error of a side's output against float64; arrays [N, ...], finite.
+
+    `spread`: `metrics.spread(oracle)` where it is known already.
+    """
+    difference = np.asarray(values, np.float64) - np.asarray(oracle, np.float64)
+    images = np.ascontiguousarray(difference).reshape(len(difference), -1)
+    largest = np.maximum(images.max(axis=1), -images.min(axis=1))
+    squares = np.square(images, out=images)
+    rmse = np.sqrt(np.mean(squares))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return OracleError(
+            rmse=float(rmse),
+            max_abs=float(largest.max()),
+            nrmse=float(rmse / np.float64(metrics.spread(oracle) if spread is None else spread)),
+            image_rmse=tuple(map(float, np.sqrt(np.mean(squares, axis=1)))),
+            image_max_abs=tuple(map(float, largest)),
+        )
 
 
 def image_budget(oracle: Array, budgets: Sequence[Array]) -> Float64:
@@ -119,30 +126,49 @@ def image_budget(oracle: Array, budgets: Sequence[Array]) -> Float64:
     return np.asarray(np.maximum(np.maximum(errors, _LEAST_SHARE * overall), floor), np.float64)
 
 
-def compare(
-    name: str,
-    oracle: Array,
-    device: Array,
-    cpu: Array,
-    budgets: Sequence[Array],
-    *,
-    exact: bool,
-) -> OutputBudget:
-    """Compare one output's error with its budget; all arrays [N, ...] and finite.
+@dataclasses.dataclass(frozen=True)
+class Allowance:
+    """What an output's arithmetic may cost: the same for every way to batch the images.
 
-    `oracle`: float64 run; `device`, `cpu`: runs in the case's dtype; `budgets`: honest CPU runs
-    in the declared arithmetic; `exact`: whether that is plain float32.
+    `oracle`: float64 run [N, ...]; `spread`: of it; `images`: budget of each image, float64 [N];
+    `cpu`: error of the run in the case's dtype; `limit`: greatest ratio that passes.
     """
-    allowed = image_budget(oracle, budgets)
-    overall = np.sqrt(np.mean(np.square(allowed)))
-    error = oracle_error(oracle, device)
+
+    oracle: Float64
+    spread: float
+    images: Float64
+    cpu: OracleError
+    limit: float
+
+
+def allowance(oracle: Array, cpu: Array, budgets: Sequence[Array], *, exact: bool) -> Allowance:
+    """What one output may cost; all arrays [N, ...] and finite.
+
+    `oracle`: float64 run; `cpu`: run in the case's dtype; `budgets`: honest CPU runs in the
+    declared arithmetic; `exact`: whether that is plain float32.
+    """
+    oracle = np.asarray(oracle, np.float64)
+    spread = metrics.spread(oracle)
+    return Allowance(
+        oracle=oracle,
+        spread=spread,
+        images=image_budget(oracle, budgets),
+        cpu=oracle_error(oracle, cpu, spread),
+        limit=limit(exact=exact),
+    )
+
+
+def compare(name: str, device: Array, allowed: Allowance) -> OutputBudget:
+    """Compare the error of one output on the device, [N, ...] and finite, with its budget."""
+    overall = np.sqrt(np.mean(np.square(allowed.images)))
+    error = oracle_error(allowed.oracle, device, allowed.spread)
     with np.errstate(divide="ignore", invalid="ignore"):
         return OutputBudget(
             name=name,
             device=error,
-            cpu=oracle_error(oracle, cpu),
-            budget_nrmse=float(overall / metrics.spread(oracle)),
+            cpu=allowed.cpu,
+            budget_nrmse=float(overall / allowed.spread),
             ratio=float(error.rmse / overall),
-            image_ratios=tuple(map(float, np.array(error.image_rmse) / allowed)),
-            limit=limit(exact=exact),
+            image_ratios=tuple(map(float, np.array(error.image_rmse) / allowed.images)),
+            limit=allowed.limit,
         )

@@ -174,7 +174,7 @@ def top1_margin(scores: Array) -> Float64:
 
 def count_nonfinite(values: Array) -> int:
     """Number of NaN or infinite elements."""
-    return int(np.count_nonzero(~np.isfinite(np.asarray(values, np.float64))))
+    return values.size - int(np.count_nonzero(np.isfinite(values)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness import budget, metrics
 from harness.arithmetic import Arithmetic
-from harness.budget import Budget, OutputBudget
+from harness.budget import Allowance, Budget, OutputBudget
 from harness.gate import ERROR_RATE_LIMIT_PERCENT, DocumentedGate, documented_gate
 from harness.metrics import Array
 from harness.operator_rows import OperatorCheck
@@ -109,9 +109,10 @@ def judge(evidence: Evidence) -> Verdict:
         return Verdict(tuple(broken))
 
     reference, candidate, logits = evidence.reference, evidence.candidate, evidence.logits
-    budgets = tuple(_budget(evidence, name, candidate[name]) for name in reference)
+    allowed = {name: _allowance(evidence, name) for name in reference}
+    budgets = tuple(budget.compare(name, candidate[name], allowed[name]) for name in reference)
     findings = [f for b in budgets for f in _judge_budget(b, evidence.budget.arithmetic)]
-    findings += _judge_variants(evidence, {b.name for b in budgets if b.within})
+    findings += _judge_variants(evidence, allowed, {b.name for b in budgets if b.within})
     findings += _judge_operators(evidence.operators)
     outputs = tuple(_numbers(name, reference[name], candidate[name]) for name in reference)
     findings += [finding for numbers in outputs for finding in _judge_direction(numbers)]
@@ -125,7 +126,7 @@ def judge(evidence: Evidence) -> Verdict:
                 f"Output {logits!r} holds probabilities already: they are compared as they are, "
                 "without another softmax."
             )
-        findings += _judge_flips(evidence, gate, notes)
+        findings += _judge_flips(evidence, gate, allowed[logits], notes)
         findings += _judge_gate(gate, within=not findings)
     findings += _judge_discrimination(evidence, discrimination, budgets)
     return Verdict(
@@ -204,6 +205,8 @@ def _nonfinite(reference: Mapping[str, Array], candidate: Mapping[str, Array]) -
 
 
 def _numbers(name: str, reference: Array, candidate: Array) -> OutputNumbers:
+    # Once for all formulas, each of which would convert them anew.
+    reference, candidate = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
     worst_element = metrics.max_absolute_error(reference, candidate)
     flat_ref = reference.reshape(len(reference), -1)
     flat_cand = candidate.reshape(len(candidate), -1)
@@ -220,11 +223,9 @@ def _numbers(name: str, reference: Array, candidate: Array) -> OutputNumbers:
     )
 
 
-def _budget(evidence: Evidence, name: str, device: Array) -> OutputBudget:
-    return budget.compare(
-        name,
+def _allowance(evidence: Evidence, name: str) -> Allowance:
+    return budget.allowance(
         evidence.oracle[name],
-        device,
         evidence.reference[name],
         [run[name] for run in evidence.budget.runs],
         exact=evidence.budget.arithmetic.exact,
@@ -248,7 +249,9 @@ def _judge_budget(row: OutputBudget, arithmetic: Arithmetic) -> list[Finding]:
     ]
 
 
-def _judge_variants(evidence: Evidence, right: Set[str]) -> list[Finding]:
+def _judge_variants(
+    evidence: Evidence, allowed: Mapping[str, Allowance], right: Set[str]
+) -> list[Finding]:
     """The same images batched in another way must be as right as before.
 
     `right`: outputs that are within their budget as one batch; of the others it says nothing.
@@ -271,7 +274,7 @@ def _judge_variants(evidence: Evidence, right: Set[str]) -> list[Finding]:
                     )
                 )
                 continue
-            row = _budget(evidence, name, values)
+            row = budget.compare(name, values, allowed[name])
             if name in right and not row.within:
                 found.append(
                     Finding(
@@ -316,7 +319,9 @@ def _judge_direction(numbers: OutputNumbers) -> list[Finding]:
     ]
 
 
-def _judge_flips(evidence: Evidence, gate: DocumentedGate, notes: list[str]) -> list[Finding]:
+def _judge_flips(
+    evidence: Evidence, gate: DocumentedGate, allowed: Allowance, notes: list[str]
+) -> list[Finding]:
     """A Top-1 flip counts when no allowed error explains it.
 
     The device swapped two classes whose logits on the CPU differ by `gap`.  The difference of
@@ -324,10 +329,8 @@ def _judge_flips(evidence: Evidence, gate: DocumentedGate, notes: list[str]) -> 
     times that size; beyond four of them rounding is no explanation.
     """
     assert evidence.logits is not None
-    oracle, device = evidence.oracle[evidence.logits], evidence.candidate[evidence.logits]
-    allowed = budget.image_budget(oracle, [run[evidence.logits] for run in evidence.budget.runs])
-    limit = budget.limit(exact=evidence.budget.arithmetic.exact)
-    errors = np.minimum(np.maximum(budget.image_rmse(oracle, device), allowed), limit * allowed)
+    seen = budget.image_rmse(allowed.oracle, evidence.candidate[evidence.logits])
+    errors = np.minimum(np.maximum(seen, allowed.images), allowed.limit * allowed.images)
     found = []
     for row in gate.rows:
         if row.match:
