@@ -7,15 +7,17 @@ a cluster.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
+import json
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import IO, Any
 
 from harness.progress import Progress
-from harness.records import Follower
 from harness.status import Status
 
 FAILING_SHOWN = 8
@@ -55,6 +57,27 @@ class State:
 
     def _leave(self, case_id: str) -> None:
         self.running = {name: has for name, has in self.running.items() if has[0] != case_id}
+
+
+class Follower:
+    """Reads what is new in a results file while a run writes it; lines as JSON has them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def new(self) -> list[dict[str, Any]]:
+        """The lines that were completed since the last call."""
+        with self._path.open("rb") as stream:
+            stream.seek(self._offset)
+            text = stream.read()
+        whole, _, _ = text.rpartition(b"\n")
+        self._offset += len(whole) + bool(whole)
+        found = []
+        for line in whole.splitlines():
+            with contextlib.suppress(ValueError):  # torn by a crash
+                found.append(json.loads(line))
+        return found
 
 
 class View:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness import options, plugin_session, records, shards, sizes
+from harness import live, options, plugin_session, shards, sizes
 from harness.cases import Case
 from harness.progress import Progress
 from harness.report import listing
@@ -100,8 +100,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if plugin_session.is_xdist_worker(config):
         plugin_session.share_threads(config.workerinput["workercount"])  # type: ignore[attr-defined]
     elif config.option.progress and config.option.verbose >= 0:
-        live = config.option.verbose == 0 and config.option.capture != "no"
-        shown = _LiveView if live and sys.stdout.isatty() else _ProgressLines
+        free = config.option.verbose == 0 and config.option.capture != "no"
+        shown = _LiveView if free and sys.stdout.isatty() else _ProgressLines
         config.pluginmanager.register(shown(config), "harness-progress")
 
 
@@ -170,13 +170,11 @@ class _LiveView:
         """Show it as long as cases run."""
         if not plugin_session.will_run_cases(self.config):
             return (yield)
-        from harness.live import View
-
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
         reporter.showfspath = reporter._show_progress_info = False
         self.live = True
         try:
-            with View(sys.stdout, self._begun):
+            with live.View(sys.stdout, self._begun):
                 return (yield)
         finally:
             self.live = False
@@ -189,11 +187,11 @@ class _LiveView:
         category, letter, word = yield
         return (category, "", "") if self.live else (category, letter, word)
 
-    def _begun(self) -> tuple[records.Follower, Progress] | None:
+    def _begun(self) -> tuple[live.Follower, Progress] | None:
         run = plugin_session.made_session(self.config)
         if run is None or not run.started:
             return None
-        return records.Follower(run.results), Progress(run.to_run, run.began, 0.0)
+        return live.Follower(run.results), Progress(run.to_run, run.began, 0.0)
 
 
 def _is_empty_set(item: pytest.Item) -> bool:

@@ -9,7 +9,6 @@ and "-Infinity".
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 import os
@@ -247,10 +246,11 @@ class Run(pydantic.BaseModel):
 
     @property
     def unfinished(self) -> list[str]:
-        """The missing cases, those that were in flight marked as such."""
+        """The missing cases, first those that were in flight, marked as such."""
         caught = set(self.in_flight)
         note = " (in flight when the run was cut short)"
-        return [f"{case}{note * (case in caught)}" for case in self.missing]
+        ordered = sorted(self.missing, key=lambda case: case not in caught)
+        return [f"{case}{note * (case in caught)}" for case in ordered]
 
     @property
     def missing(self) -> list[str]:
@@ -289,27 +289,6 @@ def read(path: Path) -> Run:
     if run is None and not cases:
         raise UsageProblem(f"{path} holds no record of a run: is it a results.jsonl file?")
     return Run(run=run, cases=list(cases.values()), end=end, torn_lines=torn, started=started)
-
-
-class Follower:
-    """Reads what is new in a results file while a run writes it; lines as JSON has them."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def new(self) -> list[dict[str, Any]]:
-        """The lines that were completed since the last call."""
-        with self._path.open("rb") as stream:
-            stream.seek(self._offset)
-            text = stream.read()
-        whole, _, _ = text.rpartition(b"\n")
-        self._offset += len(whole) + bool(whole)
-        found = []
-        for line in whole.splitlines():
-            with contextlib.suppress(ValueError):  # torn by a crash
-                found.append(json.loads(line))
-        return found
 
 
 def write(run: Run, path: Path) -> None:

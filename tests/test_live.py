@@ -12,7 +12,7 @@ from rich.console import Console
 from test_end_to_end import entry
 
 from harness import records
-from harness.live import FAILING_SHOWN, State
+from harness.live import FAILING_SHOWN, Follower, State
 from harness.progress import Progress
 from harness.records import StartRecord
 from harness.report import live
@@ -77,7 +77,7 @@ def test_only_the_last_failures_are_shown_each_on_one_line():
 def test_a_follower_gives_each_whole_line_once(tmp_path):
     path = tmp_path / "results.jsonl"
     records.append(path, StartRecord(case_id="a", device="cpu"))
-    follower = records.Follower(path)
+    follower = Follower(path)
     assert [line["case_id"] for line in follower.new()] == ["a"]
     assert follower.new() == []
     with path.open("a", encoding="utf-8") as stream:

@@ -167,3 +167,8 @@ def test_html_escapes_everything_from_outside():
     page = html.render_summary(None, [case], [evil]) + html.render_case(case)
     assert "<script" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_of_many_missing_cases_the_first_are_named():
+    assert cells.first(["a", "b"]) == "a, b"
+    assert cells.first([str(n) for n in range(30)], shown=2) == "0, 1 and 28 more"

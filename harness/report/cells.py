@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from harness.devices import CAVEAT
 from harness.gate import DocumentedGate
@@ -87,3 +88,9 @@ def device_word(case: CaseRecord) -> str:
     """What the device's columns are called: NPU as documented, else the kind of device."""
     kind = case.candidate.device.kind if case.candidate else "npu"
     return "NPU" if kind.startswith("npu") else kind.upper()
+
+
+def first(names: Sequence[str], shown: int = 20) -> str:
+    """Names in a line; of more than are shown, how many there are."""
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")

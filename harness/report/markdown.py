@@ -22,7 +22,7 @@ def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
     if line := expected.line(cases):
         blocks.append(line)
     if missing:
-        blocks.append("Cases without a record: " + ", ".join(f"`{name}`" for name in missing))
+        blocks.append("Cases without a record: " + cells.first([f"`{name}`" for name in missing]))
     blocks += [f"- {escaped(_cut(text))}" for text in expected.sentences(cases)[:_FULL]]
     if cases:
         blocks.append(render_table(tables.overview(cases)))

@@ -39,7 +39,7 @@ def render_run(
     if cases:
         blocks.append(render_table(tables.overview(cases)))
     if missing:
-        blocks.append("Cases without a record: " + ", ".join(missing))
+        blocks.append("Cases without a record: " + cells.first(missing))
     blocks += [render_table(table) for table in expected.all_tables(cases)]
     blocks += expected.sentences(cases)
     if line := expected.line(cases):
