@@ -116,6 +116,7 @@ def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResu
         on_stage(new)
 
     threads = torch.get_num_threads()
+    executed = OperatorCounter()
     try:
         enter(Stage.LOAD)
         meter = MemoryMeter(device)
@@ -130,7 +131,6 @@ def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResu
         device.synchronize()
 
         enter(Stage.FORWARD)
-        executed = OperatorCounter()
         if request.reorder:
             torch.set_num_threads(1)
         # The first pass is the warm-up; it also counts the operators, so its time stands apart.
@@ -166,7 +166,7 @@ def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResu
     except CaseProblem:
         raise
     except Exception as error:
-        raise problem(device, error, stage) from error
+        raise problem(device, error, stage, executed.failed) from error
     finally:
         torch.set_num_threads(threads)
     return LegResult(
@@ -260,16 +260,24 @@ def _batch_variants(passes: _Passes, images: torch.Tensor) -> dict[str, dict[str
 
 
 class OperatorCounter(TorchDispatchMode):
-    """Counts the aten operators executed inside it, in the order of their first call."""
+    """Counts the aten operators executed inside it, in the order of their first call.
+
+    `failed`: the last one that raised, "" when none did.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.counts: dict[str, int] = {}
+        self.failed = ""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = f"{func._schema.name}.{func._overloadname}"
         self.counts[name] = self.counts.get(name, 0) + 1
-        return func(*args, **(kwargs or {}))
+        try:
+            return func(*args, **(kwargs or {}))
+        except Exception:
+            self.failed = name
+            raise
 
 
 def flatten(value: Any, name: str = "output") -> Iterator[tuple[str, torch.Tensor]]:
@@ -327,11 +335,17 @@ def _logits_name(outputs: dict[str, Array], classes: int) -> str | None:
     return None
 
 
-def problem(device: Device, error: Exception, stage: Stage) -> CaseProblem:
-    """What an error means: the device's own, or one of the CPU or of the device alone."""
+def problem(device: Device, error: Exception, stage: Stage, operator: str = "") -> CaseProblem:
+    """What an error means: the device's own, or one of the CPU or of the device alone.
+
+    `operator`: the aten operator that raised it, if known.  It is named where the device lacks
+    something; other errors may come from work that was queued long before.
+    """
     explained = device.explain(error)
     if explained is not None:
-        return CaseProblem(explained.status, stage, explained.reason)
+        missing = operator and explained.status is Status.FAIL_UNSUPPORTED
+        where = f" (raised in {operator})" if missing else ""
+        return CaseProblem(explained.status, stage, explained.reason + where)
     text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
     if device.spec.kind == "cpu":
         return CaseProblem(

@@ -11,7 +11,7 @@ from harness import devices
 from harness.devices import DeviceSpec, dispatcher, npu_probe
 from harness.devices.npu_probe import Probe
 from harness.runner import CaseRunner, RunnerOptions
-from harness.status import Status, UsageProblem
+from harness.status import CaseProblem, Stage, Status, UsageProblem
 
 
 @pytest.fixture(autouse=True)
@@ -163,6 +163,26 @@ def test_the_emulated_npu_names_fallbacks_and_operators_that_it_lacks():
     assert found == [["aten::_linalg_det.default"]] * 2
     assert status == "fail_unsupported"
     assert "DynamicRNN" in reason
+
+
+def test_what_a_device_lacks_is_named_by_the_operator_that_raised_it():
+    import torch
+
+    from harness import legs
+
+    executed = legs.OperatorCounter()
+    with pytest.raises(RuntimeError), executed:
+        torch.ones(2, 3).relu() @ torch.ones(2, 3)
+    assert executed.failed == "aten::mm.default"
+    lacks = CaseProblem(Status.FAIL_UNSUPPORTED, Stage.FORWARD, "npu:0 lacks it")
+    broken = CaseProblem(Status.ERROR_DEVICE, Stage.FORWARD, "npu:0 failed")
+    for explained, reason in (
+        (lacks, "npu:0 lacks it (raised in aten::mm.default)"),
+        (broken, "npu:0 failed"),  # it may come from work that was queued before
+    ):
+        device = SimpleNamespace(explain=lambda error, found=explained: found)
+        found = legs.problem(device, RuntimeError(), Stage.FORWARD, executed.failed)
+        assert (found.status, found.reason) == (explained.status, reason)
 
 
 @pytest.mark.parametrize(("allowed", "statuses"), [(False, [Status.FAIL_FALLBACK]), (True, [])])

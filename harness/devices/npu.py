@@ -7,6 +7,7 @@ import ctypes
 import importlib
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -161,8 +162,7 @@ class NpuDevice:
             return CaseProblem(
                 Status.FAIL_UNSUPPORTED,
                 Stage.FORWARD,
-                f"{self.spec} lacks an operator of this model ({', '.join(named) or 'unnamed'}): "
-                f"{first}",
+                f"{self.spec} lacks {_operators(named)}: {first}",
             )
         if code and code[2] == "011":
             return CaseProblem(Status.ERROR_TIMEOUT, Stage.FORWARD, f"{self.spec}: {first}")
@@ -210,3 +210,7 @@ def _is_emulator() -> bool:
         return hasattr(ctypes.CDLL("libascendcl.so"), "harness_emulator_marker")
     except OSError:
         return False
+
+
+def _operators(names: Sequence[str]) -> str:
+    return f"an operator of this model ({', '.join(names)})" if names else "what this model needs"
