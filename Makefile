@@ -11,9 +11,7 @@ RUN = $(VENV)/bin/python
 # Idle OpenMP threads that spin make several test processes on few cores many times slower.
 test: export OMP_WAIT_POLICY = passive
 INSTALLED = $(VENV)/.installed
-# A venv of its own: the other tools bring thirty packages that nothing else here needs.
-BENCH_VENV ?= .venv-bench
-BENCH = $(BENCH_VENV)/.installed
+BENCH = $(VENV)/.bench
 
 .PHONY: accuracy test bench lock
 
@@ -36,17 +34,15 @@ test: $(INSTALLED)
 	$(RUN) -m pytest tests -W error --ignore tests/emulator $(ARGS)
 	$(RUN) -m pytest tests/emulator -W error $(ARGS)  # apart: it loads torch_npu into pytest
 
-$(BENCH): requirements.lock pyproject.toml
-	$(PYTHON) -m venv $(BENCH_VENV)
-	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BENCH_VENV)/bin/python benchmarks/extra.py > $(BENCH_VENV)/bench.txt
-	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c requirements.lock -r $(BENCH_VENV)/bench.txt
+# The other tools change none of the locked versions: -c would fail.
+$(BENCH): $(INSTALLED) pyproject.toml
+	$(RUN) benchmarks/extra.py > $(VENV)/bench.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c requirements.lock -r $(VENV)/bench.txt
 	touch $@
 
 bench: export OMP_WAIT_POLICY = passive
 bench: $(BENCH)
-	$(BENCH_VENV)/bin/python -m benchmarks.bench $(ARGS)
+	$(RUN) -m benchmarks.bench $(ARGS)
 
 # For maintainers: renew the exact versions.  torch's CUDA packages are left out on purpose.
 lock:

@@ -125,7 +125,7 @@ def case_file(path: Path, count: int) -> Path:
         names = [row["name"] for row in rows][:count]
     assert len(names) == count
     text = "".join(
-        f'[[case]]\narchitecture = "{name}"\ninputs = ["synthetic"]\ntier = "core"\n'
+        f'[[case]]\narchitecture = "{name}"\ninputs = ["synthetic"]\nnumerics = ["strict"]\n'
         for name in names
     )
     path.write_text(text, encoding="utf-8")
