@@ -1,4 +1,5 @@
 # make accuracy: run the accuracy cases and write the report.   make test: check the harness.
+# make bench: what the harness costs, beside a bare script and other tools (docs/benchmarks.md).
 PYTHON ?= python3
 VENV ?= .venv
 # auto takes a real NPU where there is one, else the emulated one, and says which and why.
@@ -10,8 +11,9 @@ RUN = $(VENV)/bin/python
 # Idle OpenMP threads that spin make several test processes on few cores many times slower.
 test: export OMP_WAIT_POLICY = passive
 INSTALLED = $(VENV)/.installed
+BENCH = $(VENV)/.bench
 
-.PHONY: accuracy test lock
+.PHONY: accuracy test bench lock
 
 $(INSTALLED): requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
@@ -31,6 +33,16 @@ test: $(INSTALLED)
 	$(RUN) -m mypy
 	$(RUN) -m pytest tests -W error --ignore tests/emulator $(ARGS)
 	$(RUN) -m pytest tests/emulator -W error $(ARGS)  # apart: it loads torch_npu into pytest
+
+# The other tools change none of the locked versions: -c would fail.
+$(BENCH): $(INSTALLED) pyproject.toml
+	$(RUN) benchmarks/extra.py > $(VENV)/bench.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c requirements.lock -r $(VENV)/bench.txt
+	touch $@
+
+bench: export OMP_WAIT_POLICY = passive
+bench: $(BENCH)
+	$(RUN) -m benchmarks.bench $(ARGS)
 
 # For maintainers: renew the exact versions.  torch's CUDA packages are left out on purpose.
 lock:

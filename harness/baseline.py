@@ -19,7 +19,6 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
-import scipy.special
 
 from harness import budget
 from harness.cases import Case
@@ -143,6 +142,8 @@ def error_rate_tolerance(gate: DocumentedGate) -> float:
     Degrees of freedom: the participation ratio (sum e)^2 / sum e^2 of the images' own errors e,
     1 when one image makes up all of it, the number of images when they share it evenly.
     """
+    import scipy.special  # here: it would take a good part of every start
+
     floor = ERROR_RATE_FLOOR_PERCENT / 100.0
     errors = np.array([max(floor, 1.0 - row.cosine) for row in gate.rows])
     freedom = float(np.sum(errors)) ** 2 / float(np.sum(errors**2))

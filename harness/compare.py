@@ -25,7 +25,6 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy.special
 
 from harness import baseline, environment
 from harness.expressions import Term
@@ -154,6 +153,8 @@ def welch_interval(old: Sequence[float], new: Sequence[float]) -> Interval | Non
 
 
 def _interval(mean: float, error: float, freedom: float) -> Interval:
+    import scipy.special  # here: it would take a good part of every start
+
     half = float(scipy.special.stdtrit(freedom, 0.5 + _CONFIDENCE / 2)) * error
     # Times that differ a thousandfold by chance give bounds that exp cannot hold.
     low, high = (math.exp(min(max(value, -700.0), 700.0)) for value in (mean - half, mean + half))

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.special
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -27,8 +26,9 @@ def softmax(logits: Array) -> Float64:
 
     `logits`: float [..., C].  Returns float64 of the same shape.
     """
-    result: Float64 = scipy.special.softmax(np.asarray(logits, np.float64), axis=-1)
-    return result
+    values = np.asarray(logits, np.float64)
+    powers = np.exp(values - np.max(values, axis=-1, keepdims=True))
+    return np.asarray(powers / np.sum(powers, axis=-1, keepdims=True), np.float64)
 
 
 def is_distribution(outputs: Array) -> bool:

@@ -1,0 +1,85 @@
+"""What an engineer without the harness would write: the yardstick of its own cost.
+
+    python -m benchmarks.bare MODEL_DIR [--minimal]
+
+Without an option it imports what the harness imports for the same work (torch, timm, torch_npu on
+the emulator), builds the model once for each of the harness' four legs and runs as many forward
+passes as the harness does for a case of six images with HF32 declared: three in float32 on the
+CPU, one in float64, one with factors rounded as HF32 rounds them, and on the device three, one in
+reverse order and six of one image.  All of it one after the other in one process.  `--minimal` is
+the published protocol alone: two builds, a warm-up and one pass on the device, one pass on the CPU.
+No hashes, no record, no verdict but the documented gate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+from pathlib import Path
+
+import harness  # noqa: F401  (before torch: it must not load torch_npu by itself)
+from harness.torchvision_shim import import_timm  # timm does not import beside a CPU build else
+
+IMAGES, REPEAT = 6, 2
+
+
+def main() -> None:
+    """Compare CPU and device and print the documented figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, help="timm model directory")
+    parser.add_argument("--minimal", action="store_true")
+    given = parser.parse_args()
+
+    import torch
+    from safetensors.torch import load_file
+
+    from harness.devices import emulator
+
+    timm = import_timm()
+    emulator.load().import_torch_npu()
+    device = torch.device("npu", 0)
+
+    def build() -> torch.nn.Module:
+        config = json.loads((given.model / "config.json").read_text())
+        model = timm.create_model(config["architecture"], num_classes=config["num_classes"])
+        model.load_state_dict(load_file(given.model / "model.safetensors"), strict=True)
+        return model.eval()
+
+    def forward(model: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return model(batch).cpu()
+
+    images = torch.randn(IMAGES, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    on_cpu = build()
+    on_device, sent = build().to(device), images.to(device)
+    warm_up = forward(on_device, sent)
+    if given.minimal:
+        reference, candidate = forward(on_cpu, images), forward(on_device, sent)
+    else:
+        reference = [forward(on_cpu, images) for _ in range(1 + REPEAT)][-1]
+        oracle = forward(build().double(), images.double())
+        with rounded():
+            budget = forward(build(), images)
+        candidate = [forward(on_device, sent) for _ in range(REPEAT)][-1]
+        backwards = forward(on_device, sent.flip(0)).flip(0)
+        alone = torch.cat([forward(on_device, sent[i : i + 1]) for i in range(IMAGES)])
+        for name, values in (("budget", budget), ("backwards", backwards), ("alone", alone)):
+            print(name, f"{(values - oracle).square().mean().sqrt():.3g}")
+        print("same", bool(torch.equal(warm_up, candidate)))
+    one, other = reference.softmax(-1), candidate.softmax(-1)
+    cosine = torch.cosine_similarity(one, other).mean()
+    print(f"error rate {100 * (1 - cosine):.4f} %, MAE {(one - other).abs().mean():.2g}")
+    print("Top-1", int((one.argmax(-1) == other.argmax(-1)).sum()), "of", len(one))
+
+
+def rounded() -> contextlib.AbstractContextManager[object]:
+    """Factors rounded as HF32 rounds them; the harness' own, since there is no other."""
+    from harness import arithmetic, formats
+
+    settings = {"conv.allow_hf32": "True", "matmul.allow_hf32": "False"}
+    return formats.Imitation(arithmetic.declared("float32", settings))
+
+
+if __name__ == "__main__":
+    main()

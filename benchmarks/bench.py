@@ -1,0 +1,68 @@
+"""What the harness costs, beside what the same work costs without it and with other tools.
+
+    make bench    or    python -m benchmarks.bench [--only a,b,c,d,e] [--rounds 3]
+
+(a) a cold run of pytest over one case, (b) a warm one, beside a bare script; (c) collection of
+1,000 cases; (d) verdict and metrics beside a forward; (e) the same comparison by Polygraphy and by
+msprobe: cost, and which planted faults each catches.  What is compared runs in alternation; docs/
+benchmarks.md says how, and what the figures mean.  On the emulated NPU all of them are EMULATED.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+import harness  # noqa: F401  (before torch)
+from benchmarks import against_tools, measured, own_cost
+from harness import devices, environment, options
+
+PARTS = "abcde"
+
+
+def main() -> int:
+    """Measure and print; 0 when every target is met, else 1."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", type=parts, default=PARTS, metavar="a,b,...")
+    parser.add_argument("--rounds", type=options.positive, default=3)
+    parser.add_argument("--device", default="npu-emulated")
+    parser.add_argument("--tools", default=",".join(against_tools.TOOLS), help="of part e")
+    given = parser.parse_args()
+    spec = devices.choose(given.device).spec
+    started = time.perf_counter()
+    print(f"CPU: {measured.machine()}\nDevice: {spec}{spec.caveat}\n{environment.short()}")
+
+    targets = []
+    if set(given.only) & set("ab"):
+        targets += own_cost.runs(given.device, given.rounds, given.only, say)
+    if "c" in given.only:
+        targets += own_cost.collection(given.rounds, say)
+    if "d" in given.only:
+        targets += own_cost.verdict(given.device, given.rounds, say)
+    mark = " [EMULATED]" if spec.emulated else ""
+    if targets:
+        rows = [target.row for target in targets]
+        print(f"\n**Own cost{mark}**\n\n{measured.table(measured.TARGET_HEADER, rows)}\n")
+    if "e" in given.only:
+        tools = given.tools.split(",")
+        print(against_tools.measure(given.device, tools, given.rounds, mark, say))
+    print(f"{time.perf_counter() - started:.0f} s in all")
+    return 0 if all(target.met for target in targets) else 1
+
+
+def parts(text: str) -> str:
+    """Letters of parts, as in "a,b"; raises argparse.ArgumentTypeError."""
+    found = text.replace(",", "")
+    if not found or set(found) - set(PARTS):
+        raise argparse.ArgumentTypeError(f"{text!r} does not name parts of {', '.join(PARTS)}")
+    return found
+
+
+def say(text: str) -> None:
+    """A line about what goes on."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""What the harness itself costs: parts a to d of `python -m benchmarks.bench`."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import measured
+from benchmarks.measured import Cost, Target
+
+if TYPE_CHECKING:
+    from harness.legs import LegRequest
+    from harness.runner import CaseRunner
+
+MODEL = "efficientnet_b0"
+CASES = 1000
+_CASE = f'[[case]]\narchitecture = "{MODEL}"\ninputs = ["synthetic"]\nnumerics = ["default"]\n'
+
+
+def runs(device: str, rounds: int, parts: str, say: Callable[[str], None]) -> list[Target]:
+    """Parts a and b: cold and warm runs of pytest beside the bare scripts, in alternation."""
+    from harness import models, store
+    from harness.cases import ModelSource
+
+    model = models.materialise(ModelSource("architecture", MODEL), store.default_cache_dir())
+    found: dict[str, list[Cost]] = {"bare": [], "cold": [], "warm": [], "minimal": []}
+    with tempfile.TemporaryDirectory() as directory:
+        scratch = Path(directory)
+        one_case(scratch, device, "unmeasured")  # builds the emulator, pages packages in
+        for number in range(1, rounds + 1):
+            found["bare"].append(bare(scratch, model))
+            found["cold"].append(one_case(scratch, device, f"cache{number}"))
+            found["warm"].append(one_case(scratch, device, f"cache{number}"))
+            found["minimal"].append(bare(scratch, model, "--minimal"))
+            last = {name: costs[-1] for name, costs in found.items()}
+            say(f"round {number}: " + "; ".join(
+                f"{name} {cost.wall:.1f} s (processor {cost.processor:.1f} s)"
+                for name, cost in last.items()))  # fmt: skip
+    targets = []
+    for part, name, wanted in (("a", "cold", 1.25), ("b", "warm", 1.0)):
+        if part not in parts:
+            continue
+        against = measured.ratio(found[name], found["bare"])
+        minimal = measured.ratio(found[name], found["minimal"])
+        targets.append(
+            Target(
+                f"({part}) {name} run / bare script with the same builds and forwards",
+                against.wall,
+                wanted,
+                detail=f"wall, median of {rounds}, {against.wall_range[0]:.2f} to "
+                f"{against.wall_range[1]:.2f}; processor {against.processor:.2f}; of the "
+                f"published protocol alone {minimal.wall:.2f} (processor {minimal.processor:.2f})",
+            )
+        )
+    return targets
+
+
+def bare(scratch: Path, model: Path, *options: str) -> Cost:
+    """One run of the bare script."""
+    command = measured.python("-m", "benchmarks.bare", str(model), *options)
+    return measured.run(command, scratch, variables={"TASK_QUEUE_ENABLE": "0"})
+
+
+def one_case(scratch: Path, device: str, cache: str, *options: str) -> Cost:
+    """One run of pytest over one case; `cache` is cold when the folder is not there yet."""
+    case_file = scratch / "case.toml"
+    case_file.write_text(_CASE, encoding="utf-8")
+    results = scratch / "results"
+    command = measured.python(
+        *("-m", "pytest", f"--device={device}", f"--case-file={case_file}", "--tier=full"),
+        *(f"--results={results}", f"--reference-cache={scratch / cache}"),
+        *("-p", "no:cacheprovider", "-p", "no:hypothesispytest", *options),
+    )
+    return measured.run(command, scratch)
+
+
+def collection(rounds: int, say: Callable[[str], None]) -> list[Target]:
+    """Part c: 1,000 cases collected and listed, beyond what one case takes."""
+    with tempfile.TemporaryDirectory() as directory:
+        scratch = Path(directory)
+        files = {count: case_file(scratch / f"{count}.toml", count) for count in (1, CASES)}
+        targets = []
+        for name in ("--collect-only", "--list"):
+            beyond = []
+            for _ in range(rounds):
+                few, many = (
+                    measured.run(
+                        measured.python(
+                            *("-m", "pytest", name, "-q", f"--case-file={files[count]}"),
+                            *("--device=npu-emulated", "-p", "no:cacheprovider"),
+                            *("-p", "no:hypothesispytest"),
+                        ),
+                        scratch,
+                    )
+                    for count in (1, CASES)
+                )
+                beyond.append((many.wall - few.wall, many.processor - few.processor, few.wall))
+                say(f"{name}: 1 case {few.wall:.2f} s, {CASES} cases {many.wall:.2f} s")
+            wall, processor, first = (
+                statistics.median(column) for column in zip(*beyond, strict=True)
+            )
+            targets.append(
+                Target(
+                    f"(c) pytest {name} of {CASES:,} cases beyond one case",
+                    wall,
+                    2.0,
+                    " s",
+                    f"wall, median of {rounds}; processor {processor:.2f} s; one case "
+                    f"{first:.1f} s",
+                )
+            )
+    return targets
+
+
+def case_file(path: Path, count: int) -> Path:
+    """Write a case file with the first `count` of timm's architectures."""
+    with (measured.ROOT / "harness" / "data" / "architectures.csv").open() as opened:
+        rows = csv.DictReader(line for line in opened if not line.startswith("#"))
+        names = [row["name"] for row in rows][:count]
+    assert len(names) == count
+    text = "".join(
+        f'[[case]]\narchitecture = "{name}"\ninputs = ["synthetic"]\nnumerics = ["strict"]\n'
+        for name in names
+    )
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def verdict(device_name: str, rounds: int, say: Callable[[str], None]) -> list[Target]:
+    """Part d: verdict and metrics of a case beside its forward passes.
+
+    The verdict covers every output of the device and of both other ways to batch the images.  A
+    forward is one timed pass of all images on both sides.
+    """
+    from harness.reference import CpuSide
+
+    judged, on_cpu, on_device = [], [], []
+    with prepared(device_name) as (runner, request):
+        for _ in range(rounds):
+            candidate = runner.worker.run(request, 600)
+            on_device += candidate.record.timing.forward_seconds
+            on_cpu += CpuSide().reference(request).record.timing.forward_seconds
+            runner.judge(request, candidate)  # runs the CPU's legs where they are not there yet
+            judged += [seconds(lambda: runner.judge(request, candidate)) for _ in range(5)]  # noqa: B023
+    taken, cpu, device = map(statistics.median, (judged, on_cpu, on_device))
+    say(f"verdict {1e3 * taken:.1f} ms; forward {1e3 * cpu:.0f} ms on the CPU, "
+        f"{1e3 * device:.0f} ms on the device")  # fmt: skip
+    return [
+        Target(
+            "(d) verdict and metrics of a case / one forward of both sides",
+            100 * taken / (cpu + device),
+            2.0,
+            " %",
+            f"{1e3 * taken:.1f} ms of {1e3 * cpu:.0f} ms on the CPU and {1e3 * device:.0f} ms on "
+            f"the device, medians; of the CPU's alone {100 * taken / cpu:.1f} %",
+        )
+    ]
+
+
+@contextlib.contextmanager
+def prepared(device_name: str) -> Iterator[tuple[CaseRunner, LegRequest]]:
+    """A runner without a cache, and the request of the one case."""
+    from harness import casefiles, devices, store
+    from harness.runner import CaseRunner, RunnerOptions
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "case.toml"
+        path.write_text(_CASE, encoding="utf-8")
+        [case] = casefiles.read(path)
+        spec = devices.choose(device_name).spec
+        runner = CaseRunner(RunnerOptions(spec, store.default_cache_dir(), None))
+        try:
+            runner.worker.start()
+            yield runner, runner.request(case)
+        finally:
+            runner.close()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall seconds of a call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started

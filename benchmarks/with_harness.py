@@ -1,0 +1,49 @@
+"""Jobs by this harness: a case each, judged as in any run.
+
+It catches a fault when the status is one of those that blame the device (fail_..., flaky, error);
+`inconclusive` is none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import harness  # noqa: F401  (before torch)
+from benchmarks import planted
+from benchmarks.planted import Answer, Job
+
+
+def work(model: Path, images: Path, folder: Path, jobs: Sequence[Job]) -> list[Answer]:
+    """Run all jobs; the harness makes the same images itself, from their seeds."""
+    from harness import devices
+    from harness.runner import CaseRunner, RunnerOptions
+    from harness.status import Status
+
+    options = RunnerOptions(
+        devices.choose("npu-emulated").spec,
+        folder,
+        folder / "results.jsonl",
+        localize="never",
+        reference_cache_size=10**9,
+    )
+    runner = CaseRunner(options)
+    found = []
+    try:
+        for job in jobs:
+            runner.options = dataclasses.replace(options, fault_plan=job.plan)
+            record = runner.run(planted.case(model, job))
+            caught = record.status not in (Status.PASS, Status.INCONCLUSIVE)
+            gate = record.gate
+            said = record.status.value
+            if gate is not None:
+                said += f" (documented gate: {'passed' if gate.passed else 'failed'})"
+            found.append(Answer(job.name, job.numerics, job.seed, caught, said))
+    finally:
+        runner.close()
+    return found
+
+
+if __name__ == "__main__":
+    planted.answer(work)

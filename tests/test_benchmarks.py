@@ -1,0 +1,106 @@
+"""What the benchmarks conclude from what they measure."""
+
+import sys
+
+import pytest
+
+psutil = pytest.importorskip("psutil", reason="comes with the extra `bench`")
+
+from benchmarks import against_tools, bench, measured, planted  # noqa: E402
+from benchmarks.measured import Cost, Target  # noqa: E402
+from benchmarks.planted import Answer, Job  # noqa: E402
+from harness import casefiles, emulate  # noqa: E402
+
+
+def cost(wall: float, processor: float = 1.0) -> Cost:
+    return Cost(wall, processor, memory=2_000_000, disk=3_000_000, output="")
+
+
+def test_a_process_and_what_it_starts_are_measured(tmp_path):
+    script = (
+        "import subprocess, sys, time\n"
+        "open(sys.argv[1], 'wb').write(bytes(5000))\n"
+        "child = 'import time; held = bytearray(80_000_000); print(len(held)); time.sleep(1)'\n"
+        "subprocess.run([sys.executable, '-c', child], check=True)\n"
+    )
+    (tmp_path / "before").write_bytes(bytes(100))
+    found = measured.run(measured.python("-c", script, str(tmp_path / "new")), tmp_path)
+    assert found.output == "80000000\n"
+    assert found.wall > 1.0
+    assert 0 < found.processor < found.wall
+    assert found.memory > 80_000_000
+    assert found.disk == 5000
+
+
+def test_a_process_that_fails_is_no_measurement(tmp_path):
+    command = [sys.executable, "-c", "print('why'); raise SystemExit(3)"]
+    with pytest.raises(measured.Failed, match="ended with 3:\nwhy"):
+        measured.run(command, tmp_path)
+    assert measured.run(command, tmp_path, codes=(3,)).output == "why\n"
+
+
+def test_ratios_are_taken_within_a_round():
+    # A slow minute meets both sides: each round's ratio is 2, that of the medians would be 4.
+    found = measured.ratio([cost(2), cost(20), cost(4, 3)], [cost(1), cost(10), cost(2, 1)])
+    assert found.wall == 2 and found.wall_range == (2, 2)
+    assert found.processor == 1
+    with pytest.raises(ValueError, match="zip"):
+        measured.ratio([cost(1)], [])
+
+
+def test_a_target_is_met_up_to_its_limit():
+    assert Target("a", 1.25, 1.25).met
+    missed = Target("a", 1.251, 1.25, " s", "how")
+    assert not missed.met
+    assert missed.row == ("a", "1.25 s", "1.25 s", "NO", "how")
+
+
+@pytest.mark.parametrize(("text", "found"), [("a", "a"), ("c,d", "cd"), ("de", "de")])
+def test_parts_are_chosen(text, found):
+    assert bench.parts(text) == found
+
+
+@pytest.mark.parametrize("text", ["", ",", "x", "a,f"])
+def test_parts_that_do_not_exist(text):
+    with pytest.raises(bench.argparse.ArgumentTypeError, match="does not name parts"):
+        bench.parts(text)
+
+
+def test_a_thousand_cases_are_a_thousand(tmp_path):
+    path = bench.own_cost.case_file(tmp_path / "cases.toml", bench.own_cost.CASES)
+    assert len({case.id for case in casefiles.read(path)}) == 1000
+
+
+OPERATORS = {"Convolution": 81, "BatchNorm": 49, "Silu": 49, "Addmm": 1, "Sigmoid": 16}
+
+
+def test_every_chosen_fault_exists_and_can_be_planted():
+    jobs = planted.faults(OPERATORS)
+    assert len({job.name for job in jobs}) == len(planted.CHOSEN) + 1
+    assert all(emulate.plan_for(job.plan) for job in jobs)
+    assert [job.plan for job in planted.honest((0, 1))] == [None] * 4
+
+
+def test_the_tables_say_what_each_tool_caught_and_its_false_alarms():
+    faults = [Job("dead", plan="{}"), Job("noise", plan="{}")]
+    answers = {
+        "polygraphy": [
+            Answer("dead", "strict", 0, True, "accuracy failed"),
+            Answer("noise", "strict", 0, False, "passed"),
+            Answer("honest", "strict", 0, False, "passed"),
+            Answer("honest", "default", 0, True, "accuracy failed"),
+            Answer("honest", "default", 1, True, "accuracy failed"),
+        ]
+    }
+    costs = {"polygraphy": [cost(3.0), cost(5.0), cost(4.0)]}
+    text = against_tools.render(costs, answers, faults, " [EMULATED]")
+    name = against_tools.TOOLS["polygraphy"].name
+    assert f"| {name} | 4.0 | 1.0 | 2 | 3.0 | 1 of 2 | 0 of 1 | 2 of 2 |" in text
+    assert "| dead | caught: accuracy failed |" in text
+    assert "| noise | MISSED: passed |" in text
+    assert text.count("[EMULATED]") == 2
+
+
+def test_the_harness_counts_twice():
+    names = ["harness", "polygraphy"]
+    assert against_tools.cost_rows(names) == ["harness, cold", "harness, warm", "polygraphy"]
