@@ -1,6 +1,6 @@
 """What an engineer without the harness would write: the yardstick of its own cost.
 
-    python -m benchmarks.bare MODEL_DIR [--minimal]
+    python -m benchmarks.bare MODEL_DIR ... [--minimal]
 
 Without an option it imports what the harness imports for the same work (torch, timm, torch_npu on
 the emulator), builds the model once for each of the harness' four legs and runs as many forward
@@ -8,7 +8,7 @@ passes as the harness does for a case of six images with HF32 declared: three in
 CPU, one in float64, one with factors rounded as HF32 rounds them, and on the device three, one in
 reverse order and six of one image.  All of it one after the other in one process.  `--minimal` is
 the published protocol alone: two builds, a warm-up and one pass on the device, one pass on the CPU.
-No hashes, no record, no verdict but the documented gate.
+No hashes, no record, no verdict but the documented gate.  The seconds of each model stand last.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import harness  # noqa: F401  (before torch: it must not load torch_npu by itself)
 from harness.torchvision_shim import import_timm  # timm does not import beside a CPU build else
+
+if TYPE_CHECKING:
+    import torch
 
 IMAGES, REPEAT = 6, 2
 
@@ -27,34 +32,45 @@ IMAGES, REPEAT = 6, 2
 def main() -> None:
     """Compare CPU and device and print the documented figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path, help="timm model directory")
+    parser.add_argument("model", type=Path, nargs="+", help="timm model directory")
     parser.add_argument("--minimal", action="store_true")
     given = parser.parse_args()
 
     import torch
-    from safetensors.torch import load_file
 
     from harness.devices import emulator
 
-    timm = import_timm()
+    import_timm()
     emulator.load().import_torch_npu()
-    device = torch.device("npu", 0)
+    for model in given.model:
+        started = time.perf_counter()
+        compare(model, torch.device("npu", 0), minimal=given.minimal)
+        print(f"seconds {time.perf_counter() - started:.3f} {model.name}")
+
+
+def compare(model_dir: Path, device: torch.device, *, minimal: bool) -> None:
+    """Run one model on both sides and print the documented figures."""
+    import torch
+    from safetensors.torch import load_file
+
+    timm = import_timm()
+    config = json.loads((model_dir / "config.json").read_text())
 
     def build() -> torch.nn.Module:
-        config = json.loads((given.model / "config.json").read_text())
         model = timm.create_model(config["architecture"], num_classes=config["num_classes"])
-        model.load_state_dict(load_file(given.model / "model.safetensors"), strict=True)
+        model.load_state_dict(load_file(model_dir / "model.safetensors"), strict=True)
         return model.eval()
 
     def forward(model: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             return model(batch).cpu()
 
-    images = torch.randn(IMAGES, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    size = config.get("pretrained_cfg", {}).get("input_size", (3, 224, 224))
+    images = torch.randn(IMAGES, *size, generator=torch.Generator().manual_seed(0))
     on_cpu = build()
     on_device, sent = build().to(device), images.to(device)
     warm_up = forward(on_device, sent)
-    if given.minimal:
+    if minimal:
         reference, candidate = forward(on_cpu, images), forward(on_device, sent)
     else:
         reference = [forward(on_cpu, images) for _ in range(1 + REPEAT)][-1]
