@@ -73,6 +73,8 @@ MEANING: Mapping[str, str] = {
     "copy in [ms]": "Median of copying the images from the host's memory to the device, in "
     "milliseconds; in no latency.",
     "copy out [ms]": "Median of copying all outputs back, in milliseconds; in no latency.",
+    "cores busy": "Processor seconds of the process over wall seconds of the timed calls; "
+    "fewer than the threads where the CPU had to be shared.",
     "peak device memory [MiB]": "Greatest memory allocated for tensors (2^20 bytes), as PyTorch's "
     "allocator counts; kernels' workspaces are not in it.",
     "reserved device memory [MiB]": "Greatest memory that PyTorch's allocator took from the device "
