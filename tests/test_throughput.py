@@ -8,6 +8,7 @@ from test_records import case_record
 from test_report import leg
 
 from harness import measure, records, throughput, timing
+from harness.cases import Case, InputSource, ModelSource
 from harness.devices import DeviceSpec
 from harness.host import HostInfo
 from harness.memory import MemoryUse
@@ -213,6 +214,32 @@ def test_faults_of_the_device_are_named_in_their_row(leg_request, workers, fault
     assert found.rows[1].device_problem.startswith(second)
     for row in found.rows:
         check(row.cpu, cpu=True)
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, (3,)), ((2,), (2,)), ((), None)])
+def test_a_case_may_have_batch_sizes_of_its_own(cache_dir, tmp_path, own, expected):
+    from harness.runner import CaseRunner, RunnerOptions
+
+    case = Case(
+        ModelSource("architecture", "test_resnet", num_classes=50),
+        InputSource("synthetic", count=2),
+        numerics="strict",
+        throughput=own,
+    )
+    plan = Plan((3,), 0.1)
+    runner = CaseRunner(
+        RunnerOptions(DeviceSpec("cpu"), cache_dir, tmp_path / "r.jsonl", throughput=plan)
+    )
+    try:
+        record = runner.run(case)
+    finally:
+        runner.close()
+    assert records.read(tmp_path / "r.jsonl").cases == [record]
+    found = record.throughput
+    assert (found and tuple(row.batch_size for row in found.rows)) == expected
+    if found is not None:
+        assert not found.problem
+        assert all(row.cpu is not None and row.device is not None for row in found.rows)
 
 
 def test_a_budget_is_shared_and_what_was_not_tried_is_said(leg_request):
