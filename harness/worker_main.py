@@ -23,13 +23,7 @@ def main(descriptor: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     spec = pipe.recv()
 
-    from harness import devices, legs, localize, measure, throughput
-
-    answers = {
-        localize.LocalizeRequest: localize.run,
-        throughput.MeasureRequest: measure.run,
-        legs.LegRequest: legs.run,
-    }
+    from harness import devices, legs, localize  # now, while the run prepares its first case
 
     try:
         device = devices.open_device(spec)
@@ -50,7 +44,11 @@ def main(descriptor: int) -> int:
         except EOFError:
             return 0
         try:
-            answer: Any = answers[type(request)]
+            answer: Any = _measure
+            if isinstance(request, legs.LegRequest):
+                answer = legs.run
+            elif isinstance(request, localize.LocalizeRequest):
+                answer = localize.run
             result = answer(device, request, lambda stage: pipe.send(("stage", stage)))
             pipe.send(("result", result))
         except CaseProblem as problem:
@@ -60,6 +58,12 @@ def main(descriptor: int) -> int:
             traceback.print_exc()
             reason = f"The harness itself failed: {type(error).__name__}: {error}"
             pipe.send(("failed", (Status.ERROR_HARNESS.value, Stage.FORWARD.value, reason)))
+
+
+def _measure(device: Any, request: Any, on_stage: Any) -> Any:
+    from harness import measure  # most runs never need it
+
+    return measure.run(device, request, on_stage)
 
 
 def _die_with_parent() -> None:

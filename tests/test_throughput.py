@@ -12,7 +12,7 @@ from harness.cases import Case, InputSource, ModelSource
 from harness.devices import DeviceSpec
 from harness.host import HostInfo
 from harness.memory import MemoryUse
-from harness.report import html, junit, markdown, spreadsheet, text
+from harness.report import glossary, html, junit, markdown, spreadsheet, text
 from harness.report import throughput as report
 from harness.status import CaseProblem, Stage, Status
 from harness.throughput import BatchTiming, Copies, MeasureRequest, Plan, Row, Setting, Throughput
@@ -207,7 +207,7 @@ def test_faults_of_the_device_are_named_in_their_row(leg_request, workers, fault
     # The fifth forward at the latest, whatever the speed: first call, warm-up, three timed ones.
     plan = json.dumps({"faults": [{"operator": "Addmm", "first": 5, **fault}]})
     found = throughput.measure(
-        Plan((1, 2), 1.0), dataclasses.replace(leg_request, fault_plan=plan), *workers, timeout=10
+        Plan((1, 2), 1.0), dataclasses.replace(leg_request, fault_plan=plan), *workers, timeout=30
     )
     assert [row.device for row in found.rows] == [None, None]
     assert found.rows[0].device_problem.startswith(first)
@@ -352,6 +352,19 @@ def test_the_speed_up_has_its_interval_and_the_setting_of_the_cpu():
     assert dict(host.rows)["model"] == "A <CPU> (x86_64)"
     assert case.fair_speed_up == pytest.approx(10)
     assert dict(junit.properties(case))["fair_speed_up"] == repr(case.fair_speed_up)
+
+
+def test_every_column_with_a_number_says_what_it_is():
+    case = measured_case()
+    plain = {"side", "batch", "threads", "layout", "chosen", "item", "value"}
+    used = MemoryUse(1, 1, False)
+    sides = {
+        side: getattr(case, side).model_copy(update={"memory": used})
+        for side in ("reference", "candidate")
+    }
+    shown = [*report.tables(case), report.memory(case.model_copy(update=sides))]
+    unknown = {cell for table in shown for cell in table.header} - glossary.MEANING.keys()
+    assert unknown == plain
 
 
 def test_a_precision_that_was_not_reached_is_loud():

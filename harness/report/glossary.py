@@ -61,6 +61,11 @@ MEANING: Mapping[str, str] = {
     "outliers": "Calls beyond 1.5 interquartile ranges outside the quartiles. They are in every "
     "number.",
     "precision": "Half width of the median's 95 % interval over the median.",
+    **{
+        f"CPU/{device} speed-up": "How many times as fast as the CPU the device is: the ratio of "
+        "the median times of the same batch. No unit."
+        for device in ("NPU", "CUDA", "CPU")
+    },
     "speed-up, 95 %": "95 % interval of the ratio of the two medians (MOVER on the logarithms).",
     "CPU setting": "Threads and memory format, the fastest that were tried.",
     "first call [ms]": "The first forward after the model was loaded, with whatever is built or "
