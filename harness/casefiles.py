@@ -14,7 +14,7 @@ import itertools
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 
@@ -47,6 +47,7 @@ class _Entry(pydantic.BaseModel):
     numerics: list[Literal["default", "strict"]] = ["default", "strict"]
     batch_size: int = pydantic.Field(8, ge=1)
     tier: Literal["smoke", "core", "full"] = "core"
+    throughput: list[Annotated[int, pydantic.Field(ge=1)]] | None = None
 
     @pydantic.model_validator(mode="after")
     def _one_model(self) -> _Entry:
@@ -76,8 +77,9 @@ class _Entry(pydantic.BaseModel):
         ]
         if self.images is not None:
             sources = [InputSource("images", path=str(folder / self.images))]
+        throughput = tuple(self.throughput) if self.throughput is not None else None
         return [
-            Case(source, images, dtype, self.batch_size, numerics, self.tier)
+            Case(source, images, dtype, self.batch_size, numerics, self.tier, throughput)
             for images, dtype, numerics in itertools.product(sources, self.dtype, self.numerics)
         ]
 
@@ -125,6 +127,7 @@ class Selection:
     batch_size: int | None = None
     seed: int | None = None
     images: str | None = None
+    throughput: tuple[int, ...] | None = None
 
 
 def select(cases: Sequence[Case], selection: Selection) -> list[Case]:
@@ -166,6 +169,7 @@ def _override(case: Case, selection: Selection) -> Case:
         dtype=selection.dtype or case.dtype,
         numerics=selection.numerics or case.numerics,
         batch_size=selection.batch_size or case.batch_size,
+        throughput=selection.throughput or case.throughput,
     )
 
 

@@ -67,7 +67,11 @@ class InputSource:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One thing to be judged: model x inputs x dtype x batch x numerics profile."""
+    """One thing to be judged: model x inputs x dtype x batch x numerics profile.
+
+    `throughput`: batch sizes to time it at when that is asked for, none to leave it out; None:
+    those of the run.  It changes no result, so that it is no part of a case's identity.
+    """
 
     model: ModelSource
     inputs: InputSource
@@ -75,6 +79,7 @@ class Case:
     batch_size: int = 8
     numerics: str = "default"
     tier: str = "core"
+    throughput: tuple[int, ...] | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def id(self) -> str:

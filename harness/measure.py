@@ -49,14 +49,11 @@ def run(device: Device, request: MeasureRequest, on_stage: legs.StageCallback) -
         stage = new
         on_stage(new)
 
-    threads = torch.get_num_threads()
+    threads, onednn = torch.get_num_threads(), torch.backends.mkldnn.enabled
     try:
-        # oneDNN is on by default; a process that turned it off would be no fair CPU.
-        with (
-            memory.first_to_go(),
-            torch.inference_mode(),
-            torch.backends.mkldnn.flags(enabled=torch.backends.mkldnn.is_available()),
-        ):
+        with memory.first_to_go(), torch.inference_mode():
+            # It is on by default; a process that turned it off would be no fair CPU.
+            torch.backends.mkldnn.enabled = torch.backends.mkldnn.is_available()
             enter(Stage.LOAD)
             return _Measurement(device, request, enter).run()
     except CaseProblem:
@@ -67,6 +64,7 @@ def run(device: Device, request: MeasureRequest, on_stage: legs.StageCallback) -
         raise legs.problem(device, error, stage) from error
     finally:
         torch.set_num_threads(threads)
+        torch.backends.mkldnn.enabled = onednn
 
 
 class _Measurement:
@@ -102,7 +100,9 @@ class _Measurement:
         meter = MemoryMeter(self.device)
         warm_up, stable = self._warm_up(batch, time.perf_counter() + _WARM_UP * share)
         kept = 0.0 if self.is_cpu else _COPIES
+        started, used_cpu = time.perf_counter(), time.process_time()
         seconds, events = self._timed(batch, began + (1 - kept) * share)
+        cores = (time.process_time() - used_cpu) / (time.perf_counter() - started)
         used = meter.read()
         copies = None if self.is_cpu else self._copies(batch, began + share)
         return BatchTiming(
@@ -115,6 +115,7 @@ class _Measurement:
             events=timing.summarise(events) if events else None,
             copies=copies,
             memory=used,
+            cores=cores,
             spent=time.perf_counter() - began,
             setting=setting,
             search=tuple(search),

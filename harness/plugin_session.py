@@ -125,6 +125,7 @@ def plan(config: pytest.Config) -> Plan:
             batch_size=option("batch_size"),
             seed=option("seed"),
             images=option("images"),
+            throughput=option("throughput_batches"),
         )
         selected = casefiles.select(known_cases(config), selection)
         limits = Limits(option("max_params"), option("max_macs"), option("max_memory"))

@@ -106,9 +106,12 @@ class CaseRunner:
         if self.options.expected is not None:
             record = self.options.expected.beside(record)
         self._append(record)
-        if self.options.throughput is not None:
+        plan = self.options.throughput
+        if plan is not None and case.throughput is not None:
+            plan = dataclasses.replace(plan, batches=case.throughput)
+        if plan is not None and plan.batches:
             # The verdict is on disk by now: what happens here cannot take it away.
-            found = self._throughput(self.options.throughput, case, progress)
+            found = self._throughput(plan, case, progress)
             record = record.model_copy(update={"throughput": found})
             self._append(record)
         memory.release()

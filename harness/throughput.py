@@ -81,7 +81,8 @@ class BatchTiming:
     `stable`: whether they became so.  `seconds`: each timed forward, in order, rounded to 0.1 us;
     `wall`: their summary, on the host's clock, synchronised before and after; `events`: the same
     forwards on the device's clock, where it has one.  `setting`: the CPU's, chosen from `search`.
-    `spent`: seconds that all of it took, without loading the model.
+    `cores`: processor seconds of the process over wall seconds of the timed calls, which shows a
+    CPU that had to share.  `spent`: seconds that all of it took, without loading the model.
     """
 
     batch_size: int
@@ -93,6 +94,7 @@ class BatchTiming:
     events: Summary | None
     copies: Copies | None
     memory: MemoryUse
+    cores: float
     spent: float
     setting: Setting | None = None
     search: tuple[Setting, ...] = ()
@@ -225,6 +227,6 @@ def measure(
 def _clock(kind: str) -> str:
     """What the events of a kind of device count."""
     return {
-        "cpu": "none: the CPU has no events",
-        "npu-emulated": "the emulator's, which is the host's",
-    }.get(kind, "the device's own")
+        "cpu": "none, a CPU has no events",
+        "npu-emulated": "of the emulator, which is that of the host",
+    }.get(kind, "of the device itself")

@@ -23,13 +23,12 @@ def main(descriptor: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     spec = pipe.recv()
 
-    from harness import devices, legs, localize, measure, memory, throughput
-
-    answers = {
-        localize.LocalizeRequest: localize.run,
-        throughput.MeasureRequest: measure.run,
-        legs.LegRequest: legs.run,
-    }
+    from harness import (
+        devices,
+        legs,
+        localize,
+        memory,
+    )  # now, while the run prepares its first case
 
     try:
         device = devices.open_device(spec)
@@ -50,7 +49,11 @@ def main(descriptor: int) -> int:
         except EOFError:
             return 0
         try:
-            answer: Any = answers[type(request)]
+            answer: Any = _measure
+            if isinstance(request, legs.LegRequest):
+                answer = legs.run
+            elif isinstance(request, localize.LocalizeRequest):
+                answer = localize.run
             result = answer(device, request, lambda stage: pipe.send(("stage", stage)))
             pipe.send(("result", result))
         except CaseProblem as problem:
@@ -62,6 +65,12 @@ def main(descriptor: int) -> int:
             pipe.send(("failed", (Status.ERROR_HARNESS.value, Stage.FORWARD.value, reason)))
         request = result = None
         memory.release()
+
+
+def _measure(device: Any, request: Any, on_stage: Any) -> Any:
+    from harness import measure  # most runs never need it
+
+    return measure.run(device, request, on_stage)
 
 
 def _die_with_parent() -> None:

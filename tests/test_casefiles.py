@@ -51,6 +51,20 @@ def test_bad_files_say_what_and_where(write, text, sentence):
         casefiles.read(write(text))
 
 
+def test_batch_sizes_to_time_a_case_at_are_no_part_of_its_identity(write):
+    text = '[[case]]\narchitecture = "resnet18"\nnumerics = ["strict"]\n'
+    (plain,) = casefiles.read(write(text))
+    (timed,) = casefiles.read(write(f"{text}throughput = [1, 64]\n"))
+    (left_out,) = casefiles.read(write(f"{text}throughput = []\n"))
+    assert [one.throughput for one in (plain, timed, left_out)] == [None, (1, 64), ()]
+    assert plain == timed == left_out and plain.fingerprint == timed.fingerprint
+    asked = [casefiles.select([one], Selection(throughput=(8,)))[0] for one in (plain, timed)]
+    assert [one.throughput for one in asked] == [(8,), (8,)]
+    assert casefiles.select([timed], Selection())[0].throughput == (1, 64)
+    with pytest.raises(UsageProblem, match="case 1, throughput.0: .*greater than or equal to 1"):
+        casefiles.read(write(f"{text}throughput = [0]\n"))
+
+
 def test_a_missing_file_is_one_sentence(tmp_path):
     with pytest.raises(UsageProblem, match="cannot be read: No such file"):
         casefiles.read(tmp_path / "nope.toml")

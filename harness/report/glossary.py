@@ -61,6 +61,11 @@ MEANING: Mapping[str, str] = {
     "outliers": "Calls beyond 1.5 interquartile ranges outside the quartiles. They are in every "
     "number.",
     "precision": "Half width of the median's 95 % interval over the median.",
+    **{
+        f"CPU/{device} speed-up": "How many times as fast as the CPU the device is: the ratio of "
+        "the median times of the same batch. No unit."
+        for device in ("NPU", "CUDA", "CPU")
+    },
     "speed-up, 95 %": "95 % interval of the ratio of the two medians (MOVER on the logarithms).",
     "CPU setting": "Threads and memory format, the fastest that were tried.",
     "first call [ms]": "The first forward after the model was loaded, with whatever is built or "
@@ -73,6 +78,8 @@ MEANING: Mapping[str, str] = {
     "copy in [ms]": "Median of copying the images from the host's memory to the device, in "
     "milliseconds; in no latency.",
     "copy out [ms]": "Median of copying all outputs back, in milliseconds; in no latency.",
+    "cores busy": "Processor seconds of the process over wall seconds of the timed calls; "
+    "fewer than the threads where the CPU had to be shared.",
     "peak device memory [MiB]": "Greatest memory allocated for tensors (2^20 bytes), as PyTorch's "
     "allocator counts; kernels' workspaces are not in it.",
     "reserved device memory [MiB]": "Greatest memory that PyTorch's allocator took from the device "

@@ -16,6 +16,8 @@ from harness.timing import needed
 NOT_SHOWN = f"not shown: {EMULATED}"
 _NONE = "not measured"
 _MIB = 1 << 20
+# Load over logical cores; the case's own verdict, just before, makes up to 1.
+_BUSY = 1.25
 
 
 def tables(case: CaseRecord) -> list[Table]:
@@ -50,6 +52,12 @@ def lines(case: CaseRecord) -> list[str]:
                 f"NOT STABLE: {word} at batch {row.batch_size}: its times still moved by more than "
                 f"5 % after {timing.warm_up} warm-up calls."
             )
+    host = found.host
+    if host is not None and host.load > _BUSY * host.logical_cores:
+        text.append(
+            f"HOST BUSY: its load was {host.load:.2f} on {host.logical_cores} logical cores when "
+            "the measurement began: other work took part of the CPU."
+        )
     return [label(case, f"Throughput: {line}") for line in text]
 
 
@@ -148,7 +156,7 @@ def _speed_up(case: CaseRecord, found: Throughput) -> Table | None:
             shown = (f"{ratio.value:.3g} x", _range(ratio.low, ratio.high))
         rows.append((str(row.batch_size), *shown, str(row.cpu.setting)))
     header = ("batch", f"CPU/{device_word(case)} speed-up", "speed-up, 95 %", "CPU setting")
-    title = "Speed-up: median latency of the CPU, at its best setting, over the device's"
+    title = "Speed-up: median latency of the CPU at its best setting over that of the device"
     return Table(label(case, title), header, tuple(rows)) if rows else None
 
 
@@ -162,6 +170,7 @@ def _how(case: CaseRecord, found: Throughput) -> Table:
         "events p50 [ms]",
         "copy in [ms]",
         "copy out [ms]",
+        "cores busy",
         "peak device memory [MiB]",
         "peak host memory [MiB]",
     )
@@ -181,11 +190,12 @@ def _how(case: CaseRecord, found: Throughput) -> Table:
                 _ms(timing.events.p50) if timing.events else "no events",
                 _ms(timing.copies.into) if timing.copies else "no copy",
                 _ms(timing.copies.out) if timing.copies else "no copy",
+                f"{timing.cores:.2f}",
                 device,
                 host,
             )
         )
-    title = f"Beside the forward; the device's clock is {found.clock}"
+    title = f"Beside the forward (clock of the events: {found.clock})"
     return Table(label(case, title), header, tuple(rows))
 
 

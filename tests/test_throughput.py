@@ -1,0 +1,397 @@
+"""Throughput end to end: what must hold however fast the machine is."""
+
+import dataclasses
+import json
+
+import pytest
+from test_records import case_record
+from test_report import leg
+
+from harness import measure, records, throughput, timing
+from harness.cases import Case, InputSource, ModelSource
+from harness.devices import DeviceSpec
+from harness.host import HostInfo
+from harness.memory import MemoryUse
+from harness.report import glossary, html, junit, markdown, spreadsheet, text
+from harness.report import throughput as report
+from harness.status import CaseProblem, Stage, Status
+from harness.throughput import BatchTiming, Copies, MeasureRequest, Plan, Row, Setting, Throughput
+from harness.workers import DeviceWorker
+
+CASE = """
+[[case]]
+architecture = "test_resnet"
+num_classes = 50
+numerics = ["strict"]
+"""
+QUICK = ("--throughput", "--throughput-batches=2,1", "--throughput-seconds=2")
+
+
+def check(found: BatchTiming, *, cpu: bool) -> None:
+    """What follows from the definitions alone."""
+    assert len(found.seconds) >= 3 and all(second > 0 for second in found.seconds)
+    assert found.wall == timing.summarise(found.seconds)
+    assert found.images_per_second == pytest.approx(
+        found.batch_size * len(found.seconds) / sum(found.seconds)
+    )
+    assert found.first_seconds > 0 and found.warm_up >= 1 and found.cores > 0
+    # All of it is in what was spent, and nothing that was not measured.
+    assert found.spent >= found.first_seconds + sum(found.seconds)
+    assert found.memory.host_peak >= found.memory.host_before > 0
+    assert (found.copies is None) == (found.events is None) == cpu
+    assert (found.memory.device_peak is None) == cpu
+    if cpu:
+        assert found.setting in found.search and found.setting.seconds is not None
+        assert all(
+            found.setting.seconds <= setting.seconds for setting in found.search if setting.seconds
+        )
+        assert all(setting.seconds or setting.note for setting in found.search)
+        cores = found.host.usable_cores
+        assert {(cores, "contiguous"), (cores, "channels_last"), (1, "contiguous")} <= {
+            (setting.threads, setting.layout) for setting in found.search
+        }
+        assert found.host.onednn
+    else:
+        assert found.setting is None and found.search == ()
+        # Between two events lies less than between two synchronisations around them.
+        assert found.events.repeats == found.wall.repeats
+        assert found.events.minimum <= found.wall.maximum
+        assert found.copies.into > 0 and found.copies.out > 0 and found.copies.repeats >= 1
+        assert 0 < found.memory.device_peak <= found.memory.device_reserved
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory, cache_dir):
+    """One run on the emulated NPU, and its page."""
+    import conftest
+
+    folder = tmp_path_factory.mktemp("emulated")
+    run = conftest.harness_run.__wrapped__(folder, cache_dir)
+    page = folder / "r.html"
+    done = run(
+        "--device", "npu-emulated", *QUICK, f"--html={page}", "--self-contained-html", cases=CASE
+    )
+    return done, page.read_text(encoding="utf-8")
+
+
+def test_the_emulated_npu_is_timed_and_labelled(emulated):
+    done, _ = emulated
+    assert done.code == 0, done.text
+    (case,) = done.run.cases
+    assert case.status is Status.PASS
+    found = case.throughput
+    assert [row.batch_size for row in found.rows] == [2, 1]
+    assert found.plan == Plan((2, 1), 2.0, 0.02) and "host" in found.clock
+    for row in found.rows:
+        assert not row.cpu_problem and not row.device_problem
+        check(row.cpu, cpu=True)
+        check(row.device, cpu=False)
+    # More images need more memory on the device.
+    assert found.rows[0].device.memory.device_peak > found.rows[1].device.memory.device_peak
+    # The verdict was on disk before anything was timed, and both lines are one case.
+    lines = (done.results / "results.jsonl").read_text().splitlines()
+    of_cases = [line for line in map(json.loads, lines) if line["type"] == "case"]
+    assert [line["throughput"] is None for line in of_cases] == [True, False]
+    assert of_cases[0] | {"throughput": 0} == of_cases[1] | {"throughput": 0}
+    assert done.run.run.settings["throughput"] == "batches 2,1, 2 s, 2 %"
+
+
+def test_an_emulated_device_has_no_speed_anywhere(emulated):
+    done, page = emulated
+    (case,) = done.run.cases
+    latency, speed_up, *_ = report.tables(case)
+    device = [row for row in latency.rows if row[0].startswith("NPU")]
+    assert [row[0] for row in device] == ["NPU EMULATED"] * 2
+    assert all(row[2:4] == (report.NOT_SHOWN,) * 2 for row in device)
+    assert all(row[1:3] == (report.NOT_SHOWN,) * 2 for row in speed_up.rows)
+    assert case.fair_speed_up is None and "fair_speed_up" not in dict(junit.properties(case))
+    assert dict(zip(spreadsheet.COLUMNS, csv_row(done.run), strict=True))["fair_speed_up"] == (
+        "EMULATED"
+    )
+    for rendered in (done.text, page, markdown.render_run([case])):
+        assert "not shown: EMULATED" in rendered
+
+
+def csv_row(run):
+    import csv
+    import io
+
+    return list(csv.reader(io.StringIO(spreadsheet.render(run))))[1]
+
+
+def test_every_view_has_the_same_tables(emulated):
+    done, page = emulated
+    (case,) = done.run.cases
+    made = [*report.tables(case), report.memory(case)]
+    assert len(made) == 6
+    for table in made:
+        assert text.render_table(table) in done.text
+        assert str(html.render_table(table)) in html.render_case(case)
+        assert table.title in page
+        assert markdown.render_table(table) in markdown.render_run([case])
+    drawn = "Throughput and latency by batch size of"
+    assert f'aria-label="{drawn}' in html.render_case(case) and drawn in page
+
+
+def test_memory_is_recorded_without_throughput_too(harness_run):
+    done = harness_run("--device", "cpu", cases=CASE)
+    (case,) = done.run.cases
+    assert done.code == 0 and case.throughput is None
+    for side in (case.reference, case.candidate):
+        assert side.memory.host_peak >= side.memory.host_before > 0
+        assert side.memory.device_peak is None
+    assert "throughput" not in done.run.run.settings
+    assert "Peak memory" in html.render_case(case) and report.tables(case) == []
+    assert "Throughput" not in done.text
+
+
+def test_what_goes_wrong_costs_its_row_and_not_the_verdict(harness_run, copy_of):
+    bad = copy_of("bad")
+    (bad / "config.json").write_text("{")
+    done = harness_run(
+        "--device", "cpu", "--throughput", "--throughput-seconds=1",
+        "--throughput-batches=1000000000,1",
+        cases=f'{CASE}\n[[case]]\ndirectory = "{bad}"\nnumerics = ["strict"]\n',
+    )  # fmt: skip
+    good, broken = done.cases["test_resnet"], done.cases["bad"]
+    assert good.status is Status.PASS and broken.status is Status.FAIL_LOAD
+    large, small = good.throughput.rows
+    for problem in (large.cpu_problem, large.device_problem):
+        assert problem.startswith("error_oom: Batch 1000000000 does not fit")
+        assert problem in done.text
+    check(small.cpu, cpu=True)
+    check(small.device, cpu=True)  # a CPU as device is measured as fairly
+    assert small.speed_up is None or small.speed_up.low <= small.speed_up.high
+    assert broken.throughput.rows == ()
+    assert broken.throughput.problem == "Not measured: the case ended as fail_load."
+    assert broken.throughput.problem in done.text
+    assert done.code == 1  # for the broken model alone
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--throughput", "--throughput-batches=1,0"], "at least 1"),
+        (["--throughput", "--throughput-batches=one"], "at least 1"),
+        (["--throughput", "--throughput-batches="], "at least 1"),
+        (["--throughput", "--throughput-seconds=-1"], "positive"),
+        (["--throughput", "--throughput-precision=0"], "percentage"),
+        (["--throughput-batches=1"], "--throughput-batches belongs to --throughput"),
+        (["--throughput", "-n", "2"], "leave -n out"),
+    ],
+)
+def test_bad_options_are_exit_4_with_one_sentence(harness_run, options, word):
+    done = harness_run("--device", "cpu", *options, cases=CASE)
+    assert done.code == 4, done.text
+    assert word in done.text
+    assert not done.results.exists()
+
+
+@pytest.fixture(scope="module")
+def workers():
+    made = [DeviceWorker(DeviceSpec("cpu")), DeviceWorker(DeviceSpec("npu-emulated"))]
+    yield made
+    for worker in made:
+        worker.stop()
+
+
+@pytest.mark.parametrize(
+    ("fault", "first", "second"),
+    [
+        ({"kind": "abort"}, "error_crash", "not measured: batch 1 ended as error_crash"),
+        ({"kind": "hang"}, "error_timeout", "not measured: batch 1 ended as error_timeout"),
+        ({"kind": "out_of_memory"}, "error_oom", "error_oom"),  # another batch might fit
+    ],
+)
+def test_faults_of_the_device_are_named_in_their_row(leg_request, workers, fault, first, second):
+    # The fifth forward at the latest, whatever the speed: first call, warm-up, three timed ones.
+    plan = json.dumps({"faults": [{"operator": "Addmm", "first": 5, **fault}]})
+    found = throughput.measure(
+        Plan((1, 2), 1.0), dataclasses.replace(leg_request, fault_plan=plan), *workers, timeout=30
+    )
+    assert [row.device for row in found.rows] == [None, None]
+    assert found.rows[0].device_problem.startswith(first)
+    assert found.rows[1].device_problem.startswith(second)
+    for row in found.rows:
+        check(row.cpu, cpu=True)
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, (3,)), ((2,), (2,)), ((), None)])
+def test_a_case_may_have_batch_sizes_of_its_own(cache_dir, tmp_path, own, expected):
+    from harness.runner import CaseRunner, RunnerOptions
+
+    case = Case(
+        ModelSource("architecture", "test_resnet", num_classes=50),
+        InputSource("synthetic", count=2),
+        numerics="strict",
+        throughput=own,
+    )
+    plan = Plan((3,), 0.1)
+    runner = CaseRunner(
+        RunnerOptions(DeviceSpec("cpu"), cache_dir, tmp_path / "r.jsonl", throughput=plan)
+    )
+    try:
+        record = runner.run(case)
+    finally:
+        runner.close()
+    assert records.read(tmp_path / "r.jsonl").cases == [record]
+    found = record.throughput
+    assert (found and tuple(row.batch_size for row in found.rows)) == expected
+    if found is not None:
+        assert not found.problem
+        assert all(row.cpu is not None and row.device is not None for row in found.rows)
+
+
+def test_a_budget_is_shared_and_what_was_not_tried_is_said(leg_request):
+    from harness.devices.cpu import CpuDevice
+
+    found = measure.run(CpuDevice(), MeasureRequest(leg_request, 3, 1e-6, 0.02), lambda stage: None)
+    check(found, cpu=True)
+    assert found.wall.repeats == 3 and not found.stable
+    assert [setting.seconds is None for setting in found.search[:2]] == [False, True]
+    assert all("not tried" in setting.note for setting in found.search[1:])
+
+
+def test_a_layout_that_a_model_refuses_is_said(leg_request, monkeypatch):
+    import torch
+
+    from harness.devices.cpu import CpuDevice
+
+    class Stubborn(torch.nn.Module):
+        def forward(self, images):
+            return images.view(len(images), -1).sum(1)
+
+    real = type(leg_request).load
+    monkeypatch.setattr(
+        type(leg_request),
+        "load",
+        lambda self: dataclasses.replace(real(self), model=Stubborn()),
+    )
+    found = measure.run(CpuDevice(), MeasureRequest(leg_request, 2, 1.0, 0.02), lambda stage: None)
+    assert found.setting.layout == "contiguous"
+    failed = [setting for setting in found.search if setting.layout == "channels_last"]
+    assert failed and all(setting.note.startswith("failed: view size") for setting in failed)
+    assert torch.backends.mkldnn.enabled
+
+
+def test_a_model_that_runs_in_no_setting_has_a_status(leg_request, monkeypatch):
+    import torch
+
+    from harness.devices.cpu import CpuDevice
+
+    class Broken(torch.nn.Module):
+        def forward(self, images):
+            raise RuntimeError("no such thing")
+
+    real = type(leg_request).load
+    monkeypatch.setattr(
+        type(leg_request), "load", lambda self: dataclasses.replace(real(self), model=Broken())
+    )
+    stages = []
+    with pytest.raises(CaseProblem, match="no such thing") as caught:
+        measure.run(CpuDevice(), MeasureRequest(leg_request, 2, 1.0, 0.02), stages.append)
+    assert caught.value.status is Status.FAIL_REFERENCE
+    assert stages == [Stage.LOAD, Stage.TRANSFER, Stage.FORWARD]
+
+
+HOST = HostInfo("A <CPU>", "x86_64", 4, 8, "0-7", None, ("avx2",), {}, 4, "AVX2", True, 0.5)
+
+
+def timed(batch: int, seconds: list[float], **changes) -> BatchTiming:
+    return BatchTiming(
+        batch_size=batch,
+        first_seconds=1.0,
+        warm_up=10,
+        stable=True,
+        seconds=tuple(seconds),
+        wall=timing.summarise(seconds),
+        events=None,
+        copies=None,
+        memory=MemoryUse(2 << 20, 1 << 20, False),
+        cores=1.0,
+        spent=2.0,
+        **changes,
+    )
+
+
+def measured_case(**changes):
+    """A card that is ten times as fast as the CPU at batch 8; batch 32 did not fit."""
+    best, other = Setting(4, "channels_last", 0.1), Setting(8, "contiguous", None, "not tried: x")
+    cpu = timed(8, [0.1, 0.101] * 60, setting=best, search=(best, other), host=HOST)
+    card = timed(8, [0.01, 0.0101] * 60)
+    card = dataclasses.replace(
+        card,
+        events=card.wall,
+        copies=Copies(0.002, 0.001, 5),
+        memory=MemoryUse(2 << 20, 1 << 20, True, 3 << 20, 4 << 20),
+    )
+    rows = (Row(8, cpu, card), Row(32, cpu, None, "", "error_oom: too large"))
+    found = Throughput(Plan((8, 32)), rows, "of the device itself")
+    sides = {"reference": leg("cpu"), "candidate": leg("npu")}
+    return case_record(**{"throughput": found, **sides, **changes})
+
+
+def test_the_speed_up_has_its_interval_and_the_setting_of_the_cpu():
+    case = measured_case()
+    assert report.lines(case) == ["Throughput: NPU at batch 32 has no times: error_oom: too large"]
+    latency, speed_up, how, search, host = report.tables(case)
+    assert speed_up.header[1] == "CPU/NPU speed-up"
+    batch, value, interval, setting = speed_up.rows[0]
+    assert (batch, value, setting) == ("8", "10 x", "4 threads, channels_last")
+    low, high = map(float, interval.split(" to "))
+    assert low < 10 < high
+    assert speed_up.rows[1][1:3] == ("not measured", "not measured")
+    cells = dict(zip(latency.header, latency.rows[1], strict=True))
+    assert cells["side"] == "NPU" and float(cells["images/s"]) == pytest.approx(796, abs=0.1)
+    assert float(cells["p50 [ms]"]) == 10.05 and "NOT" not in cells["precision"]
+    cells = dict(zip(how.header, how.rows[1], strict=True))
+    assert (cells["copy in [ms]"], cells["copy out [ms]"]) == ("2", "1")
+    assert cells["peak device memory [MiB]"] == "3.0"
+    assert cells["peak host memory [MiB]"] == "2.0, since the process began"
+    assert [row[-1] for row in search.rows] == ["chosen", "no"] * 2
+    assert dict(host.rows)["model"] == "A <CPU> (x86_64)"
+    assert case.fair_speed_up == pytest.approx(10)
+    assert dict(junit.properties(case))["fair_speed_up"] == repr(case.fair_speed_up)
+
+
+def test_every_column_with_a_number_says_what_it_is():
+    case = measured_case()
+    plain = {"side", "batch", "threads", "layout", "chosen", "item", "value"}
+    used = MemoryUse(1, 1, False)
+    sides = {
+        side: getattr(case, side).model_copy(update={"memory": used})
+        for side in ("reference", "candidate")
+    }
+    shown = [*report.tables(case), report.memory(case.model_copy(update=sides))]
+    unknown = {cell for table in shown for cell in table.header} - glossary.MEANING.keys()
+    assert unknown == plain
+
+
+def test_a_precision_that_was_not_reached_is_loud():
+    case = measured_case()
+    noisy = timed(8, [0.1, 0.3, 0.2] * 10, setting=Setting(1, "contiguous", 0.1), host=HOST)
+    loud = dataclasses.replace(noisy, stable=False, host=dataclasses.replace(HOST, load=20.0))
+    found = dataclasses.replace(case.throughput, rows=(Row(8, loud, None, "", "x"),))
+    case = case.model_copy(update={"throughput": found})
+    said = "\n".join(report.lines(case))
+    assert "PRECISION NOT REACHED: CPU at batch 8: 50 % instead of 2 % after 30 repeats" in said
+    assert "NOT STABLE: CPU at batch 8" in said and "HOST BUSY" in said
+    assert "50 % NOT REACHED (2 %)" in text.render_case(case)
+    for line in report.lines(case):
+        assert line in html.render_case(case).replace("&#39;", "'")
+
+
+def test_a_measurement_survives_the_round_trip(tmp_path):
+    record = measured_case()
+    records.append(tmp_path / "r.jsonl", record)
+    (read,) = records.read(tmp_path / "r.jsonl").cases
+    assert read == record and read.throughput.rows[0].speed_up == record.throughput.rows[0].speed_up
+
+
+def test_the_plot_hides_the_speed_of_an_emulated_device():
+    real = str(report.plot(measured_case()))
+    case = measured_case(emulated=True)
+    emulated = str(report.plot(case))
+    assert real.count(">NPU<") == 1 and "NPU, p99" in real
+    assert ">NPU EMULATED<" not in emulated and "NPU EMULATED, p99" in emulated
+    assert "images/s" in emulated and "latency [ms]" in emulated
