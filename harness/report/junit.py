@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.localization import Localization
 from harness.records import CaseRecord
 
 # Name -> meaning; a property is absent where it was not measured.
@@ -17,6 +18,8 @@ PROPERTIES = {
     "error_rate_percent": "documented gate: (1 - mean cosine) x 100",
     "top1_agreement": "documented gate: images with the same Top-1 / images",
     "budget_ratio": "greatest error against float64, in units of the declared arithmetic's",
+    "culprit": "operator and module whose own error no rounding explains, or `none`; only where "
+    "one was looked for",
     "speed_up": "throughput of the device over the CPU's; never of an emulated device",
 }
 
@@ -24,6 +27,7 @@ PROPERTIES = {
 def properties(record: CaseRecord) -> list[tuple[str, object]]:
     """The properties of one case, those of `PROPERTIES` that were measured, in that order."""
     gate, ratio, speed = record.gate, record.budget_ratio, record.speed_ratio
+    place = record.localization
     found: dict[str, object] = {
         "case": record.case_id,
         "status": record.status.value,
@@ -36,9 +40,15 @@ def properties(record: CaseRecord) -> list[tuple[str, object]]:
         "error_rate_percent": repr(gate.error_rate_percent) if gate else None,
         "top1_agreement": f"{gate.top1_matches}/{gate.images}" if gate else None,
         "budget_ratio": None if ratio is None else repr(ratio),
+        "culprit": _culprit(place) if place and place.rows else None,
         "speed_up": None if speed is None else repr(speed),
     }
     return [(name, found[name]) for name in PROPERTIES if found[name] is not None]
+
+
+def _culprit(found: Localization) -> str:
+    worst = next(iter(found.culprits), None)
+    return f"{worst.operator} in {worst.module}" if worst is not None else "none"
 
 
 def case_id(node_id: str) -> str:
