@@ -21,13 +21,14 @@ def add(commands: Any) -> Mapping[str, Command]:
     add = report.add_argument
     add("results", type=Path, nargs="?", default=Path("reports/results.jsonl"), metavar="RUN",
         help="results file or its folder (default: %(default)s)")  # fmt: skip
-    add("--format", choices=("text", "markdown", "csv"), help="how to print them (default: text); "
-        "csv: one row a case")  # fmt: skip
+    add("--format", choices=("text", "markdown", "csv", "html"), help="how to print them (default: "
+        "text); csv: one row a case; html: the page of a run, into a file")  # fmt: skip
     add("--lang", action="append", choices=("zh", "en"), help="write the port report of one model "
         "in this language (repeatable)")  # fmt: skip
     add("--model", metavar="NAME|DIR", help="with --lang: the model, where the run holds several")
-    add("--output", type=Path, metavar="DIR", help="with --lang: where the port report goes "
-        "(default: port/MODEL beside the records)")  # fmt: skip
+    add("--output", type=Path, metavar="DIR|FILE", help="with --lang: where the port report goes "
+        "(default: port/MODEL beside the records); with --format html: the page (default: "
+        "accuracy.html beside the records)")  # fmt: skip
 
     schema = commands.add_parser("schema", help="write the JSON Schema of the records")
     schema.add_argument("--output", type=Path, metavar="FILE", help="- for standard output "
@@ -50,13 +51,22 @@ def _report(given: argparse.Namespace) -> int:
 
     if given.lang:
         return _port(given)
-    if given.model is not None or given.output is not None:
+    if given.model is not None or (given.output is not None and given.format != "html"):
         raise UsageProblem("--model and --output belong to the port report: add --lang zh or en.")
     run = records.read_run(given.results)
     if given.format == "csv":
         print(spreadsheet.render(run), end="")
         return final_exit_code(run)
     folder = records.folder(given.results)
+    if given.format == "html":
+        from harness import replay
+
+        page = given.output or folder / "accuracy.html"
+        replay.write_page(
+            folder / "results.jsonl" if given.results.is_dir() else given.results, page
+        )
+        print(page)
+        return final_exit_code(run)
     shown = markdown if given.format == "markdown" else text
     print(shown.render_run(run.cases, run.unfinished))
     if table := trend.trend(history.of_run(folder / "history", run)):

@@ -19,6 +19,8 @@ Float64 = npt.NDArray[np.float64]
 
 # Elements of an activation taken at a time: few enough for a processor's cache.
 PIECE = 1 << 18
+# Pairs of values that a record keeps of an output, and how many of them are the worst ones.
+SAMPLE_SIZE, SAMPLE_WORST = 150, 15
 
 
 def softmax(logits: Array) -> Float64:
@@ -170,6 +172,39 @@ def top1_margin(scores: Array) -> Float64:
         return np.full(len(scores), np.inf)
     two = np.partition(scores, -2, axis=-1)[:, -2:]
     return np.asarray(two[:, 1] - two[:, 0], np.float64)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedSample:
+    """Some values of an output on both sides, in its unit: to look at, not to calculate with.
+
+    `reference`: five significant digits; `difference`: candidate - reference, three; `total`: how
+    many values they were taken from.
+    """
+
+    reference: tuple[float, ...]
+    difference: tuple[float, ...]
+    total: int
+
+
+def paired_sample(reference: Array, candidate: Array) -> PairedSample:
+    """Take at most SAMPLE_SIZE pairs of two arrays [...] of the same shape.
+
+    They lie evenly over the arrays, and the SAMPLE_WORST greatest differences are among them; the
+    same arrays always give the same pairs.
+    """
+    a, b = (side.ravel() for side in _pair(reference, candidate))
+    difference = b - a
+    chosen = np.arange(a.size)
+    if a.size > SAMPLE_SIZE:
+        even = np.linspace(0, a.size - 1, SAMPLE_SIZE - SAMPLE_WORST).round().astype(np.int64)
+        greatest = np.argsort(-np.abs(difference), kind="stable")[:SAMPLE_WORST]
+        chosen = np.union1d(even, greatest)
+    return PairedSample(
+        reference=tuple(float(f"{value:.5g}") for value in a[chosen]),
+        difference=tuple(float(f"{value:.3g}") for value in difference[chosen]),
+        total=a.size,
+    )
 
 
 def count_nonfinite(values: Array) -> int:

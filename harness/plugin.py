@@ -19,7 +19,7 @@ from harness import (
 )
 from harness.cases import DTYPES, NUMERICS, TIERS, Case
 from harness.records import CaseRecord
-from harness.report import STYLESHEET, junit
+from harness.report import junit
 from harness.session import Session
 from harness.status import ExitCode, UsageProblem
 
@@ -139,9 +139,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Reject bad input before any work is done; give pytest-html our style."""
-    if hasattr(config.option, "css"):
-        config.option.css.append(str(STYLESHEET))
+    """Reject bad input before any work is done."""
     if metadata_key in config.stash:
         shown = {name.casefold() for name in config.stash[metadata_key]} | {"pytest"}
         config.stash[metadata_key].update(
@@ -220,8 +218,7 @@ def case_record(accuracy_case: Case, request: pytest.FixtureRequest) -> CaseReco
         ).runner.run(accuracy_case)
     except UsageProblem as problem:
         pytest.exit(str(problem), returncode=ExitCode.USAGE)
-    request.node.stash[_RECORD] = record
-    request.node.user_properties += junit.properties(record)
+    keep_record(request.node, record)
     return record
 
 
@@ -268,6 +265,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.write_line(f"Records: {run.results}")
     if _PROBLEM in config.stash:
         terminalreporter.write_line(f"ERROR: {config.stash[_PROBLEM]}", red=True)
+
+
+def keep_record(item: pytest.Item, record: CaseRecord) -> None:
+    """Keep the record of the case that a test ran, also as the test's properties."""
+    item.stash[_RECORD] = record
+    item.user_properties += junit.properties(record)
 
 
 def record_of(item: pytest.Item) -> CaseRecord | None:

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness import history, plugin, records
+from harness.report import STYLESHEET
+
+# A results file whose cases are only shown, by `replay.py`.
+REPLAYED: pytest.StashKey[Path] = pytest.StashKey()
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-html reads the style when it is configured itself
+def pytest_configure(config: pytest.Config) -> None:
+    """Give pytest-html our style and hooks, where a page is asked for."""
+    if hasattr(config.option, "css") and config.getoption("htmlpath", None):
+        config.option.css.append(str(STYLESHEET))
+        config.pluginmanager.register(_Page(config), "harness-page")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the case's tables to its row."""
+    """Give the case's row a place for its details."""
     report = yield
     record = plugin.record_of(item)
     if record is not None and report.when == "call" and item.config.getoption("htmlpath", None):
@@ -23,43 +36,61 @@ def pytest_runtest_makereport(
         from harness.report import html
 
         found = getattr(report, "extras", [])
-        report.extras = [*found, extras.html(html.render_case(record))]  # type: ignore[attr-defined]
+        place = extras.html(html.place_of(record.case_id))
+        report.extras = [*found, place]  # type: ignore[attr-defined]
     return report
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_html_report_title(report: Any) -> None:
-    """Name the report."""
-    report.title = "NPU accuracy report"
+class _Page:
+    """The hooks of one page; `rows`: ids of the cases that have a row."""
 
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.rows: set[str] = set()
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_html_results_table_header(cells: list[str]) -> None:
-    """Columns to sort by."""
-    from harness.report import html
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_report_title(self, report: Any) -> None:
+        """Name the report; pytest-html takes the values of the environment for HTML."""
+        from harness.report import html
 
-    cells[2:2] = html.column_headers()
+        report.title = "NPU accuracy report"
+        report.set_data("environment", html.escaped(report.data["environment"]))
+        report.set_data("renderCollapsed", ["all"])  # the summary shows what did not pass
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_header(self, cells: list[str]) -> None:
+        """Columns to sort by."""
+        from harness.report import html
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_html_results_table_row(report: pytest.TestReport, cells: list[str]) -> None:
-    """What a case gave, from the report's properties: under xdist only these come along."""
-    from harness.report import html
+        cells[2:2] = html.column_headers()
 
-    cells[2:2] = html.columns(dict(report.user_properties))
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_row(self, report: pytest.TestReport, cells: list[str]) -> None:
+        """What a case gave, from the report's properties: under xdist only these come along."""
+        from harness.report import html
 
+        properties = dict(report.user_properties)
+        if (name := html.name_cell(properties)) is not None:
+            cells[1] = name
+            self.rows.add(str(properties["case"]))
+        cells[2:2] = html.columns(properties)
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_html_results_summary(prefix: list[str], session: pytest.Session) -> None:
-    """Put the verdict, the overview and the documented tables at the top."""
-    run = plugin.started_session(session.config)
-    if run is None:
-        return
-    from harness.report import html, trend
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_summary(
+        self, prefix: list[str], summary: list[str], postfix: list[str]
+    ) -> None:
+        """Put the verdict, the overview and the documented tables at the top."""
+        run = plugin.started_session(self.config)
+        results = run.results if run else self.config.stash.get(REPLAYED, None)
+        if results is None:
+            return
+        from harness.report import html, page
 
-    result = records.read(run.results)
-    prefix.append(html.render_summary(result.run, result.cases, result.unfinished))
-    if table := trend.trend(history.of_run(run.history, result)):
-        prefix.append(html.render_table(table))
-    if run.comparison is not None:
-        prefix.append(html.render_comparison(run.comparison))
+        found = records.read(results)
+        prefix.append(page.render_summary(found.run, found.cases, found.unfinished))
+        prefix.append(page.render_trend(history.of_run(results.parent / "history", found)))
+        if run is not None and run.comparison is not None:
+            prefix.append(html.render_comparison(run.comparison))
+        prefix.append('<h2 id="harness-results">Results</h2>')
+        summary.append(page.render_controls(found.cases, self.rows))
+        postfix.append(page.render_scripts(found.cases))

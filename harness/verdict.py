@@ -40,6 +40,7 @@ class OutputNumbers:
     rmse: float
     nrmse: float
     norm_ratio: float
+    sample: metrics.PairedSample | None = None  # None: a record from before there was one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +221,7 @@ def _numbers(name: str, reference: Array, candidate: Array) -> OutputNumbers:
         rmse=metrics.rmse(reference, candidate),
         nrmse=metrics.nrmse(reference, candidate),
         norm_ratio=metrics.norm_ratio(reference, candidate),
+        sample=metrics.paired_sample(reference, candidate),
     )
 
 

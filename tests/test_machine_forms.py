@@ -182,7 +182,7 @@ def test_the_job_summary_of_many_failures_fits_into_its_mebibyte():
 def test_the_job_summary_of_no_case_and_of_one():
     assert "No case was run." in markdown.render_run([])
     one = markdown.render_run([case_of(kind="npu-emulated")])
-    assert "EMULATED" in one and "1 cases: 1 pass" in one
+    assert "EMULATED" in one and "1 case: 1 pass" in one
     for line in one.splitlines():
         if line.startswith("|"):
             assert len(re.split(r"(?<!\\)\|", line)) == 10

@@ -8,7 +8,7 @@ from test_verdict import evidence
 from harness.gate import DocumentedGate, ImageRow
 from harness.metrics import Discrimination
 from harness.records import DeviceInfo, LegRecord, Timing
-from harness.report import cells, html, performance, provenance, tables, text
+from harness.report import cells, html, page, performance, provenance, tables, text
 from harness.report.cells import Table
 from harness.status import Stage, Status
 from harness.verdict import judge
@@ -115,7 +115,7 @@ def test_every_view_of_an_emulated_case_says_so():
         assert "EMULATED" in table.title
     assert "EMULATED" in tables.conclusion(case)
     assert "EMULATED" in tables.top_line([case])
-    assert "EMULATED" in html.render_summary(None, [case])
+    assert "EMULATED" in page.render_summary(None, [case])
 
 
 def test_the_conclusion_follows_from_the_status():
@@ -164,9 +164,9 @@ def test_html_escapes_everything_from_outside():
         log_tail=evil,
         status=Status.FAIL_NAN,
     )
-    page = html.render_summary(None, [case], [evil]) + html.render_case(case)
-    assert "<script" not in page
-    assert "&lt;script&gt;" in page
+    shown = page.render_summary(None, [case], [evil]) + html.render_case(case)
+    assert "<script" not in shown
+    assert "&lt;script&gt;" in shown
 
 
 def test_of_many_missing_cases_the_first_are_named():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 
 _ORACLE = "x: float64 run of the same model on the same images"
 
@@ -13,7 +14,7 @@ MEANING: Mapping[str, str] = {
     "MAE": "Mean of |p - q| over all images and classes; p, q: softmax probabilities.",
     "error rate": "(1 - mean cosine similarity) x 100 %. Required: below 1 %.",
     "Top-1 agreement": "Share of images whose most probable class is the same on both sides.",
-    "top-1": "Images whose most probable class is the same on both sides, of all images.",
+    "Top-1": "Images whose most probable class is the same on both sides, of all images.",
     "match": "Whether the most probable class is the same on both sides.",
     "budget ratio": "rmse(device - x) / rmse(budget - x); budget: an honest CPU run in the "
     f"arithmetic that the device declares; {_ORACLE}. 1 is honest rounding.",
@@ -61,11 +62,6 @@ MEANING: Mapping[str, str] = {
     "outliers": "Calls beyond 1.5 interquartile ranges outside the quartiles. They are in every "
     "number.",
     "precision": "Half width of the median's 95 % interval over the median.",
-    **{
-        f"CPU/{device} speed-up": "How many times as fast as the CPU the device is: the ratio of "
-        "the median times of the same batch. No unit."
-        for device in ("NPU", "CUDA", "CPU")
-    },
     "speed-up, 95 %": "95 % interval of the ratio of the two medians (MOVER on the logarithms).",
     "CPU setting": "Threads and memory format, the fastest that were tried.",
     "first call [ms]": "The first forward after the model was loaded, with whatever is built or "
@@ -89,4 +85,95 @@ MEANING: Mapping[str, str] = {
     "trial [ms]": "Median of a few forwards, in milliseconds (torch.utils.benchmark).",
     "trial [images/s]": "Batch size over that median.",
     "status": "The verdict; README lists them all with their meaning.",
+    "stage": "Where a case that did not pass ended; complete for the others.",
+    "device": "Name of the device that was compared with the CPU.",
+    "case": "Id of the case: model, images, dtype, batch size, numerics profile.",
+    "metric": "What was measured; each name says its formula on hover.",
+    "item": "What the value is about.",
+    "value": "The measured value, with its unit where it has one.",
+    "image": "Number of the image in the set, from 0, or its name.",
+    "name": "Name of the image.",
+    "CPU Top-1": "Index of the most probable class on the CPU.",
+    "NPU Top-1": "Index of the most probable class on the device.",
+    "output": "Name of an output of the model; forward_features: the activations before pooling.",
+    "shape": "Dimensions of the output, images first.",
+    "shapes": "Dimensions of the operator's inputs -> of its results.",
+    "inputs": "Dimensions of the operator's inputs.",
+    "call": "Place of the operator in the order of execution, from 0.",
+    "operator": "Name of the operator in PyTorch (aten).",
+    "module": "Path of the innermost module that calls the operator.",
+    "arithmetic": "Declared arithmetic of the operator, and layout of its first input.",
+    "culprit": "The operator whose own error no honest rounding explains.",
+    "ratio": "rms(device - exact) of this operator on the reference's input / the same of honest "
+    "rounding. No unit.",
+    "NaN, Inf": "Number of NaN and infinite values in the operator's result.",
+    "NPU throughput": "Images per second through the device: images / median time of a pass.",
+    "CPU throughput": "Images per second through the CPU: images / median time of a pass.",
+    "CPU/NPU speed-up": "Throughput of the device / throughput of the CPU. No unit.",
+    "different Top-1 classes": "How many different classes the CPU finds most probable.",
+    "greatest probability": "Greatest softmax probability of any image and class on the CPU.",
+    "fault": "Planted fault, and where in the depth of the model.",
+    "where": "Operator and module in which the fault was planted.",
+    "documented gate": "What error rate below 1 % and equal Top-1 alone say of the fault.",
+    "this harness": "The status that the whole verdict gives to the fault.",
+    "outcome": "The case beside its expected row: as expected, known, better, worse, new, updated.",
+    "what the row allows": "Known failure, or what a reason in the row loosens.",
+    "reason": "Why the row allows it.",
+    "link": "Where it is explained.",
+    "old": "In the older run.",
+    "new": "In this run.",
+    "change": "What became of the case between the two runs.",
+    "images' error, new / old": "Geometric mean over the images of the new budget ratio / the old "
+    "one, with its 95 % interval. No unit.",
+    "judged by": "What decided whether the change is more than noise.",
+    "is it a change?": "Whether the 95 % interval leaves out 1.",
+    "CPU, as a control": "Throughput of the CPU, new / old, with its 95 % interval: nothing but "
+    "the host changed there.",
+    "timed forwards": "Number of timed passes over the images.",
+    "number": "Name of the number where it stands.",
+    "meaning": "Unit, formula and limit of the number.",
 }
+
+# The same word in another table: beginning of the table's title, word, meaning.
+_ELSEWHERE = (
+    ("Throughput, new / old", "device", "Throughput of the device, new / old, with its 95 % "
+     "interval. No unit."),
+    ("Where it goes wrong", "ratio", "own error / own budget"),
+)  # fmt: skip
+_SPEED_UP = re.compile(r"cpu/\w+ speed-up")
+_FAIR = "Median latency of the CPU at its best setting / that of the device, same batch. No unit."
+# Words that hold a name: the device's kind, versions.
+_FAMILIES = (
+    (re.compile(r"\w+ top-1"), "NPU Top-1"),
+    (re.compile(r"\w+ throughput"), "NPU throughput"),
+    (_SPEED_UP, "CPU/NPU speed-up"),
+    (re.compile(r"error rate, %"), "error rate"),
+)
+_VERSIONS = re.compile(r"(torch_npu|cann|torch|timm) .*|versions unknown")
+_FOLDED = {name.casefold(): text for name, text in MEANING.items()}
+
+
+def meaning(word: str, title: str = "") -> str:
+    """Unit and formula of a column or row; "" for what is none.  `title`: of its table."""
+    folded = word.casefold()
+    for start, other, text in _ELSEWHERE:
+        if folded == other and title.startswith(start):
+            return text
+    if title.startswith("Speed-up: median latency") and _SPEED_UP.fullmatch(folded):
+        return _FAIR
+    if folded in _FOLDED:
+        return _FOLDED[folded]
+    for pattern, name in _FAMILIES:
+        if pattern.fullmatch(folded):
+            return MEANING[name]
+    if title.startswith("Trend") and _VERSIONS.fullmatch(folded):
+        return (
+            "The newest run with these versions: status, budget ratio, error rate, throughput over "
+            "the CPU's; how many runs there were."
+        )
+    return ""
+
+
+def all_items() -> Iterator[tuple[str, str]]:
+    """Every name with its meaning."""
+    yield from MEANING.items()

@@ -1,32 +1,22 @@
-"""HTML fragments for pytest-html; every text is escaped by the template engine."""
+"""HTML fragments of cases and tables; every text is escaped by the template engine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import jinja2
 from markupsafe import Markup, escape
 
 from harness.compare import Comparison
-from harness.records import CaseRecord, RunRecord
-from harness.report import (
-    cells,
-    compare,
-    detection,
-    expected,
-    glossary,
-    localization,
-    provenance,
-    tables,
-    throughput,
-)
+from harness.records import CaseRecord
+from harness.report import cells, compare, detection, glossary, localization, tables, throughput
 from harness.report.cells import Table
 
-_ENVIRONMENT = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+ENVIRONMENT = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
-_TABLE = _ENVIRONMENT.from_string(
+_TABLE = ENVIRONMENT.from_string(
     """\
-<table class="harness-table"><caption>{{ table.title }}</caption>
+<div class="harness-scroll"><table class="harness-table"><caption>{{ table.title }}</caption>
 <thead><tr>
 {% for cell in table.header %}<th scope="col"{{ meaning(cell) }}>{{ cell }}</th>{% endfor %}
 </tr></thead>
@@ -34,55 +24,40 @@ _TABLE = _ENVIRONMENT.from_string(
 {% for row in table.rows %}
 <tr>
 {% for cell in row %}
-<td{% if loop.first %}{{ meaning(cell) }}{% endif %}>{{ cell }}</td>
+<td{% if loop.first and row|length == 2 %}{{ meaning(cell) }}{% endif %}>{{ cell }}</td>
 {% endfor %}
 </tr>
 {% endfor %}
-</tbody></table>
+</tbody></table></div>
 """
 )
 
-_CASE = _ENVIRONMENT.from_string(
+_CASE = ENVIRONMENT.from_string(
     """\
+{% macro long(text) %}
+{% if text|length > 800 %}<details><summary>{{ text[:400] }} ...</summary>{{ text }}</details>
+{% else %}{{ text }}{% endif %}
+{% endmacro %}
 <section class="harness-case harness-{{ case.status.value }}">
-<p class="harness-conclusion"><strong>{{ conclusion }}</strong></p>
+<div class="harness-conclusion">{{ long(conclusion) }}</div>
 {% if case.findings|length > 1 %}
-<ul>{% for finding in case.findings %}<li>{{ finding }}</li>{% endfor %}</ul>
+<ul>{% for finding in case.findings %}<li>{{ long(finding) }}</li>{% endfor %}</ul>
 {% endif %}
 {% if case.notes %}
 <ul>{% for note in case.notes %}<li>Note: {{ note }}</li>{% endfor %}</ul>
 {% endif %}
 {% if detection %}<p>{{ detection }}</p>{% endif %}
 {% for line in localization %}<p>{{ line }}</p>{% endfor %}
-{% if plot %}<figure class="harness-figure">{{ plot }}</figure>{% endif %}
 {% for line in throughput %}<p>{{ line }}</p>{% endfor %}
-{% if speed_plot %}<figure class="harness-figure">{{ speed_plot }}</figure>{% endif %}
-{% for table in tables %}{{ table }}{% endfor %}
+{% for plot in plots %}<figure class="harness-figure">{{ plot }}</figure>{% endfor %}
+<div class="harness-tables">{% for table in tables %}{{ table }}{% endfor %}</div>
 {% if case.log_tail %}<details><summary>Last lines of the device's process</summary>
-<pre>{{ case.log_tail }}</pre></details>{% endif %}
+<pre tabindex="0">{{ case.log_tail }}</pre></details>{% endif %}
 </section>
 """
 )
 
-_SUMMARY = _ENVIRONMENT.from_string(
-    """\
-{% if emulated %}<p class="harness-banner">EMULATED: the device is the CANN emulator on this
-host. These results check the harness and the software stack; they are no evidence about NPU
-hardware.</p>{% endif %}
-<p class="harness-top harness-{{ 'pass' if good else 'fail' }}">{{ top_line }}</p>
-{% if device %}<p>Device: {{ device }}</p>{% endif %}
-{% if expected_line %}<p>{{ expected_line }}</p>{% endif %}
-{% if sentences %}<ul>{% for text in sentences %}<li>{{ text }}</li>{% endfor %}</ul>{% endif %}
-{{ sides }}
-{{ overview }}
-{% for table in expected_tables %}{{ table }}{% endfor %}
-{% for title, body in cases %}
-<details class="harness-details" open><summary>{{ title }}</summary>{{ body }}</details>
-{% endfor %}
-"""
-)
-
-_COMPARISON = _ENVIRONMENT.from_string(
+_COMPARISON = ENVIRONMENT.from_string(
     """\
 <details class="harness-details" open><summary>{{ line }}</summary>
 {% if hits %}<ul>{% for hit in hits %}<li>{{ hit }}</li>{% endfor %}</ul>{% endif %}
@@ -91,32 +66,37 @@ _COMPARISON = _ENVIRONMENT.from_string(
 """
 )
 
-# With more cases than this, the per-case tables stand only in the rows of the results table.
-_CASES_IN_SUMMARY = 12
-
-
-# Columns that are added to pytest-html's table: class, title, property.
+# Columns that are added to pytest-html's table: class, title, property, what stands where the
+# property is absent.
 _COLUMNS = (
-    ("status", "Status", "status"),
-    ("ratio", "Budget ratio", "budget_ratio"),
-    ("errorrate", "Error rate, %", "error_rate_percent"),
-    ("top1", "Top-1", "top1_agreement"),
+    ("status", "Status", "status", "no case"),
+    ("ratio", "Budget ratio", "budget_ratio", cells.NOT_MEASURED),
+    ("errorrate", "Error rate, %", "error_rate_percent", cells.NOT_MEASURED),
+    ("top1", "Top-1", "top1_agreement", cells.NOT_MEASURED),
+    ("culprit", "Culprit", "culprit", "not looked for"),
 )
 
 
 def render_table(table: Table) -> Markup:
     """Render one table; what a number is and its formula show on hover."""
-    return Markup(_TABLE.render(table=table, meaning=_meaning))
+    return Markup(_TABLE.render(table=table, meaning=lambda cell: _meaning(cell, table.title)))
 
 
 def column_headers() -> list[str]:
     """Header cells of the columns that are added to pytest-html's table, which sorts by them."""
     return [
         Markup('<th class="sortable" data-column-type="{}"{}>{}</th>').format(
-            name, _meaning(title.partition(",")[0].casefold()), title
+            name, _meaning(title), title
         )
-        for name, title, _ in _COLUMNS
+        for name, title, *_ in _COLUMNS
     ]
+
+
+def name_cell(properties: Mapping[str, object]) -> str | None:
+    """The cell that names a case, in place of the id of its test; None for other tests."""
+    if "case" not in properties:
+        return None
+    return Markup('<td class="col-testId">{}</td>').format(properties["case"])
 
 
 def columns(properties: Mapping[str, object]) -> list[str]:
@@ -124,26 +104,35 @@ def columns(properties: Mapping[str, object]) -> list[str]:
 
     pytest-html sorts by the text of a cell, hence the number with leading zeros that is not shown.
     """
-    cells: list[str] = []
-    for name, _, key in _COLUMNS:
-        text = str(properties.get(key, ""))
+    found: list[str] = []
+    for name, _, key, absent in _COLUMNS:
+        text = str(properties.get(key, absent))
         try:
             number = float(text)
             hidden = Markup("<span hidden>{:024.9f}</span>").format(number)
             shown = hidden + f"{number:.4g}"
         except ValueError:
-            shown = Markup(escape(text))
-        cells.append(Markup('<td class="col-{}">{}</td>').format(name, shown))
-    return cells
+            shown = Markup("{}").format(text)
+        found.append(Markup('<td class="col-{}">{}</td>').format(name, shown))
+    return found
 
 
-def _meaning(cell: str) -> Markup:
-    """A title attribute for a cell that names a number; nothing for others."""
-    text = glossary.MEANING.get(cell)
-    return Markup(' title="{}"').format(text) if text else Markup("")
+def escaped(values: Mapping[str, object]) -> dict[str, object]:
+    """The environment as pytest-html takes it: names as text, values as HTML."""
+    return {
+        name: escaped({str(escape(k)): v for k, v in value.items()})
+        if isinstance(value, Mapping)
+        else str(escape(value))
+        for name, value in values.items()
+    }
 
 
-def render_case(case: CaseRecord, *, full: bool = True) -> str:
+def place_of(case_id: str) -> str:
+    """Where the script of the page puts a case's details as soon as they are seen."""
+    return Markup('<div class="harness-lazy" data-case="{}"></div>').format(case_id)
+
+
+def render_case(case: CaseRecord, *, full: bool = True, plots: bool = True) -> str:
     """Render one case: conclusion, findings, and all tables or only the documented ones."""
     worst = localization.worst(case)
     brief = [*tables.documented(case), *filter(None, [tables.budget(case), worst])]
@@ -154,9 +143,8 @@ def render_case(case: CaseRecord, *, full: bool = True) -> str:
         conclusion=tables.conclusion(case),
         detection=detection.line(case),
         localization=localization.lines(case),
-        plot=localization.plot(case),
         throughput=throughput.lines(case),
-        speed_plot=throughput.plot(case) if full else None,
+        plots=_plots(case, "full" if full else "brief") if plots else [],
         tables=[render_table(table) for table in [*chosen, *throughput.tables(case)]],
     )
 
@@ -170,24 +158,22 @@ def render_comparison(comparison: Comparison) -> str:
     )
 
 
-def render_summary(
-    run: RunRecord | None, cases: Sequence[CaseRecord], missing: Sequence[str] = ()
-) -> str:
-    """Render the head of the report: verdict, EMULATED banner, overview, documented tables."""
-    device = f"{run.device} ({run.device_reason})" if run else ""
-    shown = cases if len(cases) <= _CASES_IN_SUMMARY else ()
-    return _SUMMARY.render(
-        emulated=any(case.emulated for case in cases) or bool(run and run.emulated),
-        good=bool(cases) and not missing and all(expected.is_fine(case) for case in cases),
-        top_line=tables.top_line(cases, missing),
-        device=device,
-        sides=render_table(provenance.sides(cases)) if cases else "",
-        sentences=expected.sentences(cases),
-        expected_line=expected.line(cases),
-        expected_tables=[render_table(table) for table in expected.all_tables(cases)],
-        overview=render_table(tables.overview(cases)) if cases else "",
-        cases=[
-            (cells.label(case, case.case_id), Markup(render_case(case, full=False)))
-            for case in shown
-        ],
-    )
+def _meaning(cell: str, title: str = "") -> Markup:
+    """A title attribute for a cell that names a number; nothing for others."""
+    text = glossary.meaning(cell, title)
+    return Markup(' title="{}"').format(text) if text else Markup("")
+
+
+def _plots(case: CaseRecord, copy: str) -> list[Markup]:
+    found = case.localization
+    traced = found is not None and any(row.reference_rms > 0 for row in found.rows)
+    if not (traced or case.outputs or case.throughput):
+        return []
+    from harness.report import plots  # brings matplotlib in
+
+    drawn = [plots.agreement(case, copy=copy)]
+    if found is not None and traced:
+        name = cells.label(case, case.case_id)
+        drawn.insert(0, plots.error_over_depth(found, name, copy=copy))
+    drawn.append(throughput.plot(case, copy=copy))
+    return [plot for plot in drawn if plot is not None]

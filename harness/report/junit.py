@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.localization import Localization
 from harness.records import CaseRecord
 
 # Name -> meaning; a property is absent where it was not measured.
@@ -17,6 +18,8 @@ PROPERTIES = {
     "error_rate_percent": "documented gate: (1 - mean cosine) x 100",
     "top1_agreement": "documented gate: images with the same Top-1 / images",
     "budget_ratio": "greatest error against float64, in units of the declared arithmetic's",
+    "culprit": "operator and module whose own error no rounding explains, or `none`; only where "
+    "one was looked for",
     "speed_up": "throughput of the device over the CPU's; never of an emulated device",
     "fair_speed_up": "the same with the CPU at its best setting, where `--throughput` measured it",
     "device_peak_memory_bytes": "greatest memory allocated for tensors on the device",
@@ -28,6 +31,7 @@ def properties(record: CaseRecord) -> list[tuple[str, object]]:
     """The properties of one case, those of `PROPERTIES` that were measured, in that order."""
     gate, ratio, speed = record.gate, record.budget_ratio, record.speed_ratio
     fair, used = record.fair_speed_up, record.candidate.memory if record.candidate else None
+    place = record.localization
     found: dict[str, object] = {
         "case": record.case_id,
         "status": record.status.value,
@@ -40,12 +44,18 @@ def properties(record: CaseRecord) -> list[tuple[str, object]]:
         "error_rate_percent": repr(gate.error_rate_percent) if gate else None,
         "top1_agreement": f"{gate.top1_matches}/{gate.images}" if gate else None,
         "budget_ratio": None if ratio is None else repr(ratio),
+        "culprit": _culprit(place) if place and place.rows else None,
         "speed_up": None if speed is None else repr(speed),
         "fair_speed_up": None if fair is None else repr(fair),
         "device_peak_memory_bytes": str(used.device_peak) if used and used.device_peak else None,
         "host_peak_memory_bytes": str(used.host_peak) if used and used.host_peak else None,
     }
     return [(name, found[name]) for name in PROPERTIES if found[name] is not None]
+
+
+def _culprit(found: Localization) -> str:
+    worst = next(iter(found.culprits), None)
+    return f"{worst.operator} in {worst.module}" if worst is not None else "none"
 
 
 def case_id(node_id: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from markupsafe import Markup
-
 from harness.operator_rows import OperatorRow
 from harness.records import CaseRecord
 from harness.report.cells import Table, label
@@ -75,15 +73,6 @@ def lines(case: CaseRecord) -> list[str]:
     text += [f"Reproducer: {path}" for path in found.reproducers]
     text += [found.note] if found.note else []
     return text
-
-
-def plot(case: CaseRecord) -> Markup | None:
-    """Errors over the depth of the model, where they were measured."""
-    if case.localization is None or not any(r.reference_rms > 0 for r in case.localization.rows):
-        return None
-    from harness.report import plots  # brings matplotlib in
-
-    return plots.error_over_depth(case.localization, label(case, case.case_id))
 
 
 def _own(row: OperatorRow) -> str:

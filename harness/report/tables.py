@@ -296,7 +296,8 @@ def top_line(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
     parts = [f"{counts[status]} {status.value}" for status in Status if counts[status]]
     if missing:
         parts.append(f"{len(missing)} missing")
-    text = f"{len(cases) + len(missing)} cases: {', '.join(parts)}"
+    count = len(cases) + len(missing)
+    text = f"{count} case{'s' * (count != 1)}: {', '.join(parts)}"
     return text + caveat(any(case.emulated for case in cases))
 
 

@@ -82,8 +82,8 @@ def memory(case: CaseRecord) -> Table | None:
     return Table(label(case, "Peak memory"), header, tuple(rows)) if rows else None
 
 
-def plot(case: CaseRecord) -> Markup | None:
-    """Throughput and latency over the batch size, where they were measured."""
+def plot(case: CaseRecord, *, copy: str = "") -> Markup | None:
+    """Throughput and latency over the batch size, where measured; `copy`: see `figures.render`."""
     found = case.throughput
     if found is None or not any(row.cpu or row.device for row in found.rows):
         return None
@@ -91,7 +91,7 @@ def plot(case: CaseRecord) -> Markup | None:
 
     words = ("CPU", _word(case))
     name = label(case, case.case_id)
-    return plots.throughput_by_batch(found, words, name, emulated=case.emulated)
+    return plots.throughput_by_batch(found, words, name, emulated=case.emulated, copy=copy)
 
 
 def _latency(case: CaseRecord, found: Throughput) -> Table:

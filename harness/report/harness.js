@@ -1,0 +1,172 @@
+/* What pytest-html's page lacks: search, a filter by status, details put in place when they are
+   seen, the environment to copy, keys beside the mouse.  It filters by result and sorts itself. */
+(() => {
+  "use strict";
+  const find = (selector, root = document) => root.querySelector(selector);
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const rows = () => all("#results-table > tbody.results-table-row").filter(cellOf);
+  const cellOf = (row) => find(".collapsible", row);
+
+  /* Details: one packed element for all cases; a place is filled as it comes into view. */
+  let details = null;
+  let failure = "";
+  const unpack = async () => {
+    const text = atob(find("#harness-details").textContent);
+    const bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i += 1) bytes[i] = text.charCodeAt(i);
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    details = JSON.parse(await new Response(stream).text());
+  };
+  const fill = (place) => {
+    if (place.dataset.filled || (!details && !failure)) return;
+    place.dataset.filled = "yes";
+    if (details) place.innerHTML = details[place.dataset.case] ?? "";
+    else place.textContent = failure;
+    focusableSoon();
+  };
+  const viewed = new IntersectionObserver((entries) => {
+    entries.filter((entry) => entry.isIntersecting).forEach((entry) => fill(entry.target));
+  }, { rootMargin: "600px" });
+  const watch = () => all(".harness-lazy:not([data-filled])").forEach((place) => {
+    viewed.unobserve(place);  // observed anew, it is looked at once more
+    viewed.observe(place);
+  });
+
+  /* Whoever scrolls with keys must be able to get there.  All is measured before anything is
+     changed: else the page would be laid out anew for every box. */
+  const SCROLLING = ".harness-scroll, .harness-figure, .extras-row:not(.hidden) .logwrapper";
+  const focusable = (root) => {
+    const boxes = all(SCROLLING, root).filter((box) => box.getClientRects().length);
+    const scrolls = boxes.map((box) => box.scrollWidth > box.clientWidth
+      || box.scrollHeight > box.clientHeight);
+    boxes.forEach((box, i) => (scrolls[i] ? box.setAttribute("tabindex", "0")
+      : box.removeAttribute("tabindex")));
+  };
+  let planned = false;
+  const focusableSoon = () => {
+    if (planned) return;
+    planned = true;
+    setTimeout(() => {
+      planned = false;
+      focusable(document);
+    }, 100);
+  };
+
+  /* Search and status, over the rows that pytest-html shows. */
+  const search = find("#harness-search");
+  const status = find("#harness-status");
+  let total = 0;
+  const statusOf = (row) => find(".col-status", row)?.textContent ?? "";
+  const apply = () => {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const row of rows()) {
+      const text = cellOf(row).textContent.toLowerCase();
+      const fits = words.every((word) => text.includes(word))
+        && (!status.value || statusOf(row) === status.value);
+      row.classList.toggle("harness-out", !fits);
+      shown += fits;
+    }
+    find("#harness-count").textContent = `${shown} of ${total} results`;
+    find("#harness-none").hidden = shown > 0 || !rows().length;
+  };
+
+  /* The row below another is as wide as the columns that are shown. */
+  const spread = () => {
+    const shown = all("#results-table-head th").filter((head) => head.getClientRects().length);
+    all("#results-table td[colspan]").forEach((cell) => {
+      cell.colSpan = shown.length;
+    });
+  };
+
+  /* pytest-html makes a new table at every click. */
+  const redrawn = () => {
+    apply();
+    watch();
+    find("#results-table").classList.toggle("harness-no-links", !find(".col-links > *"));
+    spread();
+    for (const head of all("#results-table .sortable")) {
+      head.tabIndex = 0;
+      const order = head.classList.contains("desc") ? "descending" : "ascending";
+      const sorted = head.classList.contains("asc") || head.classList.contains("desc");
+      head.setAttribute("aria-sort", sorted ? order : "none");
+    }
+    all(".collapsible .col-result").forEach((cell) => {
+      cell.tabIndex = 0;
+    });
+    focusableSoon();
+  };
+  const keys = (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    const { target } = event;
+    if (!target.matches(".sortable, .collapsible .col-result")) return;
+    event.preventDefault();
+    const again = target.matches(".sortable")
+      ? `.sortable[data-column-type="${target.dataset.columnType}"]`
+      : `.collapsible[data-id="${target.parentElement.dataset.id}"] .col-result`;
+    target.click();
+    find(again)?.focus();
+  };
+
+  /* Environment: below the results, with a button that copies it. */
+  const environmentText = () => {
+    const lines = all(".harness-top, .harness-device").map((line) => line.textContent.trim());
+    for (const row of all("#environment tr")) {
+      const [name, value] = all("td", row);
+      const parts = all("li", value).map((part) => part.textContent);
+      lines.push(`${name.textContent}: ${parts.join(", ") || value.textContent}`);
+    }
+    return lines.join("\n");
+  };
+  const copy = async (button) => {
+    const text = environmentText();
+    let copied = true;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {  // a page that is a file may not be allowed to
+      const area = document.createElement("textarea");
+      area.value = text;
+      document.body.append(area);
+      area.select();
+      copied = document.execCommand("copy");
+      area.remove();
+    }
+    button.textContent = copied ? "Copied" : "Not copied: select the table";
+  };
+  const placeEnvironment = () => {
+    const button = document.createElement("button");
+    button.id = "harness-copy";
+    button.type = "button";
+    button.textContent = "Copy";
+    button.addEventListener("click", () => copy(button));
+    find("footer").before(find("#environment-header"), button, find("#environment"));
+    find("footer").before(...all(".harness-glossary"));
+  };
+
+  const start = () => {
+    document.documentElement.lang = "en";
+    all("input.filter").forEach((box) => {
+      box.setAttribute("aria-label", `show ${box.nextElementSibling.textContent.replace(",", "")}`);
+    });
+    placeEnvironment();
+    total = rows().length;
+    const found = new Set(rows().map(statusOf).filter(Boolean));
+    status.append(...[...found].sort().map((word) => new Option(word)));
+    search.addEventListener("input", apply);
+    status.addEventListener("change", apply);
+    document.addEventListener("keydown", keys);
+    document.addEventListener("toggle", focusableSoon, true);
+    addEventListener("resize", () => {
+      spread();
+      focusableSoon();
+    });
+    addEventListener("beforeprint", () => all(".harness-lazy").filter(
+      (place) => place.getClientRects().length).forEach(fill));
+    new MutationObserver(redrawn).observe(document.body, { childList: true });
+    redrawn();
+    unpack().catch((error) => {
+      failure = `This browser cannot unpack the details (${error}); the records hold them all.`;
+    }).finally(watch);
+  };
+  document.addEventListener("DOMContentLoaded", start);
+})();
