@@ -378,8 +378,10 @@ def test_a_precision_that_was_not_reached_is_loud():
     found = dataclasses.replace(case.throughput, rows=(Row(8, loud, None, "", "x"),))
     case = case.model_copy(update={"throughput": found})
     said = "\n".join(report.lines(case))
-    assert "PRECISION NOT REACHED: CPU at batch 8: 50 % instead of 2 % after 30 repeats" in said
-    assert "NOT STABLE: CPU at batch 8" in said and "HOST BUSY" in said
+    assert (
+        "PRECISION NOT REACHED, 2 % was asked for: CPU at batch 8 (50 % after 30 repeats)" in said
+    )
+    assert "NOT STABLE" in said and "CPU at batch 8 (10 calls)" in said and "HOST BUSY" in said
     assert "50 % NOT REACHED (2 %)" in text.render_case(case)
     for line in report.lines(case):
         assert line in html.render_case(case).replace("&#39;", "'")

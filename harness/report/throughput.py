@@ -36,22 +36,27 @@ def lines(case: CaseRecord) -> list[str]:
     if found is None:
         return []
     text = [found.problem] if found.problem else []
+    imprecise, unstable = [], []
     for row, word, timing, problem in _sides(case, found):
+        where = f"{word} at batch {row.batch_size}"
         if timing is None:
-            text.append(f"{word} at batch {row.batch_size} has no times: {problem}")
+            text.append(f"{where} has no times: {problem}")
             continue
         if not found.reached(timing):
             reached = _percent(timing.wall.precision)
-            text.append(
-                f"PRECISION NOT REACHED: {word} at batch {row.batch_size}: {reached} instead of "
-                f"{_percent(found.plan.precision)} after {timing.wall.repeats} repeats; raise "
-                "--throughput-seconds, or leave the machine to this run."
-            )
+            imprecise.append(f"{where} ({reached} after {timing.wall.repeats} repeats)")
         if not timing.stable:
-            text.append(
-                f"NOT STABLE: {word} at batch {row.batch_size}: its times still moved by more than "
-                f"5 % after {timing.warm_up} warm-up calls."
-            )
+            unstable.append(f"{where} ({timing.warm_up} calls)")
+    if imprecise:
+        text.append(
+            f"PRECISION NOT REACHED, {_percent(found.plan.precision)} was asked for: "
+            f"{', '.join(imprecise)}; raise --throughput-seconds, or leave the machine to this run."
+        )
+    if unstable:
+        text.append(
+            "NOT STABLE, the times still moved by more than 5 % when the warm-up ended: "
+            f"{', '.join(unstable)}."
+        )
     host = found.host
     if host is not None and host.load > _BUSY * host.logical_cores:
         text.append(
@@ -267,7 +272,7 @@ def _memory_cells(used: MemoryUse) -> tuple[str, str, str, str]:
 
 def _speed(timing: BatchTiming) -> tuple[str, str]:
     interval = timing.images_per_second_interval
-    shown = _range(*interval) if interval else "too few repeats"
+    shown = _range(*interval) if interval else "too few independent repeats"
     return f"{timing.images_per_second:.4g}", shown
 
 
@@ -277,7 +282,7 @@ def _percentile(value: float | None, percent: int) -> str:
 
 def _range(low: float | None, high: float | None, factor: float = 1.0) -> str:
     if low is None or high is None:
-        return "too few repeats"
+        return "too few independent repeats"
     return f"{factor * low:.4g} to {factor * high:.4g}"
 
 
