@@ -47,6 +47,8 @@ TOOLS: Mapping[str, Tool] = {
     ),
 }
 
+USUAL = ("harness", "polygraphy", "msprobe")  # tensors take as long as all others together
+
 
 def measure(
     device: str, names: Sequence[str], rounds: int, mark: str, say: Callable[[str], None]

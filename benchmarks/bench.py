@@ -27,7 +27,13 @@ def main() -> int:
     parser.add_argument("--only", type=parts, default=PARTS, metavar="a,b,...")
     parser.add_argument("--rounds", type=options.positive, default=3)
     parser.add_argument("--device", default="npu-emulated")
-    parser.add_argument("--tools", default=",".join(against_tools.TOOLS), help="of part e")
+    parser.add_argument(
+        "--tools",
+        type=tools,
+        default=against_tools.USUAL,
+        metavar="A,B,...",
+        help=f"of part e: {', '.join(against_tools.TOOLS)} (default: all but the last)",
+    )
     given = parser.parse_args()
     spec = devices.choose(given.device).spec
     started = time.perf_counter()
@@ -45,8 +51,7 @@ def main() -> int:
         rows = [target.row for target in targets]
         print(f"\n**Own cost{mark}**\n\n{measured.table(measured.TARGET_HEADER, rows)}\n")
     if "e" in given.only:
-        tools = given.tools.split(",")
-        print(against_tools.measure(given.device, tools, given.rounds, mark, say))
+        print(against_tools.measure(given.device, given.tools, given.rounds, mark, say))
     print(f"{time.perf_counter() - started:.0f} s in all")
     return 0 if all(target.met for target in targets) else 1
 
@@ -56,6 +61,16 @@ def parts(text: str) -> str:
     found = text.replace(",", "")
     if not found or set(found) - set(PARTS):
         raise argparse.ArgumentTypeError(f"{text!r} does not name parts of {', '.join(PARTS)}")
+    return found
+
+
+def tools(text: str) -> list[str]:
+    """Names of tools; raises argparse.ArgumentTypeError."""
+    found = text.split(",")
+    if unknown := set(found) - set(against_tools.TOOLS):
+        raise argparse.ArgumentTypeError(
+            f"no tool {unknown.pop()!r} among {[*against_tools.TOOLS]}"
+        )
     return found
 
 

@@ -68,14 +68,14 @@ def bare(scratch: Path, model: Path, *options: str) -> Cost:
 
 
 def one_case(scratch: Path, device: str, cache: str, *options: str) -> Cost:
-    """One run of pytest over one case; `cache` is cold when the folder is not there yet."""
+    """One run of pytest, through `harness run`, over one case; a new `cache` is a cold one."""
     case_file = scratch / "case.toml"
     case_file.write_text(_CASE, encoding="utf-8")
     results = scratch / "results"
     command = measured.python(
-        *("-m", "pytest", f"--device={device}", f"--case-file={case_file}", "--tier=full"),
+        *("-m", "harness", "run", f"--device={device}", f"--case-file={case_file}"),
         *(f"--results={results}", f"--reference-cache={scratch / cache}"),
-        *("-p", "no:cacheprovider", "-p", "no:hypothesispytest", *options),
+        *("-p", "no:cacheprovider", *options),
     )
     return measured.run(command, scratch)
 
@@ -92,9 +92,8 @@ def collection(rounds: int, say: Callable[[str], None]) -> list[Target]:
                 few, many = (
                     measured.run(
                         measured.python(
-                            *("-m", "pytest", name, "-q", f"--case-file={files[count]}"),
-                            *("--device=npu-emulated", "-p", "no:cacheprovider"),
-                            *("-p", "no:hypothesispytest"),
+                            *("-m", "harness", "run", name, "-q", "-p", "no:cacheprovider"),
+                            *(f"--case-file={files[count]}", "--device=npu-emulated"),
                         ),
                         scratch,
                     )

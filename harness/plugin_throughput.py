@@ -59,9 +59,9 @@ def plan(config: pytest.Config) -> Plan | None:
         if given:
             raise UsageProblem(f"--throughput-{next(iter(given))} belongs to --throughput: add it.")
         return None
-    if (config.getoption("numprocesses", None) or 0) > 1:
+    if (config.getoption("numprocesses", None) or 0) > 1 or option("ray") is not None:
         raise UsageProblem(
-            "--throughput times one thing at a time, and the processes of -n would disturb each "
-            "other: leave -n out."
+            "--throughput times one thing at a time, and the processes of -n or --ray would "
+            "disturb each other: leave -n and --ray out."
         )
     return Plan(**given)

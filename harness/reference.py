@@ -31,12 +31,16 @@ _KEPT = 8
 class CpuSide:
     """Runs CPU legs in this process; keeps the last few, and all of them in `cache` if given.
 
-    `computed`: legs that really ran, each of them forward passes on the CPU.
+    `computed`: legs that really ran, each of them forward passes on the CPU.  `quieten`: called
+    before forwards that are timed, so that whatever else runs on this host can come to rest.
     """
 
-    def __init__(self, cache: ReferenceCache | None = None) -> None:
+    def __init__(
+        self, cache: ReferenceCache | None = None, quieten: Callable[[], None] = lambda: None
+    ) -> None:
         self.computed = 0
         self._cache = cache
+        self._quieten = quieten
         self._fingerprints = Fingerprints()
         self._device: Device | None = None
         self._kept: collections.OrderedDict[LegRequest, LegResult] = collections.OrderedDict()
@@ -119,6 +123,8 @@ class CpuSide:
     def _fresh(self, request: LegRequest) -> LegResult:
         if self._device is None:
             self._device = devices.open_device(DeviceSpec("cpu"))
+        if request.repeat:
+            self._quieten()
         self.computed += 1
         return legs.run(self._device, request, lambda stage: None)
 

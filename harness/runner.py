@@ -75,7 +75,7 @@ class CaseRunner:
         self.cache = ReferenceCache(
             options.reference_cache or options.cache_dir, options.reference_cache_size
         )
-        self.cpu = CpuSide(self.cache if self.cache.size else None)
+        self.cpu = CpuSide(self.cache if self.cache.size else None, self.worker.settle)
         self._data_configs: dict[ModelSource, dict[str, Any]] = {}
 
     def run(self, case: Case) -> CaseRecord:

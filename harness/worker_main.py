@@ -23,15 +23,14 @@ def main(descriptor: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     spec = pipe.recv()
 
-    from harness import (
-        devices,
-        legs,
-        localize,
-        memory,
-    )  # now, while the run prepares its first case
+    # Now, while the run prepares its first case.
+    from harness import devices, legs, localize, memory, torchvision_shim
 
     try:
         device = devices.open_device(spec)
+        # Every request needs it, and until the first one comes there is time.
+        with contextlib.suppress(Exception):  # a request says what is wrong with it
+            torchvision_shim.import_timm()
         pipe.send(("ready", device.describe()))
     except UsageProblem as problem:
         pipe.send(("unavailable", str(problem)))

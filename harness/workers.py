@@ -7,6 +7,7 @@ fork after NPU initialisation fails) and talks over a pipe.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # it brings torch in, and the process is to start before that
     from harness.throughput import BatchTiming, MeasureRequest
 
 START_SECONDS = 600  # first use compiles the emulator
+_SETTLE_SECONDS = 60  # a start that takes longer does not hold up the CPU's side
 # After these the process is not to be trusted.
 _POISONED = (Status.ERROR_DEVICE, Status.ERROR_OOM, Status.ERROR_TIMEOUT, Status.FAIL_UNSUPPORTED)
 
@@ -61,6 +63,15 @@ class DeviceWorker:
         self._pipe.send(self.device)
         self.started_processes += 1
         self._ready = False
+
+    def settle(self) -> None:
+        """Wait a while until the process is ready or has failed, of which the next request tells.
+
+        What is timed in this process meanwhile would share the host's cores with its start.
+        """
+        if self._pipe is not None and not self._ready:
+            with contextlib.suppress(OSError):
+                self._pipe.poll(_SETTLE_SECONDS)
 
     def run(self, request: LegRequest, timeout: float) -> LegResult:
         """Run one leg; `timeout` in seconds counts from when the process is ready.

@@ -66,6 +66,12 @@ def test_parts_that_do_not_exist(text):
         bench.parts(text)
 
 
+def test_tools_are_chosen():
+    assert bench.tools("msprobe,harness") == ["msprobe", "harness"]
+    with pytest.raises(bench.argparse.ArgumentTypeError, match="no tool 'x'"):
+        bench.tools("harness,x")
+
+
 def test_a_thousand_cases_are_a_thousand(tmp_path):
     path = bench.own_cost.case_file(tmp_path / "cases.toml", bench.own_cost.CASES)
     assert len({case.id for case in casefiles.read(path)}) == 1000

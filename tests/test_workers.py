@@ -1,0 +1,42 @@
+"""The CPU's side is timed once the device's process has come to rest."""
+
+import dataclasses
+
+import pytest
+
+from harness.devices import DeviceSpec
+from harness.reference import CpuSide
+from harness.reference_cache import ReferenceCache
+from harness.status import UsageProblem
+from harness.workers import DeviceWorker
+
+
+def test_only_timed_forwards_that_really_run_wait(leg_request, tmp_path):
+    waits = []
+    cache = ReferenceCache(tmp_path)
+    side = CpuSide(cache, lambda: waits.append(True))
+    side.oracle(leg_request)
+    assert not waits
+    side.reference(leg_request)
+    assert len(waits) == 1
+    CpuSide(cache, lambda: pytest.fail("waited for a cached leg")).reference(leg_request)
+
+
+def test_settling_leaves_what_the_process_says_to_the_next_request(leg_request):
+    worker = DeviceWorker(DeviceSpec("cpu"))
+    worker.settle()  # nothing was started: nothing to wait for
+    assert worker.started_processes == 0
+    worker.start()
+    worker.settle()
+    assert worker.run(dataclasses.replace(leg_request, repeat=0), 60).outputs
+    worker.settle()
+    assert worker.started_processes == 1
+    worker.stop()
+
+
+def test_settling_hides_no_failed_start(leg_request):
+    worker = DeviceWorker(DeviceSpec("cuda", 77))
+    worker.start()
+    worker.settle()
+    with pytest.raises(UsageProblem, match="(?i)cuda"):
+        worker.run(leg_request, 60)
