@@ -33,7 +33,7 @@ _WINDOW, _WINDOWS, _STABLE_WITHIN = 5, 10, 0.05
 _FEWEST, _ENOUGH, _MOST = 3, timing.needed(99), 1000
 _LOOK_EVERY = 1.3  # factor between two looks at the precision: many looks would flatter it
 _MOST_COPIES = 20
-_TRIAL_SECONDS = 0.5  # longest trial of a setting
+_TRIAL_SECONDS, _ROUNDS = 0.5, 5  # longest trial of a setting, and how many it may have
 _LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -193,7 +193,7 @@ class _Measurement:
     def _search(self, about: HostInfo, deadline: float) -> list[Setting]:
         """Try thread counts and layouts; the first setting is tried whatever time there is.
 
-        In a second round, the fastest first, a setting keeps the lesser of its two medians: a slow
+        In further rounds, the fastest first, a setting keeps the least of its medians: a slow
         moment of the machine shall not decide.
         """
         counts = host.thread_counts(
@@ -208,13 +208,14 @@ class _Measurement:
                 found.append(dataclasses.replace(setting, note=note))
             else:
                 found.append(self._try(setting, longest))
-        ranked = sorted((s for s in found if s.seconds is not None), key=lambda s: s.seconds or 0)
-        for setting in ranked:
+        tried = [number for number, setting in enumerate(found) if setting.seconds is not None]
+        ranked = sorted(tried, key=lambda number: found[number].seconds or 0)
+        for number in ranked * (_ROUNDS - 1):
             if time.perf_counter() > deadline:
                 break
-            again = self._try(setting, longest)
-            if again.seconds is not None and again.seconds < (setting.seconds or 0):
-                found[found.index(setting)] = again
+            again = self._try(found[number], longest)
+            if again.seconds is not None and again.seconds < (found[number].seconds or 0):
+                found[number] = again
         return found
 
     def _try(self, setting: Setting, seconds: float) -> Setting:

@@ -40,7 +40,7 @@ class Plan:
 
     def __str__(self) -> str:
         batches = ",".join(map(str, self.batches))
-        return f"batches {batches}, {self.seconds:g} s, {100 * self.precision:g} %"
+        return f"batches {batches}, {self.seconds:g} s a side, precision {100 * self.precision:g} %"
 
 
 @dataclasses.dataclass(frozen=True)

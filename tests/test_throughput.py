@@ -94,7 +94,7 @@ def test_the_emulated_npu_is_timed_and_labelled(emulated):
     of_cases = [line for line in map(json.loads, lines) if line["type"] == "case"]
     assert [line["throughput"] is None for line in of_cases] == [True, False]
     assert of_cases[0] | {"throughput": 0} == of_cases[1] | {"throughput": 0}
-    assert done.run.run.settings["throughput"] == "batches 2,1, 2 s, 2 %"
+    assert done.run.run.settings["throughput"] == "batches 2,1, 2 s a side, precision 2 %"
 
 
 def test_an_emulated_device_has_no_speed_anywhere(emulated):
