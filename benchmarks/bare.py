@@ -19,7 +19,7 @@ import json
 from pathlib import Path
 
 import harness  # noqa: F401  (before torch: it must not load torch_npu by itself)
-from harness.torchvision_shim import import_timm  # timm does not import beside a CPU build else
+from harness import torchvision_shim
 
 IMAGES, REPEAT = 6, 2
 
@@ -36,7 +36,9 @@ def main() -> None:
 
     from harness.devices import emulator
 
-    timm = import_timm()
+    torchvision_shim.ensure()  # timm does not import beside a CPU build of torch else
+    import timm
+
     emulator.load().import_torch_npu()
     device = torch.device("npu", 0)
 
