@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import harness  # noqa: F401  (before torch: it must not load torch_npu by itself)
-from harness.torchvision_shim import import_timm  # timm does not import beside a CPU build else
+from harness import torchvision_shim
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,9 @@ def main() -> None:
 
     from harness.devices import emulator
 
-    import_timm()
+    torchvision_shim.ensure()  # timm does not import beside a CPU build of torch else
+    import timm  # noqa: F401  (before the first model is timed)
+
     emulator.load().import_torch_npu()
     for model in given.model:
         started = time.perf_counter()
@@ -50,10 +52,10 @@ def main() -> None:
 
 def compare(model_dir: Path, device: torch.device, *, minimal: bool) -> None:
     """Run one model on both sides and print the documented figures."""
+    import timm
     import torch
     from safetensors.torch import load_file
 
-    timm = import_timm()
     config = json.loads((model_dir / "config.json").read_text())
 
     def build() -> torch.nn.Module:

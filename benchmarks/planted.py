@@ -91,10 +91,12 @@ class Sides:
         import torch
         from safetensors.torch import load_file
 
+        from harness import torchvision_shim
         from harness.devices import emulator
-        from harness.torchvision_shim import import_timm
 
-        timm = import_timm()
+        torchvision_shim.ensure()  # timm does not import beside a CPU build of torch else
+        import timm
+
         self._npu = emulator.load()
         self._npu.import_torch_npu()
         config = json.loads((model / "config.json").read_text())

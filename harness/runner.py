@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 import traceback
@@ -187,6 +188,10 @@ class CaseRunner:
         self.worker.start()  # it loads torch_npu while the CPU side works
         request = self.request(case)
         progress.inputs = request.inputs
+        if self.worker.starting:
+            # Not timed, so that it may share the host with that; what is wrong comes up again.
+            with contextlib.suppress(CaseProblem):
+                self.cpu.oracle(request)
         progress.reference = self.cpu.reference(request)
         progress.candidate = candidate = self.worker.run(request, self.options.case_timeout)
         progress.verdict = self.judge(request, candidate)

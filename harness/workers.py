@@ -7,7 +7,6 @@ fork after NPU initialisation fails) and talks over a pipe.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -64,14 +63,24 @@ class DeviceWorker:
         self.started_processes += 1
         self._ready = False
 
+    @property
+    def starting(self) -> bool:
+        """Whether the process was started and has not said yet that it is ready or has failed."""
+        return self._pipe is not None and not self._ready and not self._said_something(0)
+
     def settle(self) -> None:
         """Wait a while until the process is ready or has failed, of which the next request tells.
 
         What is timed in this process meanwhile would share the host's cores with its start.
         """
-        if self._pipe is not None and not self._ready:
-            with contextlib.suppress(OSError):
-                self._pipe.poll(_SETTLE_SECONDS)
+        if self.starting:
+            self._said_something(_SETTLE_SECONDS)
+
+    def _said_something(self, seconds: float) -> bool:
+        try:
+            return self._pipe is None or self._pipe.poll(seconds)
+        except OSError:  # it died
+            return True
 
     def run(self, request: LegRequest, timeout: float) -> LegResult:
         """Run one leg; `timeout` in seconds counts from when the process is ready.

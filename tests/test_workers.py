@@ -25,9 +25,11 @@ def test_only_timed_forwards_that_really_run_wait(leg_request, tmp_path):
 def test_settling_leaves_what_the_process_says_to_the_next_request(leg_request):
     worker = DeviceWorker(DeviceSpec("cpu"))
     worker.settle()  # nothing was started: nothing to wait for
-    assert worker.started_processes == 0
+    assert worker.started_processes == 0 and not worker.starting
     worker.start()
+    assert worker.starting
     worker.settle()
+    assert not worker.starting
     assert worker.run(dataclasses.replace(leg_request, repeat=0), 60).outputs
     worker.settle()
     assert worker.started_processes == 1
