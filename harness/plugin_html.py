@@ -62,7 +62,7 @@ class _Page:
         """Columns to sort by."""
         from harness.report import html
 
-        cells[2:2] = html.column_headers()
+        cells[:] = html.headers(cells)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_row(self, report: pytest.TestReport, cells: list[str]) -> None:
@@ -70,10 +70,9 @@ class _Page:
         from harness.report import html
 
         properties = dict(report.user_properties)
-        if (name := html.name_cell(properties)) is not None:
-            cells[1] = name
+        cells[:] = html.row(cells, properties)
+        if "case" in properties:
             self.rows.add(str(properties["case"]))
-        cells[2:2] = html.columns(properties)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_summary(

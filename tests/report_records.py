@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 from test_records import case_record, run_record
 from test_report import leg
 from test_sensitivity import counted
@@ -61,10 +60,16 @@ def full_case(name: str, *, bad: bool = False, kind: str = "npu", **changes: obj
     return case_record(name, **{**found, **changes})  # type: ignore[arg-type]
 
 
-def renamed(case: CaseRecord, case_id: str) -> CaseRecord:
-    """The same case under another id, with budget ratios of its own."""
-    factor = 1 + np.random.default_rng(len(case_id)).uniform()
-    budgets = [dataclasses.replace(row, ratio=row.ratio * factor) for row in case.budgets]
+def renamed(case: CaseRecord, case_id: str, factor: float = 1.0) -> CaseRecord:
+    """The same case under another id, with so many times its budget ratios."""
+    budgets = [
+        dataclasses.replace(
+            row,
+            ratio=row.ratio * factor,
+            image_ratios=tuple(ratio * factor for ratio in row.image_ratios),
+        )
+        for row in case.budgets
+    ]
     return case.model_copy(update={"case_id": case_id, "budgets": budgets})
 
 

@@ -22,7 +22,7 @@
     place.dataset.filled = "yes";
     if (details) place.innerHTML = details[place.dataset.case] ?? "";
     else place.textContent = failure;
-    focusableSoon();
+    settle();
   };
   const viewed = new IntersectionObserver((entries) => {
     entries.filter((entry) => entry.isIntersecting).forEach((entry) => fill(entry.target));
@@ -43,11 +43,12 @@
       : box.removeAttribute("tabindex")));
   };
   let planned = false;
-  const focusableSoon = () => {
+  const settle = () => {
     if (planned) return;
     planned = true;
     setTimeout(() => {
       planned = false;
+      spread();
       focusable(document);
     }, 100);
   };
@@ -56,45 +57,43 @@
   const search = find("#harness-search");
   const status = find("#harness-status");
   let total = 0;
+  let applied = false;  // whether a row is left out
   const statusOf = (row) => find(".col-status", row)?.textContent ?? "";
   const apply = () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let shown = 0;
-    for (const row of rows()) {
+    const present = rows();
+    let shown = words.length || status.value || applied ? 0 : present.length;
+    for (const row of shown ? [] : present) {
       const text = cellOf(row).textContent.toLowerCase();
       const fits = words.every((word) => text.includes(word))
         && (!status.value || statusOf(row) === status.value);
       row.classList.toggle("harness-out", !fits);
       shown += fits;
     }
+    applied = shown < present.length;
     find("#harness-count").textContent = `${shown} of ${total} results`;
-    find("#harness-none").hidden = shown > 0 || !rows().length;
+    find("#harness-none").hidden = shown > 0 || !present.length;
   };
 
   /* The row below another is as wide as the columns that are shown. */
   const spread = () => {
     const shown = all("#results-table-head th").filter((head) => head.getClientRects().length);
-    all("#results-table td[colspan]").forEach((cell) => {
-      cell.colSpan = shown.length;
-    });
+    all("#results-table td[colspan]").filter((cell) => cell.colSpan !== shown.length)
+      .forEach((cell) => {
+        cell.colSpan = shown.length;
+      });
   };
 
   /* pytest-html makes a new table at every click. */
   const redrawn = () => {
     apply();
     watch();
-    find("#results-table").classList.toggle("harness-no-links", !find(".col-links > *"));
-    spread();
     for (const head of all("#results-table .sortable")) {
-      head.tabIndex = 0;
       const order = head.classList.contains("desc") ? "descending" : "ascending";
       const sorted = head.classList.contains("asc") || head.classList.contains("desc");
       head.setAttribute("aria-sort", sorted ? order : "none");
     }
-    all(".collapsible .col-result").forEach((cell) => {
-      cell.tabIndex = 0;
-    });
-    focusableSoon();
+    settle();
   };
   const keys = (event) => {
     if (event.key !== "Enter" && event.key !== " ") return;
@@ -105,7 +104,7 @@
       ? `.sortable[data-column-type="${target.dataset.columnType}"]`
       : `.collapsible[data-id="${target.parentElement.dataset.id}"] .col-result`;
     target.click();
-    find(again)?.focus();
+    queueMicrotask(() => find(again)?.focus());  // after `redrawn`
   };
 
   /* Environment: below the results, with a button that copies it. */
@@ -155,11 +154,8 @@
     search.addEventListener("input", apply);
     status.addEventListener("change", apply);
     document.addEventListener("keydown", keys);
-    document.addEventListener("toggle", focusableSoon, true);
-    addEventListener("resize", () => {
-      spread();
-      focusableSoon();
-    });
+    document.addEventListener("toggle", settle, true);
+    addEventListener("resize", settle);
     addEventListener("beforeprint", () => all(".harness-lazy").filter(
       (place) => place.getClientRects().length).forEach(fill));
     new MutationObserver(redrawn).observe(document.body, { childList: true });

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jinja2
 from markupsafe import Markup, escape
@@ -82,30 +82,33 @@ def render_table(table: Table) -> Markup:
     return Markup(_TABLE.render(table=table, meaning=lambda cell: _meaning(cell, table.title)))
 
 
-def column_headers() -> list[str]:
-    """Header cells of the columns that are added to pytest-html's table, which sorts by them."""
-    return [
-        Markup('<th class="sortable" data-column-type="{}"{}>{}</th>').format(
+def headers(given: Sequence[str]) -> list[str]:
+    """Header cells of the results: pytest-html's, which sorts by them, with ours among them.
+
+    Its last column, links, goes: they stand behind the name of the test.
+    """
+    ours = [
+        Markup('<th class="sortable" tabindex="0" data-column-type="{}"{}>{}</th>').format(
             name, _meaning(title), title
         )
         for name, title, *_ in _COLUMNS
     ]
+    theirs = [cell.replace("<th ", '<th tabindex="0" ') for cell in given[:-1]]
+    return [*theirs[:2], *ours, *theirs[2:]]
 
 
-def name_cell(properties: Mapping[str, object]) -> str | None:
-    """The cell that names a case, in place of the id of its test; None for other tests."""
-    if "case" not in properties:
-        return None
-    return Markup('<td class="col-testId">{}</td>').format(properties["case"])
-
-
-def columns(properties: Mapping[str, object]) -> list[str]:
-    """The cells of one row; `properties`: as the plugin attaches them to a test's report.
+def row(given: Sequence[str], properties: Mapping[str, object]) -> list[str]:
+    """The cells of one result; `properties`: as the plugin attaches them to a test's report.
 
     pytest-html sorts by the text of a cell, hence the number with leading zeros that is not shown.
     """
-    found: list[str] = []
-    for name, _, key, absent in _COLUMNS:
+    result, name, *more, links = given
+    if "case" in properties:
+        name = Markup('<td class="col-testId">{}</td>').format(properties["case"])
+    if "<a" in links:
+        name = f"{name.removesuffix('</td>')} {links.partition('>')[2]}"
+    ours: list[str] = []
+    for column, _, key, absent in _COLUMNS:
         text = str(properties.get(key, absent))
         try:
             number = float(text)
@@ -113,8 +116,8 @@ def columns(properties: Mapping[str, object]) -> list[str]:
             shown = hidden + f"{number:.4g}"
         except ValueError:
             shown = Markup("{}").format(text)
-        found.append(Markup('<td class="col-{}">{}</td>').format(name, shown))
-    return found
+        ours.append(Markup('<td class="col-{}">{}</td>').format(column, shown))
+    return [result.replace("<td ", '<td tabindex="0" ', 1), name, *ours, *more]
 
 
 def escaped(values: Mapping[str, object]) -> dict[str, object]:

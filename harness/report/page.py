@@ -18,8 +18,8 @@ from harness.records import CaseRecord, RunRecord
 from harness.report import SCRIPT, cells, expected, glossary, html, provenance, tables, trend
 from harness.report.cells import Table
 
-# With more cases than this, only some of those that are not as they should be stand in the summary.
-_IN_SUMMARY, _BAD_IN_SUMMARY = 12, 5
+# With more cases than this, only the first that are not as they should be stand in the summary.
+_IN_SUMMARY = 12
 # Cases with their plots: drawing takes time, and hundreds of plots are not looked at.
 _PLOTTED = 40
 _OPEN = 2  # cases of the summary that are not folded
@@ -87,7 +87,7 @@ def render_summary(
     good = bool(cases) and not missing and not bad
     many = len(cases) > _IN_SUMMARY
     ordered = bad + [case for case in cases if case not in bad and not many]
-    shown = ordered[: _BAD_IN_SUMMARY if many else _IN_SUMMARY]
+    shown = ordered[: _OPEN if many else _IN_SUMMARY]
     return _SUMMARY.render(
         emulated=any(case.emulated for case in cases) or bool(run and run.emulated),
         good=good,
