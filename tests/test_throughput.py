@@ -8,7 +8,7 @@ from test_port import run_of
 from test_records import case_record
 from test_report import leg
 
-from harness import measure, records, throughput, timing
+from harness import measure, port, records, throughput, timing
 from harness.cases import Case, InputSource, ModelSource
 from harness.devices import DeviceSpec
 from harness.host import HostInfo
@@ -387,6 +387,19 @@ def test_a_precision_that_was_not_reached_is_loud():
     assert report.tables(case)[1].rows[0][1] == "19.9 x, PRECISION NOT REACHED"
     for line in report.lines(case):
         assert line in html.render_case(case).replace("&#39;", "'")
+
+
+def test_a_port_publishes_it_without_single_times_and_never_from_the_emulator():
+    found = port.performance_document(port.choose(run_of(measured_case()), None))
+    assert "throughput" not in found["missing"]
+    cpu = found["throughput"]["rows"][0]["cpu"]
+    assert cpu["wall"]["repeats"] == 120 and "seconds" not in cpu
+    assert cpu["setting"]["threads"] == 4 and len(cpu["search"]) == 2
+    without = port.performance_document(port.choose(run_of(measured_case(throughput=None)), None))
+    assert without["throughput"] is None and "--throughput" in without["missing"]["throughput"]
+    emulated = run_of(measured_case(emulated=True), device="npu-emulated:0")
+    hidden = port.performance_document(port.choose(emulated, None))
+    assert hidden["throughput"] is None and "EMULATED" in hidden["missing"]["throughput"]
 
 
 def test_a_measurement_survives_the_round_trip(tmp_path):
