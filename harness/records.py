@@ -31,6 +31,7 @@ from harness.operator_rows import OperatorCheck
 from harness.sensitivity import Sensitivity
 from harness.status import Stage, Status, UsageProblem
 from harness.throughput import Throughput
+from harness.timing import Ratio
 from harness.verdict import OutputNumbers
 
 SCHEMA_VERSION = 1
@@ -191,12 +192,11 @@ class CaseRecord(_Record):
         return device.images_per_second / cpu.images_per_second
 
     @property
-    def fair_speed_up(self) -> float | None:
+    def fair_speed_up(self) -> Ratio | None:
         """Speed-up over the CPU at its best setting, at the case's batch size; None as above."""
         if self.emulated or self.throughput is None:
             return None
-        ratio = self.throughput.speed_up(self.case.batch_size)
-        return ratio.value if ratio is not None else None
+        return self.throughput.speed_up(self.case.batch_size)
 
 
 class EndRecord(_Record):

@@ -4,11 +4,12 @@ import dataclasses
 import json
 
 import pytest
+from test_port import run_of
 from test_records import case_record
 from test_report import leg
 from test_report_page import unpacked
 
-from harness import measure, records, throughput, timing
+from harness import measure, port, records, throughput, timing
 from harness.cases import Case, InputSource, ModelSource
 from harness.devices import DeviceSpec
 from harness.host import HostInfo
@@ -352,8 +353,11 @@ def test_the_speed_up_has_its_interval_and_the_setting_of_the_cpu():
     assert cells["peak host memory [MiB]"] == "2.0, since the process began"
     assert [row[-1] for row in search.rows] == ["chosen", "no"] * 2
     assert dict(host.rows)["model"] == "A <CPU> (x86_64)"
-    assert case.fair_speed_up == pytest.approx(10)
-    assert dict(junit.properties(case))["fair_speed_up"] == repr(case.fair_speed_up)
+    fair = case.fair_speed_up
+    assert fair.value == pytest.approx(10) and fair.low < 10 < fair.high
+    assert dict(junit.properties(case))["fair_speed_up_low"] == repr(fair.low)
+    cells = dict(zip(spreadsheet.COLUMNS, csv_row(run_of(case)), strict=True))
+    assert float(cells["fair_speed_up_high"]) == fair.high
 
 
 def test_every_column_with_a_number_says_what_it_is():
@@ -374,8 +378,9 @@ def test_every_column_with_a_number_says_what_it_is():
 def test_a_precision_that_was_not_reached_is_loud():
     case = measured_case()
     noisy = timed(8, [0.1, 0.3, 0.2] * 10, setting=Setting(1, "contiguous", 0.1), host=HOST)
+    fast = case.throughput.rows[0].device
     loud = dataclasses.replace(noisy, stable=False, host=dataclasses.replace(HOST, load=20.0))
-    found = dataclasses.replace(case.throughput, rows=(Row(8, loud, None, "", "x"),))
+    found = dataclasses.replace(case.throughput, rows=(Row(8, loud, fast),))
     case = case.model_copy(update={"throughput": found})
     said = "\n".join(report.lines(case))
     assert (
@@ -383,8 +388,22 @@ def test_a_precision_that_was_not_reached_is_loud():
     )
     assert "NOT STABLE" in said and "CPU at batch 8 (10 calls)" in said and "HOST BUSY" in said
     assert "50 % NOT REACHED (2 %)" in text.render_case(case)
+    assert report.tables(case)[1].rows[0][1] == "19.9 x, PRECISION NOT REACHED"
     for line in report.lines(case):
         assert line in html.render_case(case).replace("&#39;", "'")
+
+
+def test_a_port_publishes_it_without_single_times_and_never_from_the_emulator():
+    found = port.performance_document(port.choose(run_of(measured_case()), None))
+    assert "throughput" not in found["missing"]
+    cpu = found["throughput"]["rows"][0]["cpu"]
+    assert cpu["wall"]["repeats"] == 120 and "seconds" not in cpu
+    assert cpu["setting"]["threads"] == 4 and len(cpu["search"]) == 2
+    without = port.performance_document(port.choose(run_of(measured_case(throughput=None)), None))
+    assert without["throughput"] is None and "--throughput" in without["missing"]["throughput"]
+    emulated = run_of(measured_case(emulated=True), device="npu-emulated:0")
+    hidden = port.performance_document(port.choose(emulated, None))
+    assert hidden["throughput"] is None and "EMULATED" in hidden["missing"]["throughput"]
 
 
 def test_a_measurement_survives_the_round_trip(tmp_path):

@@ -22,6 +22,8 @@ PROPERTIES = {
     "one was looked for",
     "speed_up": "throughput of the device over the CPU's; never of an emulated device",
     "fair_speed_up": "the same with the CPU at its best setting, where `--throughput` measured it",
+    "fair_speed_up_low": "lower end of its 95 % interval",
+    "fair_speed_up_high": "upper end of its 95 % interval",
     "device_peak_memory_bytes": "greatest memory allocated for tensors on the device",
     "host_peak_memory_bytes": "greatest resident set of the device's process",
 }
@@ -46,7 +48,9 @@ def properties(record: CaseRecord) -> list[tuple[str, object]]:
         "budget_ratio": None if ratio is None else repr(ratio),
         "culprit": _culprit(place) if place and place.rows else None,
         "speed_up": None if speed is None else repr(speed),
-        "fair_speed_up": None if fair is None else repr(fair),
+        "fair_speed_up": repr(fair.value) if fair else None,
+        "fair_speed_up_low": repr(fair.low) if fair else None,
+        "fair_speed_up_high": repr(fair.high) if fair else None,
         "device_peak_memory_bytes": str(used.device_peak) if used and used.device_peak else None,
         "host_peak_memory_bytes": str(used.host_peak) if used and used.host_peak else None,
     }

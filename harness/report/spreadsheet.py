@@ -47,6 +47,8 @@ COLUMNS = {
     "cpu_images_per_second": "throughput of the CPU",
     "speed_up": "device over CPU; `EMULATED` for an emulated device",
     "fair_speed_up": "the same with the CPU at its best setting, where `--throughput` measured it",
+    "fair_speed_up_low": "lower end of its 95 % interval",
+    "fair_speed_up_high": "upper end of its 95 % interval",
     "device_peak_memory_bytes": "greatest memory allocated for tensors on the device",
     "host_peak_memory_bytes": "greatest resident set of the device's process",
     "fallback_operators": "operators that ran on the CPU instead, or `none`",
@@ -82,7 +84,7 @@ def render(run: Run) -> str:
 
 def _of_case(case: CaseRecord) -> dict[str, Value]:
     gate, device = case.gate, case.candidate
-    used = device.memory if device else None
+    used, fair = device.memory if device else None, case.fair_speed_up
     return {
         "case": case.case_id,
         "model": case.case.model.name,
@@ -109,7 +111,9 @@ def _of_case(case: CaseRecord) -> dict[str, Value]:
         "device_images_per_second": EMULATED if case.emulated else _speed(device),
         "cpu_images_per_second": _speed(case.reference),
         "speed_up": EMULATED if case.emulated else case.speed_ratio,
-        "fair_speed_up": EMULATED if case.emulated else case.fair_speed_up,
+        "fair_speed_up": EMULATED if case.emulated else fair.value if fair else None,
+        "fair_speed_up_low": EMULATED if case.emulated else fair.low if fair else None,
+        "fair_speed_up_high": EMULATED if case.emulated else fair.high if fair else None,
         "device_peak_memory_bytes": used.device_peak if used else None,
         "host_peak_memory_bytes": used.host_peak if used else None,
         "fallback_operators": (", ".join(device.fallback_operators) or "none") if device else None,

@@ -158,7 +158,9 @@ def _speed_up(case: CaseRecord, found: Throughput) -> Table | None:
         elif ratio is None:
             shown = (_NONE, _NONE)
         else:
-            shown = (f"{ratio.value:.3g} x", _range(ratio.low, ratio.high))
+            sides = (row.cpu, row.device)
+            loud = "" if all(s and found.reached(s) for s in sides) else ", PRECISION NOT REACHED"
+            shown = (f"{ratio.value:.3g} x{loud}", _range(ratio.low, ratio.high))
         rows.append((str(row.batch_size), *shown, str(row.cpu.setting)))
     header = ("batch", f"CPU/{device_word(case)} speed-up", "speed-up, 95 %", "CPU setting")
     title = "Speed-up: median latency of the CPU at its best setting over that of the device"
