@@ -31,9 +31,9 @@ from harness.records import CaseRecord, StartRecord
 from harness.reference import CpuSide
 from harness.reference_cache import ReferenceCache
 from harness.sensitivity import Sensitivity
-from harness.status import CaseProblem, Stage, Status, UsageProblem
+from harness.status import CaseProblem, Finding, Stage, Status, UsageProblem
 from harness.throughput import Plan, Throughput
-from harness.verdict import Evidence, Finding, Verdict
+from harness.verdict import Evidence, Verdict
 from harness.workers import DeviceWorker
 
 # End to end, the noise of a short format hides a dead channel or 1 % noise in one layer.

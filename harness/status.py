@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Iterable
 
@@ -67,6 +68,15 @@ class Stage(enum.Enum):
     FORWARD = "forward"
     SYNCHRONIZE = "synchronize"
     COMPARE = "compare"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One reason that counts against (or limits) a case."""
+
+    status: Status
+    stage: Stage
+    reason: str
 
 
 class ExitCode(enum.IntEnum):

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
-from harness import budget, metrics
+from harness import budget, metrics, structure
 from harness.arithmetic import Arithmetic
 from harness.budget import Allowance, Budget, OutputBudget
 from harness.gate import ERROR_RATE_LIMIT_PERCENT, DocumentedGate, documented_gate
 from harness.metrics import Array
 from harness.operator_rows import OperatorCheck
-from harness.status import Stage, Status, worst
+from harness.status import Finding, Stage, Status, worst
 
 # Outputs of different images more alike than this cannot be told apart by the documented gate:
 # with an error rate limit of 1 % (cosine 0.99), swapping two such images would still pass it.
@@ -41,15 +41,6 @@ class OutputNumbers:
     nrmse: float
     norm_ratio: float
     sample: metrics.PairedSample | None = None  # None: a record from before there was one
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One reason that counts against (or limits) a case."""
-
-    status: Status
-    stage: Stage
-    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,10 +93,10 @@ class Verdict:
 
 def judge(evidence: Evidence) -> Verdict:
     """Judge the device's outputs: structure, then finiteness, then numbers."""
-    structural = _structure(evidence.reference, evidence.candidate, len(evidence.labels))
+    structural = structure.mismatches(evidence.reference, evidence.candidate, len(evidence.labels))
     if structural:
         return Verdict(tuple(structural))
-    broken = _nonfinite(evidence.reference, evidence.candidate)
+    broken = structure.nonfinite(evidence.reference, evidence.candidate)
     if broken:
         return Verdict(tuple(broken))
 
@@ -139,70 +130,6 @@ def judge(evidence: Evidence) -> Verdict:
         budgets=budgets,
         notes=tuple(notes),
     )
-
-
-def _structure(
-    reference: Mapping[str, Array], candidate: Mapping[str, Array], images: int
-) -> list[Finding]:
-    def finding(reason: str) -> Finding:
-        return Finding(Status.FAIL_SHAPE, Stage.COMPARE, reason)
-
-    found = []
-    if not reference:
-        found.append(finding("The model gave no output on the CPU: there is nothing to compare."))
-    for name in reference.keys() - candidate.keys():
-        found.append(finding(f"Output {name!r} is missing on the device."))
-    for name in candidate.keys() - reference.keys():
-        found.append(finding(f"Output {name!r} exists on the device but not on the CPU."))
-    for name in reference.keys() & candidate.keys():
-        want, got = reference[name].shape, candidate[name].shape
-        if want != got:
-            found.append(
-                finding(
-                    f"Output {name!r} has shape {list(got)} on the device but {list(want)} on "
-                    "the CPU."
-                )
-            )
-        elif not want or want[0] != images:
-            found.append(
-                finding(
-                    f"Output {name!r} has shape {list(want)}: its first dimension must be the "
-                    f"{images} images."
-                )
-            )
-        elif 0 in want:
-            found.append(finding(f"Output {name!r} of shape {list(want)} has no elements."))
-    return sorted(found, key=lambda f: f.reason)
-
-
-def _nonfinite(reference: Mapping[str, Array], candidate: Mapping[str, Array]) -> list[Finding]:
-    found = []
-    for name in reference:
-        on_cpu = metrics.count_nonfinite(reference[name])
-        on_device = metrics.count_nonfinite(candidate[name])
-        size = reference[name].size
-        if on_cpu:
-            # Also when both sides agree: NaN against NaN proves nothing about the device.
-            found.append(
-                Finding(
-                    Status.FAIL_REFERENCE,
-                    Stage.REFERENCE,
-                    f"Output {name!r} has {on_cpu} NaN or infinite values of {size} on the CPU "
-                    "itself: look at the weights and inputs before judging a device.",
-                )
-            )
-        if on_device:
-            where = np.argwhere(~np.isfinite(candidate[name]))[0].tolist()
-            value = candidate[name][tuple(where)]
-            found.append(
-                Finding(
-                    Status.FAIL_NAN,
-                    Stage.COMPARE,
-                    f"Output {name!r} has {on_device} NaN or infinite values of {size} on the "
-                    f"device, the first ({value}) at index {where}; the CPU has {on_cpu}.",
-                )
-            )
-    return found
 
 
 def _numbers(name: str, reference: Array, candidate: Array) -> OutputNumbers:
@@ -261,7 +188,7 @@ def _judge_variants(
     how = {"permuted": "in reverse order", "alone": "one by one"}
     found = []
     for variant, outputs in evidence.variants.items():
-        for problem in _structure(evidence.reference, outputs, len(evidence.labels)):
+        for problem in structure.mismatches(evidence.reference, outputs, len(evidence.labels)):
             found.append(dataclasses.replace(problem, reason=f"{how[variant]}: {problem.reason}"))
         for name, values in outputs.items():
             if name not in evidence.oracle or values.shape != evidence.oracle[name].shape:
