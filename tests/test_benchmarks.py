@@ -104,6 +104,8 @@ def test_the_tables_say_what_each_tool_caught_and_its_false_alarms():
     assert f"| {name} | 4.0 | 1.0 | 2 | 3.0 | 1 of 2 | 0 of 1 | 2 of 2 |" in text
     assert "| dead | caught: accuracy failed |" in text
     assert "| noise | MISSED: passed |" in text
+    assert "| none, strict, images 0 | quiet: passed |" in text
+    assert "| none, HF32, images 1 | ALARM: accuracy failed |" in text
     assert text.count("[EMULATED]") == 2
 
 
