@@ -138,7 +138,7 @@ def render_controls(cases: Sequence[CaseRecord], with_row: Collection[str]) -> s
         apart=[
             (
                 f"Without a row below: {cells.label(case, case.case_id)}, {case.status.value}",
-                html.place_of(case.case_id),
+                Markup(html.place_of(case.case_id)),
             )
             for case in apart
         ]
