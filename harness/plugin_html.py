@@ -90,6 +90,8 @@ class _Page:
         prefix.append(page.render_trend(history.of_run(results.parent / "history", found)))
         if run is not None and run.comparison is not None:
             prefix.append(html.render_comparison(run.comparison))
+        if run is None:  # the seconds that pytest-html counts are those of the page, not of the run
+            prefix.append("<style>.run-count { display: none; }</style>")
         prefix.append('<h2 id="harness-results">Results</h2>')
         summary.append(page.render_controls(found.cases, self.rows))
         postfix.append(page.render_scripts(found.cases))

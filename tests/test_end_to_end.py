@@ -101,13 +101,20 @@ def test_xdist_gives_the_same_records_and_exit_code(harness_run, copy_of):
     bad = copy_of("bad")
     (bad / "config.json").write_text("{")
     cases = "\n".join([*(entry(copy_of(name)) for name in names), entry(bad)])
-    done = harness_run("--device", "cpu", "-n", "2", cases=cases)
+    html = bad.parent / "r.html"
+    page = f"--html={html}", "--self-contained-html"
+    done = harness_run("--device", "cpu", "-n", "2", *page, cases=cases)
     assert done.code == 1, done.text
     assert {n: c.status.value for n, c in done.cases.items()} == {
         "a": "pass", "b": "pass", "c": "pass", "bad": "fail_load",
     }  # fmt: skip
     assert done.run.missing == []
     assert done.run.end is not None
+    text = html.read_text()
+    assert all(
+        text.count(f"data-case=\\&#34;{case.case_id}\\&#34;") == 1 for case in done.run.cases
+    )
+    assert "Without a row below" not in text
 
 
 def plan(tmp_path, **fault) -> str:

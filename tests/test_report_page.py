@@ -53,7 +53,7 @@ def test_every_column_says_what_it_is_and_its_formula(tmp_path):
         if not glossary.meaning(cell, table.title)
     }
     assert not unknown
-    assert sum("title=" in cell for cell in html.headers([""] * 4)) == 5
+    assert sum("title=" in cell for cell in html.headers(["<th>"] * 4)) == 5
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,21 @@ def test_long_texts_are_folded_and_kept():
     shown = html.render_case(crashed("a", "<b>" + "word " * 1000))
     assert shown.count("word " * 1000) == 4  # conclusion, two findings, output
     assert shown.count("<summary>") == 4 and "<b>" not in shown
+
+
+def test_a_row_keeps_links_and_says_what_was_not_measured():
+    given = [
+        '<td class="col-result">Passed</td>',
+        '<td class="col-testId">t.py::a</td>',
+        '<td class="col-duration">1 ms</td>',
+        '<td class="col-links"><a href="x">x</a></td>',
+    ]
+    cells = html.row(given, {"case": "<m>", "status": "pass", "budget_ratio": "1.5"})
+    assert len(cells) == len(html.headers(["<th>Result</th>"] * 3 + ["<th>Links</th>"])) == 8
+    assert cells[1] == '<td class="col-testId">&lt;m&gt; <a href="x">x</a></td>'
+    assert cells[2] == '<td class="col-status">pass</td>' and "1.5" in cells[3]
+    assert "not measured" in cells[4] and "not looked for" in cells[6]
+    assert html.row(given[:3], {})[1:3] == [given[1], '<td class="col-status">no case</td>']
 
 
 def test_values_of_the_environment_are_escaped_and_its_names_are_not():

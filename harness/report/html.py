@@ -85,7 +85,7 @@ def render_table(table: Table) -> Markup:
 def headers(given: Sequence[str]) -> list[str]:
     """Header cells of the results: pytest-html's, which sorts by them, with ours among them.
 
-    Its last column, links, goes: they stand behind the name of the test.
+    Its column of links goes: they stand behind the name of the test.
     """
     ours = [
         Markup('<th class="sortable" tabindex="0" data-column-type="{}"{}>{}</th>').format(
@@ -93,7 +93,7 @@ def headers(given: Sequence[str]) -> list[str]:
         )
         for name, title, *_ in _COLUMNS
     ]
-    theirs = [cell.replace("<th ", '<th tabindex="0" ') for cell in given[:-1]]
+    theirs = [cell.replace("<th ", '<th tabindex="0" ') for cell in given if ">Links<" not in cell]
     return [*theirs[:2], *ours, *theirs[2:]]
 
 
@@ -102,10 +102,10 @@ def row(given: Sequence[str], properties: Mapping[str, object]) -> list[str]:
 
     pytest-html sorts by the text of a cell, hence the number with leading zeros that is not shown.
     """
-    result, name, *more, links = given
+    result, name, *more = (cell for cell in given if "col-links" not in cell)
     if "case" in properties:
         name = Markup('<td class="col-testId">{}</td>').format(properties["case"])
-    if "<a" in links:
+    for links in (cell for cell in given if "<a" in cell and "col-links" in cell):
         name = f"{name.removesuffix('</td>')} {links.partition('>')[2]}"
     ours: list[str] = []
     for column, _, key, absent in _COLUMNS:
@@ -131,8 +131,11 @@ def escaped(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def place_of(case_id: str) -> str:
-    """Where the script of the page puts a case's details as soon as they are seen."""
-    return Markup('<div class="harness-lazy" data-case="{}"></div>').format(case_id)
+    """Where the script of the page puts a case's details as soon as they are seen.
+
+    A plain string: pytest-xdist takes no other from its workers.
+    """
+    return str(Markup('<div class="harness-lazy" data-case="{}"></div>').format(case_id))
 
 
 def render_case(case: CaseRecord, *, full: bool = True, plots: bool = True) -> str:

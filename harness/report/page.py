@@ -86,8 +86,7 @@ def render_summary(
     bad = [case for case in cases if not expected.is_fine(case)]
     good = bool(cases) and not missing and not bad
     many = len(cases) > _IN_SUMMARY
-    ordered = bad + [case for case in cases if case not in bad and not many]
-    shown = ordered[: _OPEN if many else _IN_SUMMARY]
+    shown = bad[:_OPEN] if many else bad + [case for case in cases if expected.is_fine(case)]
     return _SUMMARY.render(
         emulated=any(case.emulated for case in cases) or bool(run and run.emulated),
         good=good,
@@ -105,11 +104,11 @@ def render_summary(
             (
                 cells.label(case, case.case_id),
                 Markup(html.render_case(case, full=False)),
-                number < _OPEN and (case in bad or len(cases) <= _OPEN),
+                number < _OPEN and (number < len(bad) or len(cases) <= _OPEN),
             )
             for number, case in enumerate(shown)
         ],
-        more=max(0, len(bad) - len(shown)),
+        more=len(bad) - len(shown) if many else 0,
     )
 
 
@@ -138,7 +137,7 @@ def render_controls(cases: Sequence[CaseRecord], with_row: Collection[str]) -> s
         apart=[
             (
                 f"Without a row below: {cells.label(case, case.case_id)}, {case.status.value}",
-                html.place_of(case.case_id),
+                Markup(html.place_of(case.case_id)),
             )
             for case in apart
         ]
