@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from markupsafe import Markup
 
@@ -115,12 +115,8 @@ def _latency(case: CaseRecord, found: Throughput) -> Table:
         "outliers",
         "precision",
     )
-    rows = []
-    for row, word, timing, _ in _sides(case, found):
-        start = (word, str(row.batch_size))
-        if timing is None:
-            rows.append((*start, *(_NONE,) * (len(header) - len(start))))
-            continue
+
+    def cells(row: Row, timing: BatchTiming) -> tuple[str, ...]:
         wall = timing.wall
         shown = _speed(timing)
         if timing is row.device and case.emulated:
@@ -128,22 +124,21 @@ def _latency(case: CaseRecord, found: Throughput) -> Table:
         precision = _percent(wall.precision)
         if not found.reached(timing):
             precision += f" NOT REACHED ({_percent(found.plan.precision)})"
-        rows.append(
-            (
-                *start,
-                *shown,
-                _ms(wall.mean),
-                _ms(wall.p50),
-                _range(wall.p50_low, wall.p50_high, 1e3),
-                _percentile(wall.p90, 90),
-                _percentile(wall.p95, 95),
-                _percentile(wall.p99, 99),
-                str(wall.repeats),
-                str(wall.outliers),
-                precision,
-            )
+        return (
+            *shown,
+            _ms(wall.mean),
+            _ms(wall.p50),
+            _range(wall.p50_low, wall.p50_high, 1e3),
+            _percentile(wall.p90, 90),
+            _percentile(wall.p95, 95),
+            _percentile(wall.p99, 99),
+            str(wall.repeats),
+            str(wall.outliers),
+            precision,
         )
-    return Table(label(case, f"Throughput and latency ({found.plan})"), header, tuple(rows))
+
+    title = f"Throughput and latency ({found.plan})"
+    return Table(label(case, title), header, _rows(case, found, len(header), cells))
 
 
 def _speed_up(case: CaseRecord, found: Throughput) -> Table | None:
@@ -181,29 +176,23 @@ def _how(case: CaseRecord, found: Throughput) -> Table:
         "peak device memory [MiB]",
         "peak host memory [MiB]",
     )
-    rows = []
-    for row, word, timing, _ in _sides(case, found):
-        start = (word, str(row.batch_size))
-        if timing is None:
-            rows.append((*start, *(_NONE,) * (len(header) - len(start))))
-            continue
+
+    def cells(row: Row, timing: BatchTiming) -> tuple[str, ...]:
         device, _, host, _ = _memory_cells(timing.memory)
-        rows.append(
-            (
-                *start,
-                _ms(timing.first_seconds),
-                str(timing.warm_up),
-                "yes" if timing.stable else "NO",
-                _ms(timing.events.p50) if timing.events else "no events",
-                _ms(timing.copies.into) if timing.copies else "no copy",
-                _ms(timing.copies.out) if timing.copies else "no copy",
-                f"{timing.cores:.2f}",
-                device,
-                host,
-            )
+        return (
+            _ms(timing.first_seconds),
+            str(timing.warm_up),
+            "yes" if timing.stable else "NO",
+            _ms(timing.events.p50) if timing.events else "no events",
+            _ms(timing.copies.into) if timing.copies else "no copy",
+            _ms(timing.copies.out) if timing.copies else "no copy",
+            f"{timing.cores:.2f}",
+            device,
+            host,
         )
+
     title = f"Beside the forward (clock of the events: {found.clock})"
-    return Table(label(case, title), header, tuple(rows))
+    return Table(label(case, title), header, _rows(case, found, len(header), cells))
 
 
 def _search(found: Throughput) -> Table | None:
@@ -244,6 +233,21 @@ def _host(host: HostInfo) -> Table:
             ("load of the host before", f"{host.load:.2f}"),
         ),
     )
+
+
+def _rows(
+    case: CaseRecord,
+    found: Throughput,
+    columns: int,
+    cells: Callable[[Row, BatchTiming], tuple[str, ...]],
+) -> tuple[tuple[str, ...], ...]:
+    """A row for each batch size and side; `cells`: what stands behind these two."""
+    rows = []
+    for row, word, timing, _ in _sides(case, found):
+        start = (word, str(row.batch_size))
+        measured = (_NONE,) * (columns - len(start)) if timing is None else cells(row, timing)
+        rows.append((*start, *measured))
+    return tuple(rows)
 
 
 def _sides(
