@@ -29,6 +29,10 @@ REQUIRED = (
     "torch.npu.config.allow_internal_format = False",  # can be written only
     "torch.npu.conv.allow_hf32",
     "torch.npu.matmul.allow_hf32",
+    "torch.npu.empty_cache",
+    "torch.npu.reset_peak_memory_stats",
+    "torch.npu.max_memory_allocated",
+    "torch.npu.max_memory_reserved",
 )
 # It does without these, and records less or other things then.
 OPTIONAL = (

@@ -180,7 +180,7 @@ def test_what_goes_wrong_costs_its_row_and_not_the_verdict(harness_run, copy_of)
         (["--throughput", "--throughput-seconds=-1"], "positive"),
         (["--throughput", "--throughput-precision=0"], "percentage"),
         (["--throughput-batches=1"], "--throughput-batches belongs to --throughput"),
-        (["--throughput", "-n", "2"], "leave -n out"),
+        (["--throughput", "-n", "2"], "leave -n and --ray out"),
     ],
 )
 def test_bad_options_are_exit_4_with_one_sentence(harness_run, options, word):
