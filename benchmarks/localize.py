@@ -15,13 +15,11 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import re
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
-from harness import options
+from harness import memory, options
 
 FORMATS = (("float32", "strict"), ("float32", "default"), ("float16", "strict"))
 WANTED_TIME, WANTED_MEMORY = 4.0, 4.0
@@ -122,11 +120,11 @@ def seconds(work: Any) -> float:
 
 def peak(work: Any) -> int:
     """Peak resident bytes of this process during a call."""
-    Path("/proc/self/clear_refs").write_text("5")  # starts the peak anew
+    assert memory.reset_peak()
     work()
-    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    found = memory.host_peak()
     assert found is not None
-    return 1024 * int(found[1])
+    return found
 
 
 if __name__ == "__main__":

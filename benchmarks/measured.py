@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-import re
 import statistics
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
+
+from harness import host
 
 ROOT = Path(__file__).parents[1]
 _INTERVAL = 0.1  # seconds between two looks at the memory of a process tree
@@ -172,14 +173,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def machine() -> str:
     """The processor, its cores and load, and what matters for its speed."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file() and (found := re.search(r"model name\s*:\s*(.+)", info.read_text())):
-        name = found[1].strip()
     threads = os.environ.get("OMP_NUM_THREADS", "not set")
     load = os.getloadavg()[0]
     return (
-        f"{name}, {len(os.sched_getaffinity(0))} cores, load {load:.1f} at the start, "
+        f"{host.name()}, {len(host.affinity())} cores, load {load:.1f} at the start, "
         f"OMP_NUM_THREADS {threads}, Python {platform.python_version()}"
     )
 

@@ -62,9 +62,7 @@ def _report(given: argparse.Namespace) -> int:
         from harness import replay
 
         page = given.output or folder / "accuracy.html"
-        replay.write_page(
-            folder / "results.jsonl" if given.results.is_dir() else given.results, page
-        )
+        replay.write_page(records.results_file(given.results), page)
         print(page)
         return final_exit_code(run)
     shown = markdown if given.format == "markdown" else text

@@ -55,6 +55,8 @@ class Cluster:
             raise UsageProblem(f"--ray chooses among all devices: give --device {kind}.")
         self.device = device
         self._ray = _connect(address)
+        # Once: Ray sends each remote function to all nodes.
+        self._run = self._ray.remote(num_returns="streaming", max_retries=0)(cluster_task.run)
         self._resource = _RESOURCES.get(device, "NPU")
         self.nodes = self._look()
         differences = [text for node in self.nodes[1:] for text in node.unlike(self.nodes[0])]
@@ -119,8 +121,8 @@ class Cluster:
         self._ray.shutdown()
 
     def _submit(self, case: Case, options: RunnerOptions) -> Any:
-        remote = self._ray.remote(**self._needs(), num_returns="streaming", max_retries=0)
-        return remote(cluster_task.run).remote(case, options, self.node, self.device)
+        task = self._run.options(**self._needs())
+        return task.remote(case, options, self.node, self.device)
 
     def _next(self, task: Any) -> Event | Exception:
         """What a task says next, or how it was lost."""
@@ -167,13 +169,17 @@ class Cluster:
             notes=attempt.notes,
         )
 
-    def _needs(self) -> dict[str, Any]:
-        """What a task takes: one device, and its part of the cores."""
-        totals = [
-            node["Resources"]
+    def _hosts(self) -> list[dict[str, Any]]:
+        """The living nodes that have such a device, as Ray describes them."""
+        return [
+            node
             for node in self._ray.nodes()
             if node["Alive"] and node["Resources"].get(self._resource)
         ]
+
+    def _needs(self) -> dict[str, Any]:
+        """What a task takes: one device, and its part of the cores."""
+        totals = [node["Resources"] for node in self._hosts()]
         # Ray lets a task's OpenMP have as many threads.
         cores = min(
             (int(total.get("CPU", 1) // total[self._resource]) for total in totals), default=1
@@ -189,23 +195,18 @@ class Cluster:
         """Ask each node that has such a device; raises UsageProblem when none has."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        nodes = [
-            node
-            for node in self._ray.nodes()
-            if node["Alive"] and node["Resources"].get(self._resource)
-        ]
+        nodes = self._hosts()
         if not nodes:
             raise UsageProblem(
                 f"No node of the cluster has a resource {self._resource}: start Ray on the hosts "
                 f"with devices, with --resources='{{\"{self._resource}\": 8}}' where it does not "
                 "find them itself."
             )
+        look = self._ray.remote(**self._needs(), max_retries=0)(cluster_task.look)
         asked = [
-            self._ray.remote(
-                **self._needs(),
-                max_retries=0,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-            )(cluster_task.look).remote(self.device)
+            look.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(self.device)
             for node in nodes
         ]
         try:

@@ -145,9 +145,8 @@ def _runner(options: RunnerOptions) -> tuple[CaseRunner, Path]:
 
 
 def _files(record: CaseRecord, directory: Path) -> dict[str, bytes]:
-    names = record.localization.reproducers if record.localization is not None else ()
     found = {}
-    for name in names:
+    for name in record.files:
         path = directory / name
         if path.is_file():
             found[name] = path.read_bytes()

@@ -48,7 +48,7 @@ class MemoryMeter:
     def __init__(self, device: Device) -> None:
         self._device = device
         device.reset_peak_memory()
-        self._since_start = not _reset_peak()
+        self._since_start = not reset_peak()
         self._before = _field("VmRSS")
 
     def read(self) -> MemoryUse:
@@ -109,7 +109,8 @@ def release() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _reset_peak() -> bool:
+def reset_peak() -> bool:
+    """Start this process' peak anew; False where the system does not allow it."""
     try:
         _RESET.write_text(_RESET_PEAK)
     except OSError:

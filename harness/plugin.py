@@ -191,7 +191,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     if _PROBLEM in config.stash:
         raise pytest.UsageError(str(config.stash[_PROBLEM]))
-    node_ids = [item.nodeid for item in session.items if _is_case(item)]
+    node_ids = [item.nodeid for item in session.items if plugin_session.case_of(item)]
     if config.option.collectonly or not (node_ids or plugin_session.resumes(config)):
         return
     if not plugin_session.is_xdist_worker(config):
@@ -282,7 +282,3 @@ def started_session(config: pytest.Config) -> Session | None:
     """The run's session once it has a results file; None before, and without cases."""
     run = plugin_session.made_session(config)
     return run if plugin_session.has_results(config) else None
-
-
-def _is_case(item: pytest.Item) -> bool:
-    return "accuracy_case" in getattr(getattr(item, "callspec", None), "params", {})

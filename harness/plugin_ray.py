@@ -7,7 +7,6 @@ from collections.abc import Generator
 import pytest
 
 from harness import options, plugin_cluster, plugin_session
-from harness.cases import Case
 from harness.status import UsageProblem
 
 
@@ -44,8 +43,10 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         return None
     if session.testsfailed and not config.option.continue_on_collection_errors:
         raise session.Interrupted(f"{session.testsfailed} error(s) during collection")
-    items = {case.id: (case, item) for item in session.items if (case := _case(item))}
-    others = [item for item in session.items if _case(item) is None]
+    items = {
+        case.id: (case, item) for item in session.items if (case := plugin_session.case_of(item))
+    }
+    others = [item for item in session.items if plugin_session.case_of(item) is None]
     try:
         for case_id in plugin_cluster.sweep(config, run, [case for case, _ in items.values()]):
             _, item = items.pop(case_id)
@@ -70,7 +71,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show how long a case took where it ran."""
     report = yield
-    case = _case(item)
+    case = plugin_session.case_of(item)
     record = plugin_cluster.swept(item.config, case.id) if case is not None else None
     if record is not None and report.when == "call":
         report.duration = record.duration_seconds
@@ -86,8 +87,3 @@ def _run(session: pytest.Session, items: list[pytest.Item]) -> None:
         raise session.Failed(session.shouldfail)
     if session.shouldstop:
         raise session.Interrupted(session.shouldstop)
-
-
-def _case(item: pytest.Item) -> Case | None:
-    case = getattr(getattr(item, "callspec", None), "params", {}).get("accuracy_case")
-    return case if isinstance(case, Case) else None

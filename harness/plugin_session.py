@@ -17,6 +17,7 @@ import pytest
 from harness import (
     casefiles,
     devices,
+    host,
     leases,
     plugin_cluster,
     plugin_gate,
@@ -183,7 +184,7 @@ def auto_workers(config: pytest.Config) -> int | None:
         return None
     spec = devices.choose(config.getoption("device")).spec
     count = 1 if _names_index(config) else len(leases.devices_of(spec.kind))
-    return (min(count, host_cores()) if spec.emulated else count) or None
+    return (min(count, len(host.affinity())) if spec.emulated else count) or None
 
 
 def check_workers(config: pytest.Config, workers: int) -> None:
@@ -205,15 +206,10 @@ def share_threads(workers: int) -> None:
     use all cores at once.
     """
     if not os.environ.get("OMP_NUM_THREADS"):
-        threads = max(1, host_cores() // workers)
+        threads = max(1, len(host.affinity()) // workers)
         os.environ["OMP_NUM_THREADS"] = str(threads)
         if "torch" in sys.modules:  # it has read the variable already
             sys.modules["torch"].set_num_threads(threads)
-
-
-def host_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def begin(config: pytest.Config, node_ids: list[str]) -> None:
@@ -276,6 +272,12 @@ def known_durations(config: pytest.Config) -> dict[str, float]:
         with contextlib.suppress(UsageProblem):
             found |= shards.durations(path) if path is not None else {}
     return found
+
+
+def case_of(item: pytest.Item) -> Case | None:
+    """The case that a test is about; None for other tests."""
+    case = getattr(getattr(item, "callspec", None), "params", {}).get("accuracy_case")
+    return case if isinstance(case, Case) else None
 
 
 def resumes(config: pytest.Config) -> bool:

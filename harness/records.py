@@ -177,6 +177,11 @@ class CaseRecord(_Record):
     expected: Expectation | None = None  # beside its expected row, where it was compared
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """Files that belong to the record, relative to its results."""
+        return self.localization.reproducers if self.localization is not None else ()
+
+    @property
     def budget_ratio(self) -> float | None:
         """The greatest budget ratio over outputs and images; None when not measured."""
         return max((row.worst_ratio for row in self.budgets), default=None)
@@ -299,7 +304,12 @@ def write(run: Run, path: Path) -> None:
 
 def read_run(path: Path) -> Run:
     """Read a results file, or the one in a folder.  Raises UsageProblem as `read` does."""
-    return read(path / "results.jsonl" if path.is_dir() else path)
+    return read(results_file(path))
+
+
+def results_file(path: Path) -> Path:
+    """The results file, where a folder may have been given instead."""
+    return path / "results.jsonl" if path.is_dir() else path
 
 
 def folder(path: Path) -> Path:
@@ -345,7 +355,7 @@ def _set_aside(path: Path) -> None:
 
 def carry(case: CaseRecord, old_dir: Path, new_dir: Path) -> None:
     """Copy the files that a record names, relative to its results, beside other results."""
-    for name in case.localization.reproducers if case.localization is not None else ():
+    for name in case.files:
         source, target = old_dir / name, new_dir / name
         if source.is_file() and source.resolve() != target.resolve():
             target.parent.mkdir(parents=True, exist_ok=True)
