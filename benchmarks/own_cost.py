@@ -138,10 +138,14 @@ def verdict(device_name: str, rounds: int, say: Callable[[str], None]) -> list[T
     The verdict covers every output of the device and of both other ways to batch the images.  A
     forward is one timed pass of all images on both sides.
     """
+    return [_verdict_of(model, device_name, rounds, say) for model in (MODEL, "resnet50")]
+
+
+def _verdict_of(model: str, device_name: str, rounds: int, say: Callable[[str], None]) -> Target:
     from harness.reference import CpuSide
 
     judged, processor, on_cpu, on_device = [], [], [], []
-    with prepared(device_name) as (runner, request):
+    with prepared(device_name, model) as (runner, request):
         for _ in range(rounds):
             candidate = runner.worker.run(request, 600)
             on_device += candidate.record.timing.forward_seconds
@@ -154,30 +158,28 @@ def verdict(device_name: str, rounds: int, say: Callable[[str], None]) -> list[T
             ]
             processor.append((time.process_time() - before) / _VERDICTS)
     taken, cpu, device = map(statistics.median, (judged, on_cpu, on_device))
-    say(f"verdict {1e3 * taken:.1f} ms; forward {1e3 * cpu:.0f} ms on the CPU, "
+    say(f"{model}: verdict {1e3 * taken:.1f} ms; forward {1e3 * cpu:.0f} ms on the CPU, "
         f"{1e3 * device:.0f} ms on the device")  # fmt: skip
-    return [
-        Target(
-            "(d) verdict and metrics of a case / one forward of both sides",
-            100 * taken / (cpu + device),
-            2.0,
-            " %",
-            f"{1e3 * taken:.1f} ms of {1e3 * cpu:.0f} ms on the CPU and {1e3 * device:.0f} ms on "
-            f"the device, medians; of the CPU's alone {100 * taken / cpu:.1f} %; "
-            f"processor of the verdict {1e3 * statistics.median(processor):.1f} ms",
-        )
-    ]
+    return Target(
+        f"(d) verdict and metrics of a case / one forward of both sides, {model}",
+        100 * taken / (cpu + device),
+        2.0,
+        " %",
+        f"{1e3 * taken:.1f} ms of {1e3 * cpu:.0f} ms on the CPU and {1e3 * device:.0f} ms on "
+        f"the device, medians; of the CPU's alone {100 * taken / cpu:.1f} %; "
+        f"processor of the verdict {1e3 * statistics.median(processor):.1f} ms",
+    )
 
 
 @contextlib.contextmanager
-def prepared(device_name: str) -> Iterator[tuple[CaseRunner, LegRequest]]:
-    """A runner without a cache, and the request of the one case."""
+def prepared(device_name: str, model: str = MODEL) -> Iterator[tuple[CaseRunner, LegRequest]]:
+    """A runner without a cache, and the request of a model's one case."""
     from harness import casefiles, devices, store
     from harness.runner import CaseRunner, RunnerOptions
 
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "case.toml"
-        path.write_text(_CASE, encoding="utf-8")
+        path.write_text(_CASE.replace(MODEL, model), encoding="utf-8")
         [case] = casefiles.read(path)
         spec = devices.choose(device_name).spec
         runner = CaseRunner(RunnerOptions(spec, store.default_cache_dir(), None))

@@ -90,8 +90,13 @@ class OutputBudget:
 def image_rmse(oracle: Array, values: Array) -> Float64:
     """Root mean squared difference of each image; arrays [N, ...] -> float64 [N]."""
     difference = np.asarray(values, np.float64) - np.asarray(oracle, np.float64)
-    flat = difference.reshape(len(difference), -1)
-    return np.asarray(np.sqrt(np.mean(np.square(flat), axis=1)), np.float64)
+    return _image_rms(difference.reshape(len(difference), -1))
+
+
+def _image_rms(images: Float64) -> Float64:
+    """Root mean square of each row, float64 [N, D] -> [N]."""
+    mean_squares = metrics.row_products(images, images) / images.shape[1]
+    return np.asarray(np.sqrt(mean_squares), np.float64)
 
 
 def oracle_error(oracle: Array, values: Array, spread: float | None = None) -> OracleError:
@@ -102,16 +107,15 @@ def oracle_error(oracle: Array, values: Array, spread: float | None = None) -> O
     difference = np.asarray(values, np.float64) - np.asarray(oracle, np.float64)
     images = np.ascontiguousarray(difference).reshape(len(difference), -1)
     largest = np.maximum(images.max(axis=1), -images.min(axis=1))
-    squares = np.square(images, out=images)
-    rmse = np.sqrt(np.mean(squares))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return OracleError(
-            rmse=float(rmse),
-            max_abs=float(largest.max()),
-            nrmse=float(rmse / np.float64(metrics.spread(oracle) if spread is None else spread)),
-            image_rmse=tuple(map(float, np.sqrt(np.mean(squares, axis=1)))),
-            image_max_abs=tuple(map(float, largest)),
-        )
+    of_images = _image_rms(images)
+    rmse = metrics.root_mean_square(of_images)  # all have as many elements
+    return OracleError(
+        rmse=rmse,
+        max_abs=float(largest.max()),
+        nrmse=metrics.quotient(rmse, metrics.spread(oracle) if spread is None else spread),
+        image_rmse=tuple(map(float, of_images)),
+        image_max_abs=tuple(map(float, largest)),
+    )
 
 
 def image_budget(oracle: Array, budgets: Sequence[Array]) -> Float64:
@@ -121,8 +125,8 @@ def image_budget(oracle: Array, budgets: Sequence[Array]) -> Float64:
     The floor is half a unit in the last place of float32, for runs that happen to be exact.
     """
     errors = np.max([image_rmse(oracle, run) for run in budgets], axis=0)
-    overall = np.sqrt(np.mean(np.square(errors)))
-    floor = _FLOAT32_ROUNDOFF * np.sqrt(np.mean(np.square(np.asarray(oracle, np.float64))))
+    overall = metrics.root_mean_square(errors)
+    floor = _FLOAT32_ROUNDOFF * metrics.root_mean_square(np.asarray(oracle, np.float64))
     return np.asarray(np.maximum(np.maximum(errors, _LEAST_SHARE * overall), floor), np.float64)
 
 
@@ -160,15 +164,29 @@ def allowance(oracle: Array, cpu: Array, budgets: Sequence[Array], *, exact: boo
 
 def compare(name: str, device: Array, allowed: Allowance) -> OutputBudget:
     """Compare the error of one output on the device, [N, ...] and finite, with its budget."""
-    overall = np.sqrt(np.mean(np.square(allowed.images)))
     error = oracle_error(allowed.oracle, device, allowed.spread)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return OutputBudget(
-            name=name,
-            device=error,
-            cpu=allowed.cpu,
-            budget_nrmse=float(overall / allowed.spread),
-            ratio=float(error.rmse / overall),
-            image_ratios=tuple(map(float, np.array(error.image_rmse) / allowed.images)),
-            limit=allowed.limit,
-        )
+    ratio, *of_images = _ratios(np.array(error.image_rmse), allowed)
+    return OutputBudget(
+        name=name,
+        device=error,
+        cpu=allowed.cpu,
+        budget_nrmse=metrics.quotient(metrics.root_mean_square(allowed.images), allowed.spread),
+        ratio=ratio,
+        image_ratios=tuple(of_images),
+        limit=allowed.limit,
+    )
+
+
+def worst_ratio(values: Array, allowed: Allowance) -> float:
+    """`OutputBudget.worst_ratio` of other values [N, ...] alone; NaN where some are not finite."""
+    with np.errstate(invalid="ignore"):
+        return float(np.max(_ratios(image_rmse(allowed.oracle, values), allowed)))
+
+
+def _ratios(image_errors: Float64, allowed: Allowance) -> list[float]:
+    """Error / budget, over all images and of each; `image_errors`: float64 [N]."""
+    overall = map(metrics.root_mean_square, (image_errors, allowed.images))
+    return [
+        metrics.quotient(*overall),
+        *map(metrics.quotient, image_errors.tolist(), allowed.images.tolist()),
+    ]

@@ -8,6 +8,7 @@ non-finite results: callers test finiteness first (`count_nonfinite`).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -19,6 +20,7 @@ Float64 = npt.NDArray[np.float64]
 
 # Elements of an activation taken at a time: few enough for a processor's cache.
 PIECE = 1 << 18
+_ONE_THREAD = 10_000  # elements for which OpenBLAS starts no second thread
 # Pairs of values that a record keeps of an output, and how many of them are the worst ones.
 SAMPLE_SIZE, SAMPLE_WORST = 150, 15
 
@@ -65,10 +67,25 @@ def cosine_similarity(a: Array, b: Array) -> Float64:
 
     Raises ValueError when the shapes differ or are not two-dimensional.
     """
-    a, b = _matrix_pair(a, b)
-    scale = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.clip(np.sum(a * b, axis=1) / scale, -1.0, 1.0), np.float64)
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape or a.ndim != 2:
+        raise ValueError(f"two matrices of one shape are needed, not {a.shape} and {b.shape}")
+    return Pair(a, b).cosines
+
+
+def row_products(a: Float64, b: Float64) -> Float64:
+    """<a_i, b_i> of each row pair, float64 [N, D] -> [N], without arrays of the arguments' size."""
+    return np.array([_product(*rows) for rows in zip(a, b, strict=True)], np.float64)
+
+
+def _product(a: Float64, b: Float64) -> float:
+    """<a, b> of float64 [D].
+
+    In pieces that are too short for more than one thread of BLAS: the sum is the same on any
+    number of cores, and no thread goes on waiting at full speed for more of it.
+    """
+    pieces = (slice(start, start + _ONE_THREAD) for start in range(0, a.size, _ONE_THREAD))
+    return sum(float(np.dot(a[piece], b[piece])) for piece in pieces)
 
 
 def mean_absolute_error(a: Array, b: Array) -> float:
@@ -76,8 +93,7 @@ def mean_absolute_error(a: Array, b: Array) -> float:
 
     Raises ValueError when the shapes differ or there are no elements.
     """
-    a, b = _pair(a, b)
-    return float(np.mean(np.abs(a - b)))
+    return Pair.of(a, b).mean_absolute
 
 
 def error_rate_percent(mean_cosine: float) -> float:
@@ -87,30 +103,84 @@ def error_rate_percent(mean_cosine: float) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class WorstElement:
-    """The element with the greatest absolute difference."""
+    """The greatest absolute difference and where it is."""
 
     difference: float
     index: tuple[int, ...]
-    reference: float
-    candidate: float
 
 
-def max_absolute_error(reference: Array, candidate: Array) -> WorstElement:
-    """Greatest |candidate - reference| with its index and both values.
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two arrays [...] in float64, and what several formulas need of them, made once."""
 
-    Raises ValueError when the shapes differ or there are no elements.
-    """
-    ref, cand = _pair(reference, candidate)
-    difference = np.abs(cand - ref)
-    flat = int(np.argmax(difference))
-    index = tuple(int(i) for i in np.unravel_index(flat, difference.shape))
-    return WorstElement(float(difference[index]), index, float(ref[index]), float(cand[index]))
+    reference: Float64
+    candidate: Float64
+
+    @classmethod
+    def of(cls, reference: Array, candidate: Array) -> Pair:
+        """Raises ValueError when the shapes differ or there are no elements."""
+        ref, cand = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
+        if ref.shape != cand.shape:
+            raise ValueError(f"shapes differ: {ref.shape} and {cand.shape}")
+        if ref.size == 0:
+            raise ValueError("no elements to compare")
+        return cls(ref, cand)
+
+    @functools.cached_property
+    def differences(self) -> Float64:
+        """candidate - reference, [...]."""
+        return np.asarray(self.candidate - self.reference, np.float64)
+
+    @functools.cached_property
+    def sizes(self) -> Float64:
+        """Absolute differences, [...]."""
+        return np.asarray(np.abs(self.differences), np.float64)
+
+    @property
+    def mean_absolute(self) -> float:
+        """As `mean_absolute_error`."""
+        return float(np.mean(self.sizes))
+
+    @property
+    def rmse(self) -> float:
+        """As the function `rmse`."""
+        return root_mean_square(self.differences)
+
+    @property
+    def worst(self) -> WorstElement:
+        """The greatest absolute difference; the first of several."""
+        flat = int(np.argmax(self.sizes))
+        index = tuple(int(i) for i in np.unravel_index(flat, self.sizes.shape))
+        return WorstElement(float(self.sizes[index]), index)
+
+    @property
+    def _rows(self) -> list[Float64]:
+        length = math.prod(self.reference.shape[1:])  # -1 is refused where there are no rows
+        return [side.reshape(len(side), length) for side in (self.reference, self.candidate)]
+
+    @functools.cached_property
+    def _squares(self) -> list[Float64]:
+        """|x_i|^2 of each row x_i of both sides, [N]."""
+        return [row_products(rows, rows) for rows in self._rows]
+
+    @property
+    def cosines(self) -> Float64:
+        """As `cosine_similarity`, of rows [N] that are flattened first."""
+        scale = np.prod(np.sqrt(self._squares), axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            cosines = row_products(*self._rows) / scale
+        return np.asarray(np.clip(cosines, -1.0, 1.0), np.float64)
+
+    @property
+    def norm_ratio(self) -> float:
+        """|candidate| / |reference| over all elements: shows a scaling that no cosine can see."""
+        of_reference, of_candidate = (math.sqrt(rows.sum()) for rows in self._squares)
+        return quotient(of_candidate, of_reference)
 
 
 def rmse(reference: Array, candidate: Array) -> float:
     """Root of the mean squared difference over all elements, in the unit of the arguments."""
-    ref, cand = _pair(reference, candidate)
-    return float(np.sqrt(np.mean(np.square(cand - ref))))
+    return Pair.of(reference, candidate).rmse
 
 
 def rmse_in_pieces(reference: Array, candidate: Array) -> float:
@@ -135,23 +205,13 @@ def spread(reference: Array) -> float:
     """
     ref = np.asarray(reference, np.float64).reshape(len(reference), -1)
     axis = 0 if len(ref) > 1 else 1
-    return float(np.sqrt(np.mean(np.square(ref - ref.mean(axis=axis, keepdims=True)))))
+    return root_mean_square(ref - ref.mean(axis=axis, keepdims=True))
 
 
-def nrmse(reference: Array, candidate: Array) -> float:
-    """rmse(reference, candidate) / spread(reference): error in units of the signal.
-
-    Infinite when the reference has no spread but the candidate differs; NaN when neither does.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.float64(rmse(reference, candidate)) / np.float64(spread(reference)))
-
-
-def norm_ratio(reference: Array, candidate: Array) -> float:
-    """|candidate| / |reference| over all elements: shows a scaling that no cosine can see."""
-    ref, cand = _pair(reference, candidate)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.linalg.norm(cand) / np.float64(np.linalg.norm(ref)))
+def root_mean_square(values: Float64) -> float:
+    """Root of the mean square over all elements [...], in their unit."""
+    flat = values.reshape(-1)
+    return math.sqrt(_product(flat, flat) / values.size)
 
 
 def top1(scores: Array) -> npt.NDArray[np.int64]:
@@ -187,32 +247,45 @@ class PairedSample:
     total: int
 
 
-def paired_sample(reference: Array, candidate: Array) -> PairedSample:
-    """Take at most SAMPLE_SIZE pairs of two arrays [...] of the same shape.
+def paired_sample(pair: Pair) -> PairedSample:
+    """Take at most SAMPLE_SIZE pairs of two arrays.
 
     They lie evenly over the arrays, and the SAMPLE_WORST greatest differences are among them; the
     same arrays always give the same pairs.
     """
-    a, b = (side.ravel() for side in _pair(reference, candidate))
-    difference = b - a
-    chosen = np.arange(a.size)
-    if a.size > SAMPLE_SIZE:
-        even = np.linspace(0, a.size - 1, SAMPLE_SIZE - SAMPLE_WORST).round().astype(np.int64)
-        size = np.abs(difference)
-        # No sort: that would take longer than all metrics together.
-        least = np.partition(size, -SAMPLE_WORST)[-SAMPLE_WORST]
-        greater, equal = np.flatnonzero(size > least), np.flatnonzero(size == least)
-        chosen = np.unique(np.concatenate([even, greater, equal[: SAMPLE_WORST - greater.size]]))
+    reference, difference, size = (
+        side.ravel() for side in (pair.reference, pair.differences, pair.sizes)
+    )
+    if size.size <= SAMPLE_SIZE:
+        chosen = np.arange(size.size)
+    else:
+        even = np.linspace(0, size.size - 1, SAMPLE_SIZE - SAMPLE_WORST).round().astype(np.int64)
+        # No sort of all: that would take longer than all metrics together.
+        parts = np.maximum.reduceat(size, np.arange(0, size.size, -(-size.size // SAMPLE_SIZE)))
+        large = np.flatnonzero(size >= np.sort(parts)[-SAMPLE_WORST])
+        worst = large[np.argsort(-size[large], kind="stable")[:SAMPLE_WORST]]
+        chosen = np.unique(np.concatenate([even, worst]))
     return PairedSample(
-        reference=tuple(float(f"{value:.5g}") for value in a[chosen]),
-        difference=tuple(float(f"{value:.3g}") for value in difference[chosen]),
-        total=a.size,
+        reference=tuple(float(f"{value:.5g}") for value in reference[chosen].tolist()),
+        difference=tuple(float(f"{value:.3g}") for value in difference[chosen].tolist()),
+        total=size.size,
     )
 
 
 def count_nonfinite(values: Array) -> int:
     """Number of NaN or infinite elements."""
     return values.size - int(np.count_nonzero(np.isfinite(values)))
+
+
+def quotient(a: float, b: float) -> float:
+    """a / b for a, b >= 0; infinite for b = 0, NaN when both are 0.
+
+    With a = rmse and b = spread the nrmse, an error in units of the signal: infinite without a
+    signal, and NaN when nothing differs either.
+    """
+    if b == 0:
+        return a * math.inf
+    return a / b
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,19 +320,3 @@ def discrimination(logits: Array) -> Discrimination:
         min_margin=float(np.min(top1_margin(logits))),
         max_probability=float(np.max(scores)),
     )
-
-
-def _pair(a: Array, b: Array) -> tuple[Float64, Float64]:
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.shape != b.shape:
-        raise ValueError(f"shapes differ: {a.shape} and {b.shape}")
-    if a.size == 0:
-        raise ValueError("no elements to compare")
-    return a, b
-
-
-def _matrix_pair(a: Array, b: Array) -> tuple[Float64, Float64]:
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.shape != b.shape or a.ndim != 2:
-        raise ValueError(f"two matrices of one shape are needed, not {a.shape} and {b.shape}")
-    return a, b

@@ -19,6 +19,7 @@ from harness import (
     expected_run,
     expressions,
     history,
+    memory,
     records,
     resume,
     store,
@@ -158,7 +159,8 @@ class Session:
     def runner(self) -> CaseRunner:
         """The runner, made on first use."""
         if self._runner is None:
-            from harness.runner import CaseRunner  # brings torch in
+            with memory.importing():
+                from harness.runner import CaseRunner  # brings torch in
 
             self._runner = CaseRunner(self.runner_options(), self._worker)
         return self._runner

@@ -13,8 +13,11 @@ from __future__ import annotations
 import functools
 import importlib.machinery
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
+
+from harness import memory
 
 # Name -> schema, as in torchvision's csrc/ops/nms.cpp and csrc/ops/quantized (they are the ones
 # for which torchvision/_meta_registrations.py calls torch.library.register_fake on import).
@@ -71,9 +74,11 @@ def import_timm() -> Any:
 
     Typed Any: timm's packages re-export without saying so, and parts of it are not annotated.
     """
-    ensure()
+    if "timm.models" not in sys.modules:
+        with memory.importing():
+            ensure()
+            importlib.import_module("timm.data")
+            importlib.import_module("timm.models")
     import timm
-    import timm.data
-    import timm.models
 
     return timm

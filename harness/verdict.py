@@ -38,7 +38,7 @@ class OutputNumbers:
     max_abs_index: tuple[int, ...]
     mean_abs_error: float
     rmse: float
-    nrmse: float
+    nrmse: float  # rmse / spread of the float64 output between the images
     norm_ratio: float
     sample: metrics.PairedSample | None = None  # None: a record from before there was one
 
@@ -100,13 +100,16 @@ def judge(evidence: Evidence) -> Verdict:
     if broken:
         return Verdict(tuple(broken))
 
+    evidence = _in_float64(evidence)
     reference, candidate, logits = evidence.reference, evidence.candidate, evidence.logits
     allowed = {name: _allowance(evidence, name) for name in reference}
     budgets = tuple(budget.compare(name, candidate[name], allowed[name]) for name in reference)
     findings = [f for b in budgets for f in _judge_budget(b, evidence.budget.arithmetic)]
     findings += _judge_variants(evidence, allowed, {b.name for b in budgets if b.within})
     findings += _judge_operators(evidence.operators)
-    outputs = tuple(_numbers(name, reference[name], candidate[name]) for name in reference)
+    outputs = tuple(
+        _numbers(name, reference[name], candidate[name], allowed[name].spread) for name in reference
+    )
     findings += [finding for numbers in outputs for finding in _judge_direction(numbers)]
     notes = _format_notes(evidence, budgets)
     gate = discrimination = None
@@ -132,23 +135,31 @@ def judge(evidence: Evidence) -> Verdict:
     )
 
 
-def _numbers(name: str, reference: Array, candidate: Array) -> OutputNumbers:
-    # Once for all formulas, each of which would convert them anew.
-    reference, candidate = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
-    worst_element = metrics.max_absolute_error(reference, candidate)
-    flat_ref = reference.reshape(len(reference), -1)
-    flat_cand = candidate.reshape(len(candidate), -1)
+def _in_float64(evidence: Evidence) -> Evidence:
+    """Both sides converted once: every formula would do it anew."""
+
+    def convert(outputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {name: np.asarray(values, np.float64) for name, values in outputs.items()}
+
+    return dataclasses.replace(
+        evidence, reference=convert(evidence.reference), candidate=convert(evidence.candidate)
+    )
+
+
+def _numbers(name: str, reference: Array, candidate: Array, spread: float) -> OutputNumbers:
+    pair = metrics.Pair.of(reference, candidate)
+    worst_element = pair.worst
     return OutputNumbers(
         name=name,
         shape=tuple(reference.shape),
-        min_cosine=float(np.min(metrics.cosine_similarity(flat_ref, flat_cand))),
+        min_cosine=float(np.min(pair.cosines)),
         max_abs_error=worst_element.difference,
         max_abs_index=worst_element.index,
-        mean_abs_error=metrics.mean_absolute_error(reference, candidate),
-        rmse=metrics.rmse(reference, candidate),
-        nrmse=metrics.nrmse(reference, candidate),
-        norm_ratio=metrics.norm_ratio(reference, candidate),
-        sample=metrics.paired_sample(reference, candidate),
+        mean_abs_error=pair.mean_absolute,
+        rmse=pair.rmse,
+        nrmse=metrics.quotient(pair.rmse, spread),
+        norm_ratio=pair.norm_ratio,
+        sample=metrics.paired_sample(pair),
     )
 
 
@@ -193,7 +204,8 @@ def _judge_variants(
         for name, values in outputs.items():
             if name not in evidence.oracle or values.shape != evidence.oracle[name].shape:
                 continue
-            if metrics.count_nonfinite(values):
+            ratio = budget.worst_ratio(values, allowed[name])
+            if not np.isfinite(ratio) and metrics.count_nonfinite(values):
                 found.append(
                     Finding(
                         Status.FAIL_NAN,
@@ -202,15 +214,13 @@ def _judge_variants(
                         f"{how[variant]}, and none when they run as one batch.",
                     )
                 )
-                continue
-            row = budget.compare(name, values, allowed[name])
-            if name in right and not row.within:
+            elif name in right and not ratio <= allowed[name].limit:
                 found.append(
                     Finding(
                         Status.FAIL_ACCURACY,
                         Stage.COMPARE,
-                        f"Output {name!r} is {row.worst_ratio:.3g} times its budget when the "
-                        f"images run {how[variant]} (allowed {row.limit:g}): the result of an "
+                        f"Output {name!r} is {ratio:.3g} times its budget when the images run "
+                        f"{how[variant]} (allowed {allowed[name].limit:g}): the result of an "
                         "image depends on its batch.",
                     )
                 )

@@ -11,6 +11,7 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
+from harness import memory
 from harness.status import CaseProblem, Stage, Status, UsageProblem
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -24,10 +25,12 @@ def main(descriptor: int) -> int:
     spec = pipe.recv()
 
     # Now, while the run prepares its first case.
-    from harness import devices, legs, localize, memory, torchvision_shim
+    with memory.importing():
+        from harness import devices, legs, localize, torchvision_shim
 
     try:
-        device = devices.open_device(spec)
+        with memory.importing():
+            device = devices.open_device(spec)
         # Every request needs it, and until the first one comes there is time.
         with contextlib.suppress(Exception):  # a request says what is wrong with it
             torchvision_shim.import_timm()

@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.spatial.distance
@@ -73,18 +78,13 @@ def test_errors_agree_with_torch(seed):
     assert metrics.rmse(a, b) == pytest.approx(((ta - tb) ** 2).mean().sqrt().item())
 
 
-def test_max_absolute_error_names_the_element():
+def test_the_worst_element_is_named():
     a = np.zeros((2, 3, 4))
     b = a.copy()
     b[1, 2, 0] = -5.0
     b[0, 0, 0] = 4.0
-    worst = metrics.max_absolute_error(a, b)
-    assert (worst.difference, worst.index, worst.reference, worst.candidate) == (
-        5.0,
-        (1, 2, 0),
-        0.0,
-        -5.0,
-    )
+    worst = metrics.Pair.of(a, b).worst
+    assert (worst.difference, worst.index) == (5.0, (1, 2, 0))
 
 
 def test_spread_ignores_what_all_images_share():
@@ -99,20 +99,55 @@ def test_spread_of_one_image_is_its_own_deviation():
 
 
 @given(st.integers(0, 1000), st.floats(1e-3, 1e3))
-def test_nrmse_has_no_unit(seed, scale):
+def test_rmse_and_spread_scale_alike(seed, scale):
     a, b = pair_of(seed)
-    assert metrics.nrmse(scale * a, scale * b) == pytest.approx(metrics.nrmse(a, b))
+    assert metrics.rmse(scale * a, scale * b) == pytest.approx(scale * metrics.rmse(a, b))
+    assert metrics.spread(scale * a) == pytest.approx(scale * metrics.spread(a))
 
 
-def test_nrmse_without_signal():
-    flat = np.ones((3, 2))
-    assert metrics.nrmse(flat, flat + 1) == np.inf
-    assert np.isnan(metrics.nrmse(flat, flat))
+def test_a_quotient_without_a_signal_is_never_a_number():
+    assert metrics.quotient(3.0, 2.0) == 1.5
+    assert metrics.quotient(1.0, 0.0) == np.inf
+    assert np.isnan(metrics.quotient(0.0, 0.0))
+
+
+@pytest.mark.parametrize("size", [1, 149, 150, 151, 20_000])
+@pytest.mark.parametrize("levels", [2, 10**9])  # few: most differences are equal
+def test_the_sample_holds_the_greatest_differences(size, levels):
+    generator = np.random.default_rng(size)
+    a, difference = generator.normal(size=size), generator.integers(0, levels, size).astype(float)
+    sample = metrics.paired_sample(metrics.Pair.of(a, a + difference))
+    assert len(sample.reference) == len(sample.difference) <= metrics.SAMPLE_SIZE
+    assert sample.total == size
+    worst = np.sort(a + difference - a)[-metrics.SAMPLE_WORST :]
+    np.testing.assert_allclose(np.sort(sample.difference)[-metrics.SAMPLE_WORST :], worst, 6e-3)
+
+
+def test_sums_do_not_depend_on_the_threads_of_blas():
+    program = (
+        "import numpy as np; from harness import metrics;"
+        "values = np.random.default_rng(0).normal(size=(3, 500_000));"
+        "print(metrics.root_mean_square(values).hex(), np.sqrt((values**2).mean()))"
+    )
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": threads},
+            cwd=Path(metrics.__file__).parents[1],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+        for threads in ("1", "2", "3")
+    ]
+    assert len({ours for ours, _ in found}) == 1
+    for ours, numpy in found:
+        assert float.fromhex(ours) == pytest.approx(float(numpy), rel=1e-12)
 
 
 def test_norm_ratio_sees_the_scale_that_no_cosine_sees():
     a, _ = pair_of(1)
-    assert metrics.norm_ratio(a, 0.9 * a) == pytest.approx(0.9)
+    assert metrics.Pair.of(a, 0.9 * a).norm_ratio == pytest.approx(0.9)
 
 
 def test_top1_margin():
@@ -139,7 +174,7 @@ def test_discrimination_of_one_image_is_unknown():
 
 @pytest.mark.parametrize(
     "formula",
-    [metrics.mean_absolute_error, metrics.rmse, metrics.cosine_similarity, metrics.norm_ratio],
+    [metrics.mean_absolute_error, metrics.rmse, metrics.cosine_similarity, metrics.Pair.of],
 )
 def test_shapes_must_match(formula):
     with pytest.raises(ValueError, match="shape"):

@@ -31,7 +31,7 @@ MEANING: Mapping[str, str] = {
     "max abs": "Greatest |device - CPU|, in the unit of the output.",
     "mean abs": "Mean |device - CPU|, in the unit of the output.",
     "rmse": "Root mean square of device - CPU, in the unit of the output.",
-    "nrmse": "rmse / spread of the CPU's output between the images. No unit.",
+    "nrmse": "rmse / spread of x between the images, x = the CPU in float64. No unit.",
     "norm ratio": "|device| / |CPU|, Euclidean. No unit; 1 is equal length.",
     "own error": "rms(device - exact) of this operator on the reference's input.",
     "own budget": "rms that honest rounding in the declared arithmetic costs this operator.",
