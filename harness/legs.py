@@ -102,8 +102,13 @@ class LegResult:
     operators: OperatorCheck | None = None
 
 
-def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResult:
-    """Run one leg.
+def run(
+    device: Device,
+    request: LegRequest,
+    on_stage: StageCallback,
+    load: Callable[[LegRequest], models.LoadedModel] = LegRequest.load,
+) -> LegResult:
+    """Run one leg; `load` gives it a model that it may change.
 
     Raises CaseProblem with the status and stage of what went wrong; every other exception is
     the harness' own fault.
@@ -122,7 +127,7 @@ def run(device: Device, request: LegRequest, on_stage: StageCallback) -> LegResu
         meter = MemoryMeter(device)
         device.plant(None if request.hook_faults else request.fault_plan)
         numerics = device.apply_numerics(request.numerics)
-        loaded = request.load()
+        loaded = load(request)
         images = inputs.load_inputs(request.inputs)
 
         enter(Stage.TRANSFER)

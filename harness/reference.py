@@ -7,6 +7,7 @@ and runs on other devices, versions of torch_npu and hosts find them in the refe
 from __future__ import annotations
 
 import collections
+import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from harness.devices import DeviceSpec
 from harness.devices.base import Counters, Device
 from harness.legs import LegRequest, LegResult
 from harness.metrics import Array, count_nonfinite
+from harness.models import LoadedModel
 from harness.records import LegRecord
 from harness.reference_cache import ReferenceCache, Stored
 from harness.reference_key import Fingerprints, Key
@@ -26,6 +28,8 @@ from harness.status import CaseProblem, Stage, Status
 
 # Cases that share answers follow each other: a default and a strict one need five legs.
 _KEPT = 8
+# Bytes of the greatest model of which one more copy is held: the host's memory may be tight.
+_KEPT_MODEL = 1 << 30
 
 
 class CpuSide:
@@ -42,6 +46,7 @@ class CpuSide:
         self._cache = cache
         self._quieten = quieten
         self._fingerprints = Fingerprints()
+        self._models = _Models(self._fingerprints)
         self._device: Device | None = None
         self._kept: collections.OrderedDict[LegRequest, LegResult] = collections.OrderedDict()
 
@@ -98,24 +103,15 @@ class CpuSide:
         Raises as `models.load_model` does.
         """
 
-        def make_key() -> Key:
-            return reference_key.model_key(
-                model_dir, num_classes, allow_keys, allow_pickle, self._fingerprints
-            )
-
-        key = self._key(make_key)
+        source = (model_dir, num_classes, allow_keys, allow_pickle)
+        key = self._models.key(*source) if self._cache else None
         stored = self._cache.get(key) if self._cache and key else None
         if stored is not None:
             found: dict[str, Any] = stored.facts["data_config"]
             # JSON knows no tuples, which timm gives and expects.
             return {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
-        loaded = models.load_model(
-            model_dir,
-            num_classes=num_classes,
-            allow_keys=allow_keys,
-            allow_pickle=allow_pickle,
-        )
-        if self._cache and key and self._key(make_key) == key:
+        loaded = self._models.original(*source)
+        if self._cache and key and self._models.key(*source) == key:
             facts = {"model": model_dir.name, "data_config": loaded.data_config}
             self._cache.put(key, {}, facts)
         return loaded.data_config
@@ -126,7 +122,7 @@ class CpuSide:
         if request.repeat:
             self._quieten()
         self.computed += 1
-        return legs.run(self._device, request, lambda stage: None)
+        return legs.run(self._device, request, lambda stage: None, self._models.own)
 
     def _run(self, request: LegRequest) -> LegResult:
         if request in self._kept:
@@ -143,7 +139,7 @@ class CpuSide:
             return reference_key.leg_key(request, self._fingerprints)
 
         faulty = request.fault_plan is not None or request.hook_faults
-        key = None if faulty else self._key(make_key)
+        key = _key(make_key) if self._cache is not None and not faulty else None
         if self._cache is None or key is None:
             return self._fresh(request)
         stored = self._cache.get(key)
@@ -156,17 +152,78 @@ class CpuSide:
             result = self._fresh(request)
             facts = _facts(result)
             # The key again: files that changed meanwhile make this another model's answer.
-            if facts is not None and self._key(make_key) == key:
+            if facts is not None and _key(make_key) == key:
                 about = {"model": request.model_dir.name, "inputs": request.inputs.description}
                 self._cache.put(key, result.outputs, {**about, "result": facts})
         return result
 
-    def _key(self, make: Callable[[], Key]) -> Key | None:
-        """A key, or None for a model that cannot be loaded: loading it says why."""
-        try:
-            return make() if self._cache is not None else None
-        except (CaseProblem, OSError):
-            return None
+
+class _Models:
+    """Loads models, and keeps the last one while its files stay what they were.
+
+    A copy of it takes a third of the time of building a model, filling and hashing it, and a
+    tenth for a transformer, whose weights are first drawn from a truncated normal distribution.
+    """
+
+    def __init__(self, fingerprints: Fingerprints) -> None:
+        self._fingerprints = fingerprints
+        self._last: tuple[Key, LoadedModel] | None = None
+
+    def key(
+        self,
+        model_dir: Path,
+        num_classes: int | None,
+        allow_keys: tuple[str, ...],
+        allow_pickle: bool,
+    ) -> Key | None:
+        """What loading depends on; None for a model that cannot be loaded."""
+        source = (model_dir, num_classes, allow_keys, allow_pickle)
+        return _key(lambda: reference_key.model_key(*source, self._fingerprints))
+
+    def original(
+        self,
+        model_dir: Path,
+        num_classes: int | None,
+        allow_keys: tuple[str, ...],
+        allow_pickle: bool,
+    ) -> LoadedModel:
+        """A model to look at only.  Raises as `models.load_model` does."""
+        source = (model_dir, num_classes, allow_keys, allow_pickle)
+        key = self.key(*source)
+        if self._last is None or self._last[0] != key:
+            self._last = None  # its memory may be needed
+            loaded = models.load_model(
+                model_dir,
+                num_classes=num_classes,
+                allow_keys=allow_keys,
+                allow_pickle=allow_pickle,
+            )
+            if key is None or self.key(*source) != key or _bytes(loaded) > _KEPT_MODEL:
+                return loaded
+            self._last = (key, loaded)
+        return self._last[1]
+
+    def own(self, request: LegRequest) -> LoadedModel:
+        """A model that a leg may change.  Raises as `models.load_model` does."""
+        loaded = self.original(
+            request.model_dir, request.num_classes, request.allow_keys, request.allow_pickle
+        )
+        if self._last is None or self._last[1] is not loaded:
+            return loaded
+        return dataclasses.replace(loaded, model=copy.deepcopy(loaded.model))
+
+
+def _bytes(loaded: LoadedModel) -> int:
+    tensors = (*loaded.model.parameters(), *loaded.model.buffers())
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def _key(make: Callable[[], Key]) -> Key | None:
+    """A key, or None for a model that cannot be loaded: loading it says why."""
+    try:
+        return make()
+    except (CaseProblem, OSError):
+        return None
 
 
 def _facts(result: LegResult) -> dict[str, Any] | None:

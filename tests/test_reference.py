@@ -1,0 +1,78 @@
+"""The CPU's side: one loading of a model serves all legs; none sees another's changes."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+
+from harness import models, reference
+from harness.arithmetic import Arithmetic
+from harness.reference import CpuSide
+from harness.status import CaseProblem, Status
+
+PLAN = json.dumps({"faults": [{"kind": "zero_output", "operator": "Convolution"}]})
+
+
+@pytest.fixture
+def loads(monkeypatch) -> list:
+    """The directories of the models that are loaded from now on."""
+    calls: list = []
+    load = models.load_model
+
+    def counted(directory, **options):
+        calls.append(directory)
+        return load(directory, **options)
+
+    monkeypatch.setattr(models, "load_model", counted)
+    return calls
+
+
+def legs_of(cpu: CpuSide, request) -> list[dict]:
+    """Every kind of leg; most of them change the model that they are given."""
+    return [
+        cpu.oracle(request),
+        *cpu.budget(request, Arithmetic("bfloat16")).runs,
+        cpu.planted(request, Arithmetic(), PLAN).outputs,
+        *cpu.budget(request, Arithmetic()).runs,
+        cpu.reference(request).outputs,
+    ]
+
+
+def test_legs_share_one_loading_and_give_the_same_bits(leg_request, loads, monkeypatch):
+    shared = legs_of(CpuSide(), leg_request)
+    assert len(loads) == 1
+    monkeypatch.setattr(reference, "_KEPT_MODEL", 0)
+    loads.clear()
+    alone = legs_of(CpuSide(), leg_request)
+    assert len(loads) == 5  # the reference counts once, and is an honest run of exact float32
+    for one, other in zip(shared, alone, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert np.array_equal(one[name], other[name])
+    assert not np.array_equal(shared[2]["output"], shared[-1]["output"])
+
+
+def test_preprocessing_and_legs_share_one_loading(leg_request, loads):
+    cpu = CpuSide()
+    cpu.data_config(leg_request.model_dir, None, (), False)
+    cpu.reference(leg_request)
+    assert len(loads) == 1
+
+
+def test_weights_that_change_between_legs_are_loaded_again(leg_request, copy_of, loads):
+    directory = copy_of("model")
+    request = dataclasses.replace(leg_request, model_dir=directory)
+    cpu = CpuSide()
+    before = cpu.oracle(request)
+    state = load_file(directory / "model.safetensors")
+    save_file({name: 1.5 * tensor for name, tensor in state.items()}, directory / "new")
+    (directory / "new").rename(directory / "model.safetensors")
+    after = cpu.reference(request)
+    assert len(loads) == 2
+    assert not np.allclose(before["output"], after.outputs["output"])
+    (directory / "model.safetensors").write_bytes(b"truncated")
+    with pytest.raises(CaseProblem) as caught:
+        cpu.budget(request, Arithmetic("bfloat16"))
+    assert caught.value.status is Status.FAIL_LOAD
