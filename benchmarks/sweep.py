@@ -3,21 +3,28 @@
     python -m benchmarks.sweep [--device npu-emulated] [--blocks 8]
 
 One run of `--blocks` times the same 25 architectures, each time on other images and with an empty
-reference cache, so that every block is the same work; the bare script of `make bench` does the same
-builds and forward passes of one block before and after it.  Prints the seconds of each block, what
-a case costs beyond the bare script, and the memory of the run's processes when a block ended.
+reference cache, so that every block is the same work.  Before it and after each block, while its
+processes are suspended, the bare script of `make bench` does the same builds and forward passes:
+both meet the same slow and fast minutes of the machine.  Prints the seconds of each block, what a
+case costs beyond the bare script, and the memory of the run's processes when a block ended.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import psutil
 
 import harness  # noqa: F401  (before torch)
 from benchmarks import measured
@@ -47,22 +54,22 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as directory:
         scratch = Path(directory)
-        run(given.device, scratch / "unmeasured", [1000])  # makes the models, builds, pages in
-        before = bare()
-        ends, memory = run(given.device, scratch / "measured", range(given.blocks))
-        after = bare()
+        # Makes the models, builds, pages in.
+        run(given.device, scratch / "unmeasured", [1000], beside=lambda: math.nan)
+        blocks = run(given.device, scratch / "measured", range(given.blocks))
     count = len(ARCHITECTURES)
-    blocks = [end - start for start, end in zip([0.0, *ends], ends, strict=False)]
-    for number, (seconds, held) in enumerate(zip(blocks, memory, strict=True), start=1):
+    for number, block in enumerate(blocks, start=1):
         print(
-            f"{number * count:4} cases: {ends[number - 1]:6.1f} s, this block {seconds:5.1f} s, "
-            f"{seconds / count:.2f} s a case; memory {held / 1e6:.0f} MB"
+            f"{number * count:4} cases: {sum(b.seconds for b in blocks[:number]):6.1f} s, "
+            f"this block {block.seconds:5.1f} s, {block.seconds / count:.2f} s a case; bare script "
+            f"{block.before:5.1f} s before, {block.after:5.1f} s after; memory "
+            f"{block.memory / 1e6:.0f} MB"
         )
-    # The first block also pays for the start of everything.
-    block = statistics.median(blocks[1:] or blocks)
-    overhead = block / statistics.mean((before, after)) - 1
-    growth = memory[-1] / memory[min(1, len(memory) - 1)] - 1
-    print(f"bare script: {before:.1f} s before, {after:.1f} s after, for the work of one block")
+    later = blocks[1:] or blocks  # the first block also pays for the start of everything
+    overheads = [block.overhead for block in later]
+    overhead = statistics.median(overheads)
+    growth = blocks[-1].memory / later[0].memory - 1
+    print(f"overhead of the blocks: {', '.join(f'{value:.1%}' for value in overheads)}")
     for name, value, wanted in (
         ("overhead a case", overhead, OVERHEAD),
         ("growth of memory", growth, GROWTH),
@@ -72,8 +79,26 @@ def main() -> int:
     return 0 if overhead <= OVERHEAD and growth <= GROWTH else 1
 
 
-def run(device: str, results: Path, seeds: range | list[int]) -> tuple[list[float], list[int]]:
-    """One run over all seeds; seconds since its start and bytes held at the end of each block."""
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Seconds of 25 cases, of the bare script beside them, and bytes held when they ended."""
+
+    seconds: float
+    before: float
+    after: float
+    memory: int
+
+    @property
+    def overhead(self) -> float:
+        """Share of the bare script's time that came on top of it."""
+        return self.seconds / statistics.mean((self.before, self.after)) - 1
+
+
+def run(
+    device: str, results: Path, seeds: range | list[int], beside: Callable[[], float] | None = None
+) -> list[Block]:
+    """One run over all seeds, a block each; `beside`: another measure than the bare script."""
+    beside = beside or bare
     results.mkdir()
     cases = "".join(
         f'[[case]]\narchitecture = "{name}"\nnumerics = ["default"]\ninput_seed = {seed}\n'
@@ -81,6 +106,7 @@ def run(device: str, results: Path, seeds: range | list[int]) -> tuple[list[floa
         for name in ARCHITECTURES
     )
     (results / "cases.toml").write_text(cases)
+    before = beside()
     started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "harness", "run", "--device", device, "--case-file",
@@ -91,20 +117,38 @@ def run(device: str, results: Path, seeds: range | list[int]) -> tuple[list[floa
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
     follower, done = Follower(results / "results.jsonl"), 0
-    ends: list[float] = []
-    memory: list[int] = []
+    blocks: list[Block] = []
     while process.poll() is None:
         time.sleep(0.1)
         if not (results / "results.jsonl").exists():
             continue
         done += sum(line["type"] == "case" for line in follower.new())
-        if done >= len(ARCHITECTURES) * (len(ends) + 1):
-            ends.append(time.perf_counter() - started)
-            memory.append(measured.tree_memory(process.pid))
+        if done >= len(ARCHITECTURES) * (len(blocks) + 1):
+            seconds = time.perf_counter() - started
+            with suspended(process.pid):
+                memory = measured.tree_memory(process.pid)
+                after = beside()
+            blocks.append(Block(seconds, before, after, memory))
+            before, started = after, time.perf_counter()
     found = records.read(results / "results.jsonl")
-    if found.missing or len(ends) < len(seeds):
+    if found.missing or len(blocks) < len(seeds):
         raise SystemExit(f"The run ended with {process.returncode}: {found.unfinished[:5]}")
-    return ends, memory
+    return blocks
+
+
+@contextlib.contextmanager
+def suspended(pid: int) -> Iterator[None]:
+    """Stop a process and all that it started while something else is timed."""
+    root = psutil.Process(pid)
+    tree = [root, *root.children(recursive=True)]
+    try:
+        for process in tree:
+            process.suspend()
+        yield
+    finally:
+        for process in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def bare() -> float:

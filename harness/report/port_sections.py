@@ -7,7 +7,7 @@ from typing import Any
 from harness import port
 from harness.port import Port
 from harness.records import CaseRecord
-from harness.report import cells, tables
+from harness.report import cells, port_throughput, tables
 from harness.report.cells import Table
 from harness.report.markdown import Verbatim
 from harness.report.port_texts import Texts, cut
@@ -21,6 +21,7 @@ def sections(found: Port, t: Texts) -> dict[str, Any]:
         "protocol": _protocol(main, t),
         "performance": _performance(main, t),
         "how": _how(main, t),
+        **port_throughput.sections(main, t),
         "accuracy": _accuracy(main, accuracy_why, t),
         "why_missing": t("accuracy.why", reason=cut(main.reason, t))
         if accuracy_why and main is not None and main.reason

@@ -58,12 +58,17 @@ def lines(case: CaseRecord) -> list[str]:
             f"{', '.join(unstable)}."
         )
     host = found.host
-    if host is not None and host.load > _BUSY * host.logical_cores:
+    if host is not None and is_busy(host):
         text.append(
             f"HOST BUSY: its load was {host.load:.2f} on {host.logical_cores} logical cores when "
             "the measurement began: other work took part of the CPU."
         )
     return [label(case, f"Throughput: {line}") for line in text]
+
+
+def is_busy(host: HostInfo) -> bool:
+    """Whether other work had part of the CPU when the measurement began."""
+    return host.load > _BUSY * host.logical_cores
 
 
 def memory(case: CaseRecord) -> Table | None:
