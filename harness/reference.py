@@ -31,6 +31,9 @@ _KEPT = 8
 # Bytes of the greatest model of which one more copy is held: the host's memory may be tight.
 _KEPT_MODEL = 1 << 30
 
+# Directory, number of classes, allowed keys, whether pickle is allowed; as `models.load_model`.
+_Source = tuple[Path, int | None, tuple[str, ...], bool]
+
 
 class CpuSide:
     """Runs CPU legs in this process; keeps the last few, and all of them in `cache` if given.
@@ -104,14 +107,14 @@ class CpuSide:
         """
 
         source = (model_dir, num_classes, allow_keys, allow_pickle)
-        key = self._models.key(*source) if self._cache else None
+        key = self._models.key(source) if self._cache else None
         stored = self._cache.get(key) if self._cache and key else None
         if stored is not None:
             found: dict[str, Any] = stored.facts["data_config"]
             # JSON knows no tuples, which timm gives and expects.
             return {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
-        loaded = self._models.original(*source)
-        if self._cache and key and self._models.key(*source) == key:
+        loaded = self._models.original(source)
+        if self._cache and key and self._models.key(source) == key:
             facts = {"model": model_dir.name, "data_config": loaded.data_config}
             self._cache.put(key, {}, facts)
         return loaded.data_config
@@ -169,36 +172,23 @@ class _Models:
         self._fingerprints = fingerprints
         self._last: tuple[Key, LoadedModel] | None = None
 
-    def key(
-        self,
-        model_dir: Path,
-        num_classes: int | None,
-        allow_keys: tuple[str, ...],
-        allow_pickle: bool,
-    ) -> Key | None:
+    def key(self, source: _Source) -> Key | None:
         """What loading depends on; None for a model that cannot be loaded."""
-        source = (model_dir, num_classes, allow_keys, allow_pickle)
         return _key(lambda: reference_key.model_key(*source, self._fingerprints))
 
-    def original(
-        self,
-        model_dir: Path,
-        num_classes: int | None,
-        allow_keys: tuple[str, ...],
-        allow_pickle: bool,
-    ) -> LoadedModel:
+    def original(self, source: _Source) -> LoadedModel:
         """A model to look at only.  Raises as `models.load_model` does."""
-        source = (model_dir, num_classes, allow_keys, allow_pickle)
-        key = self.key(*source)
+        key = self.key(source)
         if self._last is None or self._last[0] != key:
             self._last = None  # its memory may be needed
+            model_dir, num_classes, allow_keys, allow_pickle = source
             loaded = models.load_model(
                 model_dir,
                 num_classes=num_classes,
                 allow_keys=allow_keys,
                 allow_pickle=allow_pickle,
             )
-            if key is None or self.key(*source) != key or _bytes(loaded) > _KEPT_MODEL:
+            if key is None or self.key(source) != key or _bytes(loaded) > _KEPT_MODEL:
                 return loaded
             self._last = (key, loaded)
         return self._last[1]
@@ -206,7 +196,7 @@ class _Models:
     def own(self, request: LegRequest) -> LoadedModel:
         """A model that a leg may change.  Raises as `models.load_model` does."""
         loaded = self.original(
-            request.model_dir, request.num_classes, request.allow_keys, request.allow_pickle
+            (request.model_dir, request.num_classes, request.allow_keys, request.allow_pickle)
         )
         if self._last is None or self._last[1] is not loaded:
             return loaded
