@@ -8,6 +8,9 @@ DEVICE ?= auto
 ARGS ?=
 
 RUN = $(VENV)/bin/python
+# Files stay whole: they share what is costly to make.
+JOBS ?= 2
+PARALLEL = -n $(JOBS) --dist loadfile
 # Idle OpenMP threads that spin make several test processes on few cores many times slower.
 test: export OMP_WAIT_POLICY = passive
 INSTALLED = $(VENV)/.installed
@@ -31,8 +34,8 @@ test: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest tests -W error --ignore tests/emulator $(ARGS)
-	$(RUN) -m pytest tests/emulator -W error $(ARGS)  # apart: it loads torch_npu into pytest
+	$(RUN) -m pytest tests -W error --ignore tests/emulator $(PARALLEL) $(ARGS)
+	$(RUN) -m pytest tests/emulator -W error $(PARALLEL) $(ARGS)  # apart: it loads torch_npu into pytest
 
 # The other tools change none of the locked versions: -c would fail.
 $(BENCH): $(INSTALLED) pyproject.toml

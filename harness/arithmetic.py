@@ -1,4 +1,4 @@
-"""Arithmetics that a device can declare: dtype and shortened factors.  No torch here."""
+"""Arithmetics that a device can declare: dtype, shortened factors, form of GELU.  No torch here."""
 
 from __future__ import annotations
 
@@ -16,35 +16,44 @@ class Arithmetic:
     """A declared arithmetic.
 
     `dtype`: "float32", "float16" or "bfloat16"; `short_conv`, `short_matmul`: mantissa bits to
-    which float32 factors of convolutions and of matrix products are rounded, None for all 23.
+    which float32 factors of convolutions and of matrix products are rounded, None for all 23;
+    `gelu`: the form ("erf", "tanh") that every GELU takes whatever the model asks, "" for that.
     """
 
     dtype: str = "float32"
     short_conv: int | None = None
     short_matmul: int | None = None
+    gelu: str = ""
 
     @property
     def exact(self) -> bool:
         """Whether this is plain float32, whose cost is the CPU's own rounding."""
         return self == Arithmetic()
 
+    @property
+    def full(self) -> bool:
+        """Whether it rounds as plain float32 does, whatever its form of GELU."""
+        return dataclasses.replace(self, gelu="").exact
+
     def __str__(self) -> str:
-        if self.dtype != "float32":
-            return self.dtype
         names = {HF32_BITS: "HF32", TF32_BITS: "TF32"}
         parts = [
             f"{names.get(bits, f'{bits}-bit')} {where}"
             for where, bits in (("conv", self.short_conv), ("matmul", self.short_matmul))
             if bits
         ]
-        return f"float32 with {' and '.join(parts)}" if parts else "float32"
+        if self.gelu:
+            parts.append(f"every gelu as {self.gelu}")
+        return f"{self.dtype} with {' and '.join(parts)}" if parts else self.dtype
 
 
 def declared(dtype: str, numerics: Mapping[str, str]) -> Arithmetic:
     """The arithmetic that a device declares by its dtype and the settings read back from it.
 
-    `numerics`: as `Device.apply_numerics` returns them, for the NPU and for CUDA.
+    `numerics`: as `Device.apply_numerics` returns them, for the NPU and for CUDA; a leg adds
+    "gelu" where the device computes another form than its model asks for (`gelu.py`).
     """
+    gelu = numerics.get("gelu", "")
 
     def bits(hf32: str, tf32: str) -> int | None:
         if numerics.get(hf32) == "True":
@@ -52,8 +61,9 @@ def declared(dtype: str, numerics: Mapping[str, str]) -> Arithmetic:
         return TF32_BITS if numerics.get(tf32) == "True" else None
 
     if dtype != "float32":
-        return Arithmetic(dtype)
+        return Arithmetic(dtype, gelu=gelu)
     return Arithmetic(
         short_conv=bits("conv.allow_hf32", "cudnn.allow_tf32"),
         short_matmul=bits("matmul.allow_hf32", "matmul.allow_tf32"),
+        gelu=gelu,
     )

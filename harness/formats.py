@@ -2,7 +2,8 @@
 
 HF32 and TF32 round the factors of convolutions (and, if allowed, matrix products) to a shorter
 mantissa and accumulate in float32.  float16 and bfloat16 models store every weight and every
-operator's result in the format, while operators compute in float32 inside.
+operator's result in the format, while operators compute in float32 inside.  A form of GELU that
+a device takes whatever the model asks is part of its arithmetic too.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness import gelu
 from harness.arithmetic import Arithmetic
 
 _aten = torch.ops.aten
 CONVOLUTIONS = frozenset({_aten.convolution.default, _aten._convolution.default})
+_APPROXIMATE = {form: approximate for approximate, form in gelu.FORMS.items()}
 CPU_ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu.default
 # Operator -> positions of the two factors.
 _PRODUCTS: Mapping[Any, tuple[int, int]] = {
@@ -58,6 +61,8 @@ class Imitation(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator with rounded factors or a rounded result."""
         kwargs = kwargs or {}
+        if func is _aten.gelu.default and self.arithmetic.gelu:
+            kwargs = {**kwargs, "approximate": _APPROXIMATE[self.arithmetic.gelu]}
         if self.arithmetic.dtype == "float32":
             if func is CPU_ATTENTION and self.arithmetic.short_matmul is not None:
                 return self._attention(*args, **kwargs)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness import arithmetic, formats, inputs, models, operator_rows, operators
+from harness import arithmetic, formats, gelu, inputs, models, operator_rows, operators
 from harness.arithmetic import Arithmetic
 from harness.cpu_faults import PlannedFaults
 from harness.memory import MemoryMeter
@@ -151,6 +151,8 @@ def run(
             results.append(_collect(raw))
         enter(Stage.FORWARD)
         variants = _batch_variants(passes, images) if request.batch_checks else {}
+        counters = device.counters()
+        numerics = {**numerics, **_deviations(device, executed)}
         record = LegRecord(
             device=device.describe(),
             numerics=numerics,
@@ -166,7 +168,6 @@ def run(
             weights_sha256=loaded.weights_sha256,
             memory=meter.read(),
         )
-        counters = device.counters()
         check = _compare_operators(device, request, images, numerics)
     except CaseProblem:
         raise
@@ -184,6 +185,15 @@ def run(
         variants=variants,
         operators=check,
     )
+
+
+def _deviations(device: Device, executed: OperatorCounter) -> dict[str, str]:
+    """What a device computes otherwise than a model asks, and not by rounding."""
+    if not executed.gelu or device.spec.kind == "cpu":
+        return {}
+    device.plant(None)  # the question is about the device, not about planned faults
+    form = gelu.instead(device.torch_device, executed.gelu)
+    return {} if form is None else {"gelu": form}
 
 
 def _compare_operators(
@@ -267,17 +277,21 @@ def _batch_variants(passes: _Passes, images: torch.Tensor) -> dict[str, dict[str
 class OperatorCounter(TorchDispatchMode):
     """Counts the aten operators executed inside it, in the order of their first call.
 
-    `failed`: the last one that raised, "" when none did.
+    `failed`: the last one that raised, "" when none did; `gelu`: values of `approximate` of those
+    that are GELU.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.counts: dict[str, int] = {}
         self.failed = ""
+        self.gelu: set[str] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = f"{func._schema.name}.{func._overloadname}"
         self.counts[name] = self.counts.get(name, 0) + 1
+        if func is torch.ops.aten.gelu.default:
+            self.gelu.add((kwargs or {}).get("approximate", "none"))
         try:
             return func(*args, **(kwargs or {}))
         except Exception:

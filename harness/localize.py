@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,13 +54,14 @@ class LocalizeRequest:
     """What to localise.
 
     `leg`: the device's leg; `start`, `stop`: its images that go through the pass, as one batch;
-    `repeats`: runs of every operator on the device; `directory`: where reproducers go, None for
-    none.
+    `numerics`: as that leg's record has them; `repeats`: runs of every operator on the device;
+    `directory`: where reproducers go, None for none.
     """
 
     leg: LegRequest
     start: int
     stop: int
+    numerics: Mapping[str, str]
     repeats: int = 1
     directory: Path | None = None
 
@@ -79,7 +81,7 @@ def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Lo
     on_stage(Stage.LOAD)
     device.plant(leg.fault_plan)
     numerics = device.apply_numerics(leg.numerics)
-    declared = arithmetic.declared(leg.dtype, numerics)
+    declared = arithmetic.declared(leg.dtype, request.numerics)
     model = leg.load().model
     images = inputs.load_inputs(leg.inputs)[request.start : request.stop]
     on_stage(Stage.FORWARD)
@@ -152,7 +154,9 @@ class _Tracer(TorchDispatchMode):
         )
         self._budget_side = Shadow(
             lambda tensor: stored(tensor, store).to(tensor.dtype),
-            mode=formats.Imitation(_LAST_BIT if declared.exact else declared),
+            mode=formats.Imitation(
+                dataclasses.replace(_LAST_BIT, gelu=declared.gelu) if declared.full else declared
+            ),
         )
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -319,9 +319,10 @@ def _format_notes(evidence: Evidence, budgets: Sequence[OutputBudget]) -> list[s
         if check
         else " in this case."
     )
+    exact = "" if arithmetic.gelu else " Float32 with --numerics strict sees them."
     return [
         f"Faults smaller than the noise of {arithmetic} (nrmse {noise:.2g} on this model) cannot "
-        f"be seen{more} Float32 with --numerics strict sees them."
+        f"be seen{more}{exact}"
     ]
 
 

@@ -244,3 +244,44 @@ def test_a_fault_costs_its_case_and_the_next_is_right(harness_run, copy_of, tmp_
         case = done.cases[name]
         assert case.stage.value in ("transfer", "forward", "synchronize"), case.reason
         assert case.reason
+
+
+VIT = """
+[[case]]
+architecture = "test_vit"
+num_classes = 50
+numerics = ["strict"]
+"""
+
+
+@pytest.mark.parametrize("magnitude", [None, 1.05])
+def test_a_device_with_its_own_gelu_passes_with_what_that_costs(harness_run, tmp_path, magnitude):
+    """torch_npu computes every gelu as tanh; test_vit asks for erf."""
+    options = ["--device", "npu-emulated", "--localize", "always"]
+    if magnitude is not None:
+        fault = {"kind": "scale_output", "operator": "Gelu", "magnitude": magnitude}
+        (tmp_path / "plan.json").write_text(json.dumps({"faults": [fault]}))
+        options += ["--fault-plan", str(tmp_path / "plan.json")]
+    done = harness_run(*options, cases=VIT)
+    (case,) = done.run.cases
+    assert case.candidate.numerics["gelu"] == "tanh"
+    assert case.arithmetic == "float32 with every gelu as tanh"
+    assert any("computes every gelu in its tanh form" in note for note in case.notes)
+    if magnitude is None:
+        assert done.code == 0 and case.status is Status.PASS, done.text
+        assert all(0.9 < budget.ratio < 1.1 for budget in case.budgets)
+        # It is far more than rounding, which is what the note is about.
+        assert max(budget.budget_nrmse for budget in case.budgets) > 1e-4
+        assert not case.localization.culprits
+    else:
+        assert done.code == 1 and case.status is Status.FAIL_ACCURACY
+        assert {row.operator for row in case.localization.culprits} == {"aten::gelu.default"}
+
+
+def test_a_device_that_computes_the_gelu_that_is_asked_is_held_to_float32(harness_run):
+    done = harness_run(
+        "--device", "npu-emulated", cases=VIT, env={"TORCH_NPU_USE_COMPATIBLE_IMPL": "1"}
+    )
+    (case,) = done.run.cases
+    assert case.status is Status.PASS and case.arithmetic == "float32"
+    assert "gelu" not in case.candidate.numerics and case.budgets[0].limit == 10

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import formats
+from harness import formats, gelu
 from harness.arithmetic import HF32_BITS, TF32_BITS, Arithmetic, declared
 
 
@@ -26,6 +26,8 @@ from harness.arithmetic import HF32_BITS, TF32_BITS, Arithmetic, declared
             Arithmetic(short_conv=TF32_BITS, short_matmul=TF32_BITS),
         ),
         ("bfloat16", {"conv.allow_hf32": "True"}, Arithmetic("bfloat16")),
+        ("float32", {"gelu": "tanh"}, Arithmetic(gelu="tanh")),
+        ("float16", {"gelu": "tanh"}, Arithmetic("float16", gelu="tanh")),
     ],
 )
 def test_the_arithmetic_follows_from_the_settings_read_back(dtype, numerics, expected):
@@ -104,3 +106,56 @@ def test_weights_are_rounded_in_place_and_integers_stay():
     formats.round_weights(model, Arithmetic("bfloat16"))
     assert torch.equal(model.weight, before.to(torch.bfloat16).float())
     assert model.num_batches_tracked.dtype == torch.int64
+
+
+@pytest.mark.parametrize(("form", "approximate"), [("erf", "none"), ("tanh", "tanh"), ("", None)])
+@pytest.mark.parametrize("asked", ["none", "tanh"])
+def test_every_gelu_takes_the_declared_form(form, approximate, asked):
+    x = torch.linspace(-5, 5, 101)
+    with formats.Imitation(Arithmetic(gelu=form)):
+        result = torch.nn.functional.gelu(x, approximate=asked)
+    assert torch.equal(result, torch.nn.functional.gelu(x, approximate=approximate or asked))
+
+
+def test_a_form_of_gelu_is_named_and_changes_no_rounding():
+    assert str(Arithmetic(gelu="tanh")) == "float32 with every gelu as tanh"
+    assert "HF32 conv and every gelu as erf" in str(Arithmetic(short_conv=HF32_BITS, gelu="erf"))
+    assert str(Arithmetic("float16", gelu="tanh")) == "float16 with every gelu as tanh"
+    assert Arithmetic(gelu="tanh").full and not Arithmetic(gelu="tanh").exact
+    assert not Arithmetic(short_conv=HF32_BITS).full and not Arithmetic("float16").full
+
+
+class OtherGelu(torch.utils._python_dispatch.TorchDispatchMode):
+    """A device that computes its own GELU."""
+
+    def __init__(self, compute) -> None:
+        super().__init__()
+        self.compute = compute
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.gelu.default and args[0].dtype == torch.float32:
+            return self.compute(args[0].double(), **(kwargs or {})).float()
+        return func(*args, **(kwargs or {}))
+
+
+def of(approximate: str):
+    return lambda x, **_: torch.ops.aten.gelu(x, approximate=approximate)
+
+
+@pytest.mark.parametrize(
+    ("compute", "asked", "form"),
+    [
+        (torch.ops.aten.gelu, {"none"}, None),
+        (torch.ops.aten.gelu, {"none", "tanh"}, None),
+        (of("tanh"), {"none"}, "tanh"),
+        (of("tanh"), {"tanh"}, None),
+        (of("tanh"), {"none", "tanh"}, "tanh"),
+        (of("none"), {"tanh"}, "erf"),
+        (lambda x, **_: 1.01 * torch.ops.aten.gelu(x), {"none"}, None),  # no form: a fault
+        (lambda x, **_: torch.sigmoid(1.702 * x) * x, {"none"}, None),
+        (of("none"), set(), None),
+    ],
+)
+def test_the_form_of_gelu_is_measured(compute, asked, form):
+    with OtherGelu(compute):
+        assert gelu.instead(torch.device("cpu"), asked) == form

@@ -347,13 +347,17 @@ for name, plan in plans.items():
     single = [Fault("fp16_accumulate", "Convolution"), Fault("scale_weight", "Addmm", index=3)]
     for profile, dtype in (("strict", "float32"), ("default", "float32"),
                            ("strict", "float16"), ("strict", "bfloat16")):
-        arithmetic = declared(dtype, device.apply_numerics(profile))
+        numerics = device.apply_numerics(profile)
+        if name == "test_vit":  # as a leg finds it: torch_npu computes every gelu as tanh
+            numerics = {**numerics, "gelu": "tanh"}
+        arithmetic = declared(dtype, numerics)
         for label, planted in (("honest", []), ("faults", faults), ("small", single)):
-            if label != "honest" and not plan or label == "small" and not arithmetic.exact:
+            if label != "honest" and not plan or label == "small" and not arithmetic.full:
                 continue
             device.emulator.set_faults(FaultPlan(tuple(planted)))
             rows = operators.compare_operators(model, images, device, arithmetic)
-            print("ROWS " + json.dumps([name, str(arithmetic), label,
+            plain = dataclasses.replace(arithmetic, gelu="")
+            print("ROWS " + json.dumps([name, str(plain), label,
                 device.emulator.fault_effects(), [dataclasses.asdict(row) for row in rows]]))
 """
 

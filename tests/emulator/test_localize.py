@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import arithmetic, devices, localize, reproducer
+from harness.arithmetic import Arithmetic
 from harness.devices import npu as npu_module
 from harness.devices.emulator import Emulator, Fault, FaultPlan, survey
 from harness.devices.npu import NpuDevice
@@ -81,12 +82,19 @@ def modules_of_calls(npu: Emulator, architecture: str, dtype: torch.dtype) -> Ca
     return where
 
 
+def declared_by(device: NpuDevice, architecture: str, dtype: str, profile: str) -> Arithmetic:
+    """As a leg of this model would have it: torch_npu computes every gelu as tanh."""
+    numerics = device.apply_numerics(profile)
+    gelu = {} if architecture == EFFICIENTNET else {"gelu": "tanh"}
+    return arithmetic.declared(dtype, {**numerics, **gelu})
+
+
 def trace(
     device: NpuDevice, architecture: str, dtype: str, profile: str, *faults: Fault, repeats: int = 1
 ) -> Localization:
     model, images = build(architecture)
     device.plant(FaultPlan(faults).to_json())
-    declared = arithmetic.declared(dtype, device.apply_numerics(profile))
+    declared = declared_by(device, architecture, dtype, profile)
     rows, _, restarts = localize.trace(model, images, device, declared, repeats=repeats)
     assert all(device.counters().fault_effects), "the planted fault acted"
     return Localization(str(declared), 0, len(images), tuple(rows), restarts=restarts)
@@ -167,7 +175,7 @@ def test_an_honest_device_has_no_culprit_and_the_trace_is_its_forward_pass(
     device: NpuDevice, npu: Emulator, architecture: str, dtype: str, profile: str
 ) -> None:
     model, images = build(architecture)
-    declared = arithmetic.declared(dtype, device.apply_numerics(profile))
+    declared = declared_by(device, architecture, dtype, profile)
     rows, outputs, restarts = localize.trace(model, images, device, declared)
     found = Localization(str(declared), 0, len(images), tuple(rows), restarts=restarts)
     assert found.culprits == [] and found.first_beyond is None
@@ -189,7 +197,7 @@ def test_the_reproducer_shows_the_same_error_in_a_process_of_its_own(
     planted = Fault("scale_output", "FlashAttentionScore", 5, 5, magnitude=1.01)
     found = trace(device, VIT, "float16", "strict", planted)
     (culprit,) = found.culprits
-    declared = arithmetic.declared("float16", device.apply_numerics("strict"))
+    declared = declared_by(device, VIT, "float16", "strict")
     device.plant(None)
     (name,) = reproducer.write(
         model, images, device.describe(), declared, {}, {culprit.index: culprit}, tmp_path

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness import gelu
+
 pytestmark = pytest.mark.usefixtures("npu")
 
 
@@ -215,3 +217,15 @@ def test_training_step_has_the_cpus_gradients() -> None:
 
     for on_device, on_cpu in zip(gradients("npu"), gradients("cpu"), strict=True):
         assert torch.allclose(on_device, on_cpu, atol=1e-6)
+
+
+def test_gelu_is_tanh_whatever_is_asked_and_npu_gelu_does_as_asked() -> None:
+    """As torch_npu documents; what a model asks for is then another form."""
+    x = draw(1000) * 3
+    forms = {form: F.gelu(x, approximate=form) for form in ("none", "tanh")}
+    for asked in forms:
+        torch.testing.assert_close(F.gelu(x.npu(), approximate=asked).cpu(), forms["tanh"])
+        exact = torch.ops.npu.npu_gelu(x.npu(), approximate=asked).cpu()
+        torch.testing.assert_close(exact, forms[asked])
+    assert gelu.instead(torch.device("npu"), {"none"}) == "tanh"
+    assert gelu.instead(torch.device("npu"), {"tanh"}) is None

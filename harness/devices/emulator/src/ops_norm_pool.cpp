@@ -47,13 +47,17 @@ OP(BatchNorm, P(T x, T w, T b, T mean, T var, bool training, double momentum, do
   if (running_mean && !running_mean->is_same((*mean)())) (*mean)().copy_(*running_mean);
   if (running_var && !running_var->is_same((*var)())) (*var)().copy_(*running_var);
 })
-OP(LayerNorm, P(T x, Ints shape, T w, T b, double eps, T out, T mean, T rstd), {
-  const auto result = at::native_layer_norm(wide((*x)()), shape->values, wide(optional_tensor(w)),
-                                            wide(optional_tensor(b)), eps);
-  put(out, std::get<0>(result));
-  put(mean, std::get<1>(result));
-  put(rstd, std::get<2>(result));
-})
+#define LAYER_NORM(name)                                                                        \
+  OP(name, P(T x, Ints shape, T w, T b, double eps, T out, T mean, T rstd), {                    \
+    const auto result = at::native_layer_norm(wide((*x)()), shape->values,                       \
+                                              wide(optional_tensor(w)), wide(optional_tensor(b)), \
+                                              eps);                                              \
+    put(out, std::get<0>(result));                                                               \
+    put(mean, std::get<1>(result));                                                              \
+    put(rstd, std::get<2>(result));                                                              \
+  })
+LAYER_NORM(LayerNorm)
+LAYER_NORM(FastLayerNorm)  // torch_npu's choice with TORCH_NPU_USE_COMPATIBLE_IMPL=1
 OP(GroupNorm, P(T x, T w, T b, int64_t n, int64_t c, int64_t hw, int64_t groups, double eps, T out,
                 T mean, T rstd), {
   const auto result =
