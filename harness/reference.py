@@ -57,18 +57,24 @@ class CpuSide:
         """The plain CPU leg in the case's dtype, timed like the device's."""
         return self._run(request.on_cpu(repeat=request.repeat))
 
-    def oracle(self, request: LegRequest) -> dict[str, Array]:
-        """The float64 leg.  Raises CaseProblem (fail_reference) when there is none to be had."""
-        return self._run(request.on_cpu(dtype="float64")).outputs
+    def oracle(self, request: LegRequest, gelu: str = "") -> dict[str, Array]:
+        """The float64 leg; `gelu`: with every GELU in that form, as `Arithmetic.gelu`.
+
+        Raises CaseProblem (fail_reference) when there is none to be had.
+        """
+        form = Arithmetic(gelu=gelu) if gelu else None
+        return self._run(request.on_cpu(dtype="float64", imitate=form)).outputs
 
     def budget(self, request: LegRequest, arithmetic: Arithmetic) -> Budget:
         """Honest runs in an arithmetic.
 
-        Exact float32 is the CPU's own float32 in two orders of summation; a reduced arithmetic
+        Full float32 is the CPU's own float32 in two orders of summation; a reduced arithmetic
         is imitated.  Raises CaseProblem (fail_reference) when the format cannot hold the model.
         """
-        if arithmetic.exact:
-            runs = (self.reference(request), self._run(request.on_cpu(reorder=True)))
+        if arithmetic.full:
+            form = None if arithmetic.exact else arithmetic
+            plain = self._run(request.on_cpu(imitate=form)) if form else self.reference(request)
+            runs = (plain, self._run(request.on_cpu(reorder=True, imitate=form)))
             return Budget(arithmetic, tuple(run.outputs for run in runs))
         run = self._run(request.on_cpu(dtype="float32", imitate=arithmetic))
         broken = [name for name, array in run.outputs.items() if count_nonfinite(array)]

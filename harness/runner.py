@@ -160,16 +160,17 @@ class CaseRunner:
                 "The two sides loaded different weights (their hashes differ): the files changed "
                 "during the run.",
             )
+        declared = arithmetic.declared(request.dtype, candidate.record.numerics)
+        oracle = self.cpu.oracle(request)
         judged = verdict.judge(
             Evidence(
                 reference=reference.outputs,
                 candidate=candidate.outputs,
                 logits=reference.logits,
                 labels=request.inputs.labels,
-                oracle=self.cpu.oracle(request),
-                budget=self.cpu.budget(
-                    request, arithmetic.declared(request.dtype, candidate.record.numerics)
-                ),
+                oracle=self.cpu.oracle(request, declared.gelu) if declared.gelu else oracle,
+                as_asked=oracle if declared.gelu else None,
+                budget=self.cpu.budget(request, declared),
                 variants=candidate.variants,
                 operators=candidate.operators,
             )
@@ -177,7 +178,7 @@ class CaseRunner:
         return dataclasses.replace(
             judged,
             findings=(*self._leg_findings(reference, candidate), *judged.findings),
-            notes=(*_idle_faults(request, candidate), *_deviations(candidate), *judged.notes),
+            notes=(*_idle_faults(request, candidate), *judged.notes),
         )
 
     def _append(self, record: CaseRecord) -> None:
@@ -304,18 +305,6 @@ class CaseRunner:
                 )
             )
         return found
-
-
-def _deviations(candidate: LegResult) -> list[str]:
-    """What the device computes otherwise than the model asks: part of its declared arithmetic."""
-    form = candidate.record.numerics.get("gelu")
-    if form is None:
-        return []
-    return [
-        f"The device computes every gelu in its {form} form where the model asks for another "
-        "(measured on it after the forward). What that costs is in the budget; with "
-        "TORCH_NPU_USE_COMPATIBLE_IMPL=1 torch_npu computes what is asked."
-    ]
 
 
 def _idle_faults(request: LegRequest, candidate: LegResult) -> list[str]:

@@ -264,3 +264,38 @@ def test_errors_of_both_sides_are_taken_against_float64():
     # Spread: both elements deviate from their mean over the images, by 2 and by 1.5.
     assert row.device.nrmse == pytest.approx(0.25 / np.sqrt((2**2 + 1.5**2) / 2))
     assert row.cpu.max_abs == pytest.approx(0.1) and row.cpu.image_rmse[1] == 0
+
+
+def other_form(size: float, device_noise: float = 1e-6):
+    """A device that computes another form of GELU, and that form's float64 and honest runs."""
+    rng = np.random.default_rng(5)
+    asked = close_race()
+    form = asked + size * rng.normal(size=asked.shape)
+    form[0, 8] = form[0, 7] + size  # that alone turns the Top-1 of image 0
+    runs = tuple({"output": form + 1e-6 * rng.normal(size=form.shape)} for _ in range(2))
+    return Evidence(
+        reference={"output": asked},
+        candidate={"output": form + device_noise * rng.normal(size=form.shape)},
+        logits="output",
+        labels=LABELS,
+        oracle={"output": form},
+        as_asked={"output": asked},
+        budget=Budget(Arithmetic(gelu="tanh"), runs),
+    )
+
+
+def test_another_form_is_judged_for_what_it_is_and_its_cost_is_said():
+    result = judge(other_form(0.01))
+    assert result.status is Status.PASS
+    (row,) = result.budgets
+    assert row.limit == budget.EXACT_LIMIT and row.ratio == pytest.approx(1, abs=0.2)
+    assert row.cpu.rmse == pytest.approx(1e-6, rel=0.2)  # the CPU in the same form
+    form, flip = result.notes
+    assert "every gelu in its tanh form" in form and "nrmse 0.00" in form
+    assert "Top-1 of image 0" in flip  # the form explains it
+
+
+def test_a_fault_far_below_what_a_form_costs_is_seen():
+    result = judge(other_form(0.01, device_noise=3e-5))
+    assert result.status is Status.FAIL_ACCURACY
+    assert "the CPU's own float32 error" in result.leading.reason
