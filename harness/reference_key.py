@@ -33,6 +33,7 @@ _SOURCES = (
     "arithmetic.py",
     "devices/cpu.py",
     "formats.py",
+    "gelu.py",
     "inputs.py",
     "legs.py",
     "modeldir.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-_ORACLE = "x: float64 run of the same model on the same images"
+_ORACLE = "x: float64 run of the same model on the same images, gelu in the device's form"
 
 MEANING: Mapping[str, str] = {
     "mean cosine similarity": "Mean over the images of <p, q> / (|p| |q|); p, q: softmax "
