@@ -62,8 +62,11 @@ class CpuSide:
 
         Raises CaseProblem (fail_reference) when there is none to be had.
         """
-        form = Arithmetic(gelu=gelu) if gelu else None
-        return self._run(request.on_cpu(dtype="float64", imitate=form)).outputs
+        return self._run(request.on_cpu(dtype="float64", imitate=_form(gelu))).outputs
+
+    def plain(self, request: LegRequest, gelu: str) -> LegResult:
+        """The CPU leg in the case's dtype, with its own kernels and every GELU in a form."""
+        return self._run(request.on_cpu(imitate=_form(gelu))) if gelu else self.reference(request)
 
     def budget(self, request: LegRequest, arithmetic: Arithmetic) -> Budget:
         """Honest runs in an arithmetic.
@@ -72,9 +75,11 @@ class CpuSide:
         is imitated.  Raises CaseProblem (fail_reference) when the format cannot hold the model.
         """
         if arithmetic.full:
-            form = None if arithmetic.exact else arithmetic
-            plain = self._run(request.on_cpu(imitate=form)) if form else self.reference(request)
-            runs = (plain, self._run(request.on_cpu(reorder=True, imitate=form)))
+            form = _form(arithmetic.gelu)
+            runs = (
+                self.plain(request, arithmetic.gelu),
+                self._run(request.on_cpu(reorder=True, imitate=form)),
+            )
             return Budget(arithmetic, tuple(run.outputs for run in runs))
         run = self._run(request.on_cpu(dtype="float32", imitate=arithmetic))
         broken = [name for name, array in run.outputs.items() if count_nonfinite(array)]
@@ -207,6 +212,10 @@ class _Models:
         if self._last is None or self._last[1] is not loaded:
             return loaded
         return dataclasses.replace(loaded, model=copy.deepcopy(loaded.model))
+
+
+def _form(gelu: str) -> Arithmetic | None:
+    return Arithmetic(gelu=gelu) if gelu else None
 
 
 def _bytes(loaded: LoadedModel) -> int:

@@ -267,12 +267,12 @@ def _honest(runner: CaseRunner, setting: str, format_name: str, case: Case) -> I
     request = runner.request(case)
     device = runner.worker.run(request, runner.options.case_timeout)
     candidates = {"device": device}
+    declared = arithmetic.declared(case.dtype, device.record.numerics)
     if case.dtype == "float32":
-        declared = arithmetic.declared(case.dtype, device.record.numerics)
         with torch.backends.mkldnn.flags(enabled=False):
             candidates["CPU without oneDNN"] = runner.cpu.planted(request, declared, None)
     else:
-        candidates["native CPU kernels"] = runner.cpu.reference(request)
+        candidates["native CPU kernels"] = runner.cpu.plain(request, declared.gelu)
     for what, result in candidates.items():
         candidate = dataclasses.replace(
             result,
