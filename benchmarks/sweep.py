@@ -55,8 +55,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         scratch = Path(directory)
         # Makes the models, builds, pages in.
-        run(given.device, scratch / "unmeasured", [1000], beside=lambda: math.nan)
-        blocks = run(given.device, scratch / "measured", range(given.blocks))
+        run(given.device, scratch / "unmeasured", [1000], lambda: math.nan)
+        blocks = run(given.device, scratch / "measured", range(given.blocks), bare)
     count = len(ARCHITECTURES)
     for number, block in enumerate(blocks, start=1):
         print(
@@ -95,10 +95,9 @@ class Block:
 
 
 def run(
-    device: str, results: Path, seeds: range | list[int], beside: Callable[[], float] | None = None
+    device: str, results: Path, seeds: range | list[int], beside: Callable[[], float]
 ) -> list[Block]:
-    """One run over all seeds, a block each; `beside`: another measure than the bare script."""
-    beside = beside or bare
+    """One run over all seeds, a block each; `beside`: what is timed before and after each."""
     results.mkdir()
     cases = "".join(
         f'[[case]]\narchitecture = "{name}"\nnumerics = ["default"]\ninput_seed = {seed}\n'

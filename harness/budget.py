@@ -89,8 +89,13 @@ class OutputBudget:
 
 def image_rmse(oracle: Array, values: Array) -> Float64:
     """Root mean squared difference of each image; arrays [N, ...] -> float64 [N]."""
+    return _image_rms(_image_differences(oracle, values))
+
+
+def _image_differences(oracle: Array, values: Array) -> Float64:
+    """values - oracle, a row for each image; arrays [N, ...] -> float64 [N, D]."""
     difference = np.asarray(values, np.float64) - np.asarray(oracle, np.float64)
-    return _image_rms(difference.reshape(len(difference), -1))
+    return np.ascontiguousarray(difference).reshape(len(difference), -1)
 
 
 def _image_rms(images: Float64) -> Float64:
@@ -104,8 +109,7 @@ def oracle_error(oracle: Array, values: Array, spread: float | None = None) -> O
 
     `spread`: `metrics.spread(oracle)` where it is known already.
     """
-    difference = np.asarray(values, np.float64) - np.asarray(oracle, np.float64)
-    images = np.ascontiguousarray(difference).reshape(len(difference), -1)
+    images = _image_differences(oracle, values)
     largest = np.maximum(images.max(axis=1), -images.min(axis=1))
     of_images = _image_rms(images)
     rmse = metrics.root_mean_square(of_images)  # all have as many elements

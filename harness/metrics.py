@@ -262,8 +262,11 @@ def paired_sample(pair: Pair) -> PairedSample:
         even = np.linspace(0, size.size - 1, SAMPLE_SIZE - SAMPLE_WORST).round().astype(np.int64)
         # No sort of all: that would take longer than all metrics together.
         parts = np.maximum.reduceat(size, np.arange(0, size.size, -(-size.size // SAMPLE_SIZE)))
-        large = np.flatnonzero(size >= np.sort(parts)[-SAMPLE_WORST])
-        worst = large[np.argsort(-size[large], kind="stable")[:SAMPLE_WORST]]
+        least = np.sort(parts)[-SAMPLE_WORST]  # so many values at least are as large
+        greater = np.flatnonzero(size > least)
+        greater = greater[np.argsort(-size[greater], kind="stable")]
+        equal = np.flatnonzero(size == least)[:SAMPLE_WORST]
+        worst = np.concatenate([greater, equal])[:SAMPLE_WORST]
         chosen = np.unique(np.concatenate([even, worst]))
     return PairedSample(
         reference=tuple(float(f"{value:.5g}") for value in reference[chosen].tolist()),

@@ -161,15 +161,14 @@ class CaseRunner:
                 "during the run.",
             )
         declared = arithmetic.declared(request.dtype, candidate.record.numerics)
-        oracle = self.cpu.oracle(request)
         judged = verdict.judge(
             Evidence(
                 reference=reference.outputs,
                 candidate=candidate.outputs,
                 logits=reference.logits,
                 labels=request.inputs.labels,
-                oracle=self.cpu.oracle(request, declared.gelu) if declared.gelu else oracle,
-                as_asked=oracle if declared.gelu else None,
+                oracle=self.cpu.oracle(request, declared.gelu),
+                as_asked=self.cpu.oracle(request) if declared.gelu else None,
                 budget=self.cpu.budget(request, declared),
                 variants=candidate.variants,
                 operators=candidate.operators,

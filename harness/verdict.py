@@ -335,7 +335,7 @@ def _form_notes(evidence: Evidence, allowed: Mapping[str, Allowance]) -> list[st
     if evidence.as_asked is None:
         return []
     cost = max(
-        budget.oracle_error(own.oracle, evidence.as_asked[name], own.spread).nrmse
+        metrics.quotient(metrics.rmse(own.oracle, evidence.as_asked[name]), own.spread)
         for name, own in allowed.items()
     )
     return [

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.records import CaseRecord
-from harness.report import cells
+from harness.report import cells, throughput
 from harness.report.cells import Table
 from harness.report.port_texts import Texts, cut
-from harness.report.throughput import is_busy
 from harness.throughput import BatchTiming, Row, Throughput
 from harness.timing import needed
 
@@ -92,11 +91,7 @@ def _notes(main: CaseRecord, found: Throughput, t: Texts) -> list[str]:
     """What the CPU was, and everything that makes these figures less than they seem."""
     sides = [
         (f"{word}, {t('batches.batch')} {row.batch_size}", timing, problem)
-        for row in found.rows
-        for word, timing, problem in (
-            ("CPU", row.cpu, row.cpu_problem),
-            (cells.device_word(main), row.device, row.device_problem),
-        )
+        for row, word, timing, problem in throughput.sides(main, found)
     ]
     notes: list[str] = [t("batches.plan", plan=found.plan)]
     host = found.host
@@ -110,7 +105,7 @@ def _notes(main: CaseRecord, found: Throughput, t: Texts) -> list[str]:
                 load=f"{host.load:.2f}",
             )
         )
-        if is_busy(host):
+        if throughput.is_busy(host):
             notes.append(t("batches.busy", cores=host.logical_cores))
     imprecise = [where for where, timing, _ in sides if timing and not found.reached(timing)]
     unstable = [where for where, timing, _ in sides if timing and not timing.stable]

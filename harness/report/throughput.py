@@ -37,7 +37,7 @@ def lines(case: CaseRecord) -> list[str]:
         return []
     text = [found.problem] if found.problem else []
     imprecise, unstable = [], []
-    for row, word, timing, problem in _sides(case, found):
+    for row, word, timing, problem in sides(case, found):
         where = f"{word} at batch {row.batch_size}"
         if timing is None:
             text.append(f"{where} has no times: {problem}")
@@ -248,14 +248,14 @@ def _rows(
 ) -> tuple[tuple[str, ...], ...]:
     """A row for each batch size and side; `cells`: what stands behind these two."""
     rows = []
-    for row, word, timing, _ in _sides(case, found):
+    for row, word, timing, _ in sides(case, found):
         start = (word, str(row.batch_size))
         measured = (_NONE,) * (columns - len(start)) if timing is None else cells(row, timing)
         rows.append((*start, *measured))
     return tuple(rows)
 
 
-def _sides(
+def sides(
     case: CaseRecord, found: Throughput
 ) -> Iterator[tuple[Row, str, BatchTiming | None, str]]:
     """Row, word for the side, its times or why it has none."""

@@ -21,7 +21,6 @@ import torch
 
 from harness import formats, gelu, torchvision_shim
 from harness.arithmetic import Arithmetic
-from harness.legs import OperatorCounter
 
 from .errors import EmulatorError
 from .loader import Emulator, EmulatorOptions, load
@@ -193,11 +192,8 @@ def compare(npu: Emulator, architecture: str, *dtypes: torch.dtype) -> list[Comp
     model, images = build(architecture)
     state = {name: value.clone() for name, value in model.state_dict().items()}
     # The form of GELU that the NPU takes is none of the emulator's errors.
-    counter = OperatorCounter()
-    with torch.no_grad(), counter:
-        model(images)
-    form = gelu.instead(torch.device("npu"), counter.gelu) or ""
-    with torch.no_grad(), formats.Imitation(Arithmetic(gelu=form)):
+    form = Arithmetic(gelu=gelu.instead(torch.device("npu"), set(gelu.FORMS)) or "")
+    with torch.no_grad(), formats.Imitation(form):
         expected = _logits(model(images))
     spread = float((expected - expected.mean(0)).std())
 
@@ -223,12 +219,10 @@ def compare(npu: Emulator, architecture: str, *dtypes: torch.dtype) -> list[Comp
             error = distance(actual)
             budget = 0.0
             if dtype != torch.float32:
-                with formats.Imitation(Arithmetic(gelu=form)):
-                    budget = distance(_rounded_run(model, images, dtype))
+                budget = distance(_rounded_run(model, images, dtype, form))
                 model.load_state_dict(state)
             elif error > FP32_LIMIT:
-                with formats.Imitation(Arithmetic(gelu=form)):
-                    budget = distance(_double_run(model, images))
+                budget = distance(_double_run(model, images, form))
                 model.to(torch.float32).load_state_dict(state)
             results.append(
                 Comparison(
@@ -247,15 +241,17 @@ def compare(npu: Emulator, architecture: str, *dtypes: torch.dtype) -> list[Comp
     return results
 
 
-def _rounded_run(model: torch.nn.Module, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def _rounded_run(
+    model: torch.nn.Module, images: torch.Tensor, dtype: torch.dtype, form: Arithmetic
+) -> torch.Tensor:
     """Logits in fp32 with weights, buffers and input rounded to `dtype`."""
     model.to(dtype).to(torch.float32)
-    with torch.no_grad():
+    with torch.no_grad(), formats.Imitation(form):
         return _logits(model(images.to(dtype).to(torch.float32)))
 
 
-def _double_run(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad():
+def _double_run(model: torch.nn.Module, images: torch.Tensor, form: Arithmetic) -> torch.Tensor:
+    with torch.no_grad(), formats.Imitation(form):
         return _logits(model.double()(images.double()))
 
 
