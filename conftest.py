@@ -3,10 +3,10 @@
 import harness  # noqa: F401  (sets the torch autoload switch before anything imports torch)
 
 pytest_plugins = [
-    "harness.plugin_gate",
-    "harness.plugin_throughput",
-    "harness.plugin_scale",
-    "harness.plugin_ray",
-    "harness.plugin",
-    "harness.plugin_html",
+    "harness.entry.pytest_plugin.upgrade",
+    "harness.entry.pytest_plugin.throughput",
+    "harness.entry.pytest_plugin.large_runs",
+    "harness.entry.pytest_plugin.ray_sweep",
+    "harness.entry.pytest_plugin.accuracy",
+    "harness.entry.pytest_plugin.html",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 import harness  # noqa: F401  (before torch)
-from harness.inference import TimmClassifier, main
+from harness.entry.inference import TimmClassifier, main
 
 __all__ = ["TimmClassifier"]
 

@@ -72,16 +72,19 @@ def measure(
 
 def prepare(scratch: Path, device: str) -> tuple[Path, Path, list[Job]]:
     """The model's directory, a folder of images by seed, and the faults that fit the model."""
-    from harness import devices, models, sensitivity, store
-    from harness.cases import ModelSource
-    from harness.runner import CaseRunner, RunnerOptions
+    from harness.cases.case import ModelSource
+    from harness.cases.models import loading
+    from harness.detection import sensitivity
+    from harness.devices.choice import choose
+    from harness.runs.runner import CaseRunner, RunnerOptions
+    from harness.system import files
 
-    model = models.materialise(
-        ModelSource("architecture", planted.MODEL), store.default_cache_dir()
+    model = loading.materialise(
+        ModelSource("architecture", planted.MODEL), files.default_cache_dir()
     )
     images = scratch / "images"
     images.mkdir()
-    runner = CaseRunner(RunnerOptions(devices.choose(device).spec, scratch / "own", None))
+    runner = CaseRunner(RunnerOptions(choose(device).spec, scratch / "own", None))
     try:
         for seed in SEEDS:
             request = runner.request(planted.case(model, Job("honest", seed=seed)))

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import harness  # noqa: F401  (before torch: it must not load torch_npu by itself)
-from harness import torchvision_shim
+from harness.system import torchvision_shim
 
 if TYPE_CHECKING:
     import torch
@@ -93,10 +93,11 @@ def compare(model_dir: Path, device: torch.device, *, minimal: bool) -> None:
 
 def rounded() -> contextlib.AbstractContextManager[object]:
     """Factors rounded as HF32 rounds them; the harness' own, since there is no other."""
-    from harness import arithmetic, formats
+    from harness.execution import imitation
+    from harness.judgement import arithmetic
 
     settings = {"conv.allow_hf32": "True", "matmul.allow_hf32": "False"}
-    return formats.Imitation(arithmetic.declared("float32", settings))
+    return imitation.Imitation(arithmetic.declared("float32", settings))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ import time
 
 import harness  # noqa: F401  (before torch)
 from benchmarks import against_tools, measured, own_cost
-from harness import devices, environment, options
+from harness.devices.choice import choose
+from harness.system import environment, quantities
 
 PARTS = "abcde"
 
@@ -25,7 +26,7 @@ def main() -> int:
     """Measure and print; 0 when every target is met, else 1."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", type=parts, default=PARTS, metavar="a,b,...")
-    parser.add_argument("--rounds", type=options.positive, default=3)
+    parser.add_argument("--rounds", type=quantities.positive, default=3)
     parser.add_argument("--device", default="npu-emulated")
     parser.add_argument(
         "--tools",
@@ -35,7 +36,7 @@ def main() -> int:
         help=f"of part e: {', '.join(against_tools.TOOLS)} (default: all but the last)",
     )
     given = parser.parse_args()
-    spec = devices.choose(given.device).spec
+    spec = choose(given.device).spec
     started = time.perf_counter()
     print(f"CPU: {measured.machine()}\nDevice: {spec}{spec.caveat}\n{environment.short()}")
 

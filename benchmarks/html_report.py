@@ -21,7 +21,9 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from harness import options, records, replay
+from harness.entry.commands import replay
+from harness.records import results_file
+from harness.system import quantities
 
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 _TIMES = """() => {
@@ -46,8 +48,8 @@ def main() -> None:
     """Make the pages, open them in turns and print medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, metavar="RUN")
-    parser.add_argument("--cases", type=options.positive, nargs="+", default=[1, 50, 500])
-    parser.add_argument("--rounds", type=options.positive, default=5)
+    parser.add_argument("--cases", type=quantities.positive, nargs="+", default=[1, 50, 500])
+    parser.add_argument("--rounds", type=quantities.positive, default=5)
     given = parser.parse_args()
     chromium = os.environ.get("HARNESS_CHROMIUM") or next(
         filter(None, map(shutil.which, _CHROMIUM)), None
@@ -71,7 +73,7 @@ def main() -> None:
 
 def make(source: Path, count: int, directory: Path) -> Path:
     """A page of so many cases."""
-    run = records.read_run(source)
+    run = results_file.read_run(source)
     cases = [
         run.cases[n % len(run.cases)].model_copy(
             update={"case_id": f"{run.cases[n % len(run.cases)].case_id}-{n}"}
@@ -80,7 +82,7 @@ def make(source: Path, count: int, directory: Path) -> Path:
     ]
     results = directory / f"{count}.jsonl"
     start = run.run.model_copy(update={"cases": [case.case_id for case in cases]})
-    records.write(run.model_copy(update={"run": start, "cases": cases}), results)
+    results_file.write(run.model_copy(update={"run": start, "cases": cases}), results)
     replay.write_page(results, page := directory / f"{count}.html")
     return page
 

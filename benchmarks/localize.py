@@ -19,7 +19,7 @@ import statistics
 import time
 from typing import Any
 
-from harness import memory, options
+from harness.system import process, quantities
 
 FORMATS = (("float32", "strict"), ("float32", "default"), ("float16", "strict"))
 WANTED_TIME, WANTED_MEMORY = 4.0, 4.0
@@ -30,8 +30,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="npu-emulated")
     parser.add_argument("--models", default="efficientnet_b0,resnet50,vit_tiny_patch16_224")
-    parser.add_argument("--batch", type=options.positive, default=8)
-    parser.add_argument("--rounds", type=options.positive, default=3)
+    parser.add_argument("--batch", type=quantities.positive, default=8)
+    parser.add_argument("--rounds", type=quantities.positive, default=3)
     given = parser.parse_args()
     print(
         "| model | format | pair, s | localisation, s | pairs | largest activation pair, MB | "
@@ -64,14 +64,19 @@ def measure(
     """Seconds and bytes of pairs and of localisations, medians over the rounds."""
     import torch
 
-    from harness import arithmetic, devices, localize, models, store
-    from harness.cases import ModelSource
+    from harness.cases.case import ModelSource
+    from harness.cases.models import loading
+    from harness.devices.choice import choose
+    from harness.devices.opening import open_device
+    from harness.execution.operators import trace
+    from harness.judgement import arithmetic
+    from harness.system import files
 
-    device = devices.open_device(devices.choose(device_name).spec)
+    device = open_device(choose(device_name).spec)
     declared = arithmetic.declared(dtype, device.apply_numerics(profile))
     source = ModelSource("architecture", name)
     cpu, on_device = (
-        models.load_source(source, store.default_cache_dir()).model.eval() for _ in range(2)
+        loading.load_source(source, files.default_cache_dir()).model.eval() for _ in range(2)
     )
     images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     kept = getattr(torch, dtype)
@@ -96,13 +101,13 @@ def measure(
         handle.remove()
     on_both = largest + largest * torch.empty(0, dtype=kept).element_size() // 4
     pairs, traces = [], []
-    localize.trace(cpu, images, device, declared)  # warm-up
+    trace.trace(cpu, images, device, declared)  # warm-up
     for _ in range(rounds):
         pairs.append(seconds(pair))
-        traces.append(seconds(lambda: localize.trace(cpu, images, device, declared)))
+        traces.append(seconds(lambda: trace.trace(cpu, images, device, declared)))
     before = peak(pair)
     del on_device  # a localisation brings its own weights
-    after = peak(lambda: localize.trace(cpu, images, device, declared))
+    after = peak(lambda: trace.trace(cpu, images, device, declared))
     return {
         "pair": statistics.median(pairs),
         "seconds": statistics.median(traces),
@@ -120,9 +125,9 @@ def seconds(work: Any) -> float:
 
 def peak(work: Any) -> int:
     """Peak resident bytes of this process during a call."""
-    assert memory.reset_peak()
+    assert process.reset_peak()
     work()
-    found = memory.host_peak()
+    found = process.host_peak()
     assert found is not None
     return found
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from harness import host
+from harness.system import processor
 
 ROOT = Path(__file__).parents[1]
 _INTERVAL = 0.1  # seconds between two looks at the memory of a process tree
@@ -176,7 +176,7 @@ def machine() -> str:
     threads = os.environ.get("OMP_NUM_THREADS", "not set")
     load = os.getloadavg()[0]
     return (
-        f"{host.name()}, {len(host.affinity())} cores, load {load:.1f} at the start, "
+        f"{processor.name()}, {len(processor.affinity())} cores, load {load:.1f} at the start, "
         f"OMP_NUM_THREADS {threads}, Python {platform.python_version()}"
     )
 

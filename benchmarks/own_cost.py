@@ -15,8 +15,8 @@ from benchmarks import measured
 from benchmarks.measured import Cost, Target
 
 if TYPE_CHECKING:
-    from harness.legs import LegRequest
-    from harness.runner import CaseRunner
+    from harness.execution.legs import LegRequest
+    from harness.runs.runner import CaseRunner
 
 MODEL = "efficientnet_b0"
 CASES = 1000
@@ -26,10 +26,11 @@ _CASE = f'[[case]]\narchitecture = "{MODEL}"\ninputs = ["synthetic"]\nnumerics =
 
 def runs(device: str, rounds: int, parts: str, say: Callable[[str], None]) -> list[Target]:
     """Parts a and b: cold and warm runs of pytest beside the bare scripts, in alternation."""
-    from harness import models, store
-    from harness.cases import ModelSource
+    from harness.cases.case import ModelSource
+    from harness.cases.models import loading
+    from harness.system import files
 
-    model = models.materialise(ModelSource("architecture", MODEL), store.default_cache_dir())
+    model = loading.materialise(ModelSource("architecture", MODEL), files.default_cache_dir())
     found: dict[str, list[Cost]] = {"bare": [], "cold": [], "warm": [], "minimal": []}
     with tempfile.TemporaryDirectory() as directory:
         scratch = Path(directory)
@@ -120,7 +121,7 @@ def collection(rounds: int, say: Callable[[str], None]) -> list[Target]:
 
 def case_file(path: Path, count: int) -> Path:
     """Write a case file with the first `count` of timm's architectures."""
-    with (measured.ROOT / "harness" / "data" / "architectures.csv").open() as opened:
+    with (measured.ROOT / "harness" / "cases" / "architectures.csv").open() as opened:
         rows = csv.DictReader(line for line in opened if not line.startswith("#"))
         names = [row["name"] for row in rows][:count]
     assert len(names) == count
@@ -142,7 +143,7 @@ def verdict(device_name: str, rounds: int, say: Callable[[str], None]) -> list[T
 
 
 def _verdict_of(model: str, device_name: str, rounds: int, say: Callable[[str], None]) -> Target:
-    from harness.reference import CpuSide
+    from harness.execution.reference.cpu_side import CpuSide
 
     judged, processor, on_cpu, on_device = [], [], [], []
     with prepared(device_name, model) as (runner, request):
@@ -174,15 +175,17 @@ def _verdict_of(model: str, device_name: str, rounds: int, say: Callable[[str], 
 @contextlib.contextmanager
 def prepared(device_name: str, model: str = MODEL) -> Iterator[tuple[CaseRunner, LegRequest]]:
     """A runner without a cache, and the request of a model's one case."""
-    from harness import casefiles, devices, store
-    from harness.runner import CaseRunner, RunnerOptions
+    from harness.cases import case_files
+    from harness.devices.choice import choose
+    from harness.runs.runner import CaseRunner, RunnerOptions
+    from harness.system import files
 
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "case.toml"
         path.write_text(_CASE.replace(MODEL, model), encoding="utf-8")
-        [case] = casefiles.read(path)
-        spec = devices.choose(device_name).spec
-        runner = CaseRunner(RunnerOptions(spec, store.default_cache_dir(), None))
+        [case] = case_files.read(path)
+        spec = choose(device_name).spec
+        runner = CaseRunner(RunnerOptions(spec, files.default_cache_dir(), None))
         try:
             runner.worker.start()
             yield runner, runner.request(case)

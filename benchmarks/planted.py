@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import catalogue
-from harness.cases import Case, InputSource, ModelSource
-from harness.devices.emulator.faults import Fault, FaultPlan
+from harness.cases.case import Case, InputSource, ModelSource
+from harness.detection import catalogue
+from harness.devices.fault_plan import Fault, FaultPlan
 
 MODEL = "efficientnet_b0"
 # Of the catalogue behind docs/detection.md, by name and depth.
@@ -91,8 +91,8 @@ class Sides:
         import torch
         from safetensors.torch import load_file
 
-        from harness import torchvision_shim
         from harness.devices import emulator
+        from harness.system import torchvision_shim
 
         torchvision_shim.ensure()  # timm does not import beside a CPU build of torch else
         import timm
@@ -118,7 +118,7 @@ class Sides:
         """Set the device's numerics and put the fault into force."""
         import torch
 
-        from harness.devices.emulator import FaultPlan
+        from harness.devices.fault_plan import FaultPlan
 
         torch.npu.conv.allow_hf32 = job.numerics == "default"
         torch.npu.matmul.allow_hf32 = False

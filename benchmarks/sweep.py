@@ -28,9 +28,12 @@ import psutil
 
 import harness  # noqa: F401  (before torch)
 from benchmarks import measured
-from harness import devices, models, options, records, store
-from harness.cases import ModelSource
-from harness.live import Follower
+from harness.cases.case import ModelSource
+from harness.cases.models import loading
+from harness.devices.choice import choose
+from harness.records import results_file
+from harness.runs.follower import Follower
+from harness.system import files, quantities
 
 OVERHEAD = 0.10  # of builds and forward passes, wanted at most
 GROWTH = 0.10  # of the memory, from the second block's end to the last one's
@@ -47,9 +50,9 @@ def main() -> int:
     """Run and print; 0 when overhead and growth are within what is wanted, else 1."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="npu-emulated")
-    parser.add_argument("--blocks", type=options.positive, default=8)
+    parser.add_argument("--blocks", type=quantities.positive, default=8)
     given = parser.parse_args()
-    spec = devices.choose(given.device).spec
+    spec = choose(given.device).spec
     print(f"CPU: {measured.machine()}\nDevice: {spec}{spec.caveat}", flush=True)
 
     with tempfile.TemporaryDirectory() as directory:
@@ -129,7 +132,7 @@ def run(
                 after = beside()
             blocks.append(Block(seconds, before, after, memory))
             before, started = after, time.perf_counter()
-    found = records.read(results / "results.jsonl")
+    found = results_file.read(results / "results.jsonl")
     if found.missing or len(blocks) < len(seeds):
         raise SystemExit(f"The run ended with {process.returncode}: {found.unfinished[:5]}")
     return blocks
@@ -152,9 +155,9 @@ def suspended(pid: int) -> Iterator[None]:
 
 def bare() -> float:
     """Seconds that the bare script spends on the builds and forward passes of one block."""
-    cache = store.default_cache_dir()
+    cache = files.default_cache_dir()
     folders = [
-        str(models.materialise(ModelSource("architecture", name), cache)) for name in ARCHITECTURES
+        str(loading.materialise(ModelSource("architecture", name), cache)) for name in ARCHITECTURES
     ]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.bare", *folders],

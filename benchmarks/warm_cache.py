@@ -21,7 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness import options, records
+from harness.records import results_file
+from harness.system import quantities
 
 ROOT = Path(__file__).parents[1]
 TARGET = 0.6
@@ -32,7 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tier", default="core")
     parser.add_argument("--device", default="npu-emulated")
-    parser.add_argument("--rounds", type=options.positive, default=3)
+    parser.add_argument("--rounds", type=quantities.positive, default=3)
     parser.add_argument("more", nargs="*", help="further options of pytest, after --")
     given = parser.parse_args()
     wanted = [f"--device={given.device}", f"--tier={given.tier}", *given.more]
@@ -65,7 +66,7 @@ def main() -> int:
     return 0 if ratio <= TARGET else 1
 
 
-def run(wanted: list[str], cache: Path, results: Path) -> tuple[float, float, records.Run]:
+def run(wanted: list[str], cache: Path, results: Path) -> tuple[float, float, results_file.Run]:
     """One run in a process of its own: wall seconds, processor seconds, records."""
     command = [sys.executable, "-m", "harness", "run", *wanted, f"--reference-cache={cache}",
                f"--results={results}", "-p", "no:cacheprovider"]  # fmt: skip
@@ -77,10 +78,10 @@ def run(wanted: list[str], cache: Path, results: Path) -> tuple[float, float, re
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}")
     after = os.times()
     processor = sum(after[2:4]) - sum(before[2:4])  # of ended children, theirs included
-    return seconds, processor, records.read(results / "results.jsonl")
+    return seconds, processor, results_file.read(results / "results.jsonl")
 
 
-def check(cold: records.Run, warm: records.Run) -> None:
+def check(cold: results_file.Run, warm: results_file.Run) -> None:
     """The two runs are what they are called, and came to the same verdicts."""
     for one, other in zip(cold.cases, warm.cases, strict=True):
         assert one.reference is not None and other.reference is not None
@@ -90,7 +91,7 @@ def check(cold: records.Run, warm: records.Run) -> None:
         assert [o.rmse for o in one.outputs] == [o.rmse for o in other.outputs]
 
 
-def left(seconds: float, warm: records.Run) -> None:
+def left(seconds: float, warm: results_file.Run) -> None:
     """Say where a warm run's wall time goes, from its records."""
     parts: collections.Counter[str] = collections.Counter()
     for case in warm.cases:

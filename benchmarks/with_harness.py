@@ -17,12 +17,12 @@ from benchmarks.planted import Answer, Job
 
 def work(model: Path, images: Path, folder: Path, jobs: Sequence[Job]) -> list[Answer]:
     """Run all jobs; the harness makes the same images itself, from their seeds."""
-    from harness import devices
-    from harness.runner import CaseRunner, RunnerOptions
-    from harness.status import Status
+    from harness.devices.choice import choose
+    from harness.runs.runner import CaseRunner, RunnerOptions
+    from harness.system.status import Status
 
     options = RunnerOptions(
-        devices.choose("npu-emulated").spec,
+        choose("npu-emulated").spec,
         folder,
         folder / "results.jsonl",
         localize="never",

@@ -7,11 +7,11 @@ must give what its row says, for the better as for the worse: see README, "Gatin
 
 import pytest
 
-from harness.expected import Outcome
-from harness.records import CaseRecord
-from harness.report.cells import label
-from harness.report.tables import conclusion
-from harness.status import Status
+from harness.records.expectation import Outcome
+from harness.records.lines import CaseRecord
+from harness.report.tables.cells import label
+from harness.report.tables.per_case import conclusion
+from harness.system.status import Status
 
 
 def test_accuracy(case_record: CaseRecord) -> None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import records
-from harness.cases import InputSource, ModelSource
+from harness.cases.case import InputSource, ModelSource
+from harness.records import results_file
+from harness.records.lines import CaseRecord
+from harness.system.files import ROOT
 
 if TYPE_CHECKING:
-    from harness.legs import LegRequest
-
-ROOT = Path(__file__).parents[1]
+    from harness.execution.legs import LegRequest
 
 
 @pytest.fixture(scope="session")
@@ -28,18 +28,21 @@ def cache_dir(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(cache_dir) -> Path:
     """A small timm directory whose weights tell images apart."""
-    from harness import models
+    from harness.cases.models import loading
 
-    return models.materialise(ModelSource("architecture", "test_resnet", num_classes=50), cache_dir)
+    return loading.materialise(
+        ModelSource("architecture", "test_resnet", num_classes=50), cache_dir
+    )
 
 
 @pytest.fixture(scope="session")
 def leg_request(tiny_model, cache_dir) -> LegRequest:
     """The small model on two images, one forward repeated once."""
-    from harness import inputs, models
-    from harness.legs import LegRequest
+    from harness.cases import inputs
+    from harness.cases.models import loading
+    from harness.execution.legs import LegRequest
 
-    config = models.load_model(tiny_model).data_config
+    config = loading.load_model(tiny_model).data_config
     return LegRequest(
         model_dir=tiny_model,
         num_classes=None,
@@ -72,11 +75,11 @@ class Finished:
     results: Path
 
     @property
-    def run(self) -> records.Run:
-        return records.read(self.results / "results.jsonl")
+    def run(self) -> results_file.Run:
+        return results_file.read(self.results / "results.jsonl")
 
     @property
-    def cases(self) -> dict[str, records.CaseRecord]:
+    def cases(self) -> dict[str, CaseRecord]:
         return {case.case.model.name: case for case in self.run.cases}
 
 

@@ -10,12 +10,13 @@ from test_report import leg
 from test_sensitivity import counted
 from test_verdict import LABELS, evidence, logits, noisy
 
-from harness import records
-from harness.localization import Localization
-from harness.operator_rows import OperatorCheck, OperatorRow
-from harness.records import CaseRecord, EndRecord, Run
-from harness.status import Status
-from harness.verdict import judge
+from harness.judgement.localization import Localization
+from harness.judgement.operator_rows import OperatorCheck, OperatorRow
+from harness.judgement.verdict import judge
+from harness.records import results_file
+from harness.records.lines import CaseRecord, EndRecord
+from harness.records.results_file import Run
+from harness.system.status import Status
 
 NOW = "2026-01-01T00:00:00Z"
 
@@ -84,7 +85,9 @@ def write(folder: Path, *cases: CaseRecord, **environment: str) -> Path:
     )
     path = folder / "results.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
-    records.write(Run(run=run, cases=list(cases), end=EndRecord(exit_code=0, finished=NOW)), path)
+    results_file.write(
+        Run(run=run, cases=list(cases), end=EndRecord(exit_code=0, finished=NOW)), path
+    )
     return path
 
 

@@ -3,13 +3,12 @@ import dataclasses
 import pytest
 from test_records import case_record
 
-from harness import baseline
-from harness.baseline import Expected, Update, compare
-from harness.budget import EXACT_LIMIT, FORMAT_LIMIT, OracleError, OutputBudget
-from harness.expected import ExpectedRow, Outcome
-from harness.gate import DocumentedGate, ImageRow
-from harness.operator_rows import OperatorCheck, OperatorRow
-from harness.status import Status
+from harness.judgement.budget import EXACT_LIMIT, FORMAT_LIMIT, OracleError, OutputBudget
+from harness.judgement.documented import DocumentedGate, ImageRow
+from harness.judgement.operator_rows import OperatorCheck, OperatorRow
+from harness.records.expectation import ExpectedRow, Outcome
+from harness.system.status import Status
+from harness.upgrade.expected import Expected, Update, compare, error_rate_tolerance
 
 LINK = {"reason": "kernel X", "link": "https://tracker/1"}
 
@@ -125,8 +124,8 @@ def test_a_row_may_leave_numbers_out_and_widen_its_tolerance():
 
 
 def test_an_error_rate_of_one_image_is_a_single_sample():
-    even = baseline.error_rate_tolerance(measured(errors=(1e-6,) * 6).gate)
-    one = baseline.error_rate_tolerance(measured(errors=(1e-4, *(1e-9,) * 5)).gate)
+    even = error_rate_tolerance(measured(errors=(1e-6,) * 6).gate)
+    one = error_rate_tolerance(measured(errors=(1e-4, *(1e-9,) * 5)).gate)
     assert 20 < even < 100  # the 99.99 % point of F(6, 6)
     assert one > 1e6  # that of F(1, 1)
 

@@ -10,7 +10,8 @@ psutil = pytest.importorskip("psutil", reason="comes with the extra `bench`")
 from benchmarks import against_tools, bench, measured, planted  # noqa: E402
 from benchmarks.measured import Cost, Target  # noqa: E402
 from benchmarks.planted import Answer, Job  # noqa: E402
-from harness import casefiles, emulate  # noqa: E402
+from harness.cases import case_files  # noqa: E402
+from harness.devices.fault_plan import plan_for  # noqa: E402
 
 
 def cost(wall: float, processor: float = 1.0) -> Cost:
@@ -75,7 +76,7 @@ def test_tools_are_chosen():
 
 def test_a_thousand_cases_are_a_thousand(tmp_path):
     path = bench.own_cost.case_file(tmp_path / "cases.toml", bench.own_cost.CASES)
-    assert len({case.id for case in casefiles.read(path)}) == 1000
+    assert len({case.id for case in case_files.read(path)}) == 1000
 
 
 OPERATORS = {"Convolution": 81, "BatchNorm": 49, "Silu": 49, "Addmm": 1, "Sigmoid": 16}
@@ -84,7 +85,7 @@ OPERATORS = {"Convolution": 81, "BatchNorm": 49, "Silu": 49, "Addmm": 1, "Sigmoi
 def test_every_chosen_fault_exists_and_can_be_planted():
     jobs = planted.faults(OPERATORS)
     assert len({job.name for job in jobs}) == len(planted.CHOSEN) + 1
-    assert all(emulate.plan_for(job.plan) for job in jobs)
+    assert all(plan_for(job.plan) for job in jobs)
     assert [job.plan for job in planted.honest((0, 1))] == [None] * 4
 
 

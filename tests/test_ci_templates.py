@@ -3,12 +3,12 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
+from harness.system.files import ROOT
+
 CI = ROOT / "docs" / "ci"
 TEMPLATES = ("github.yml", "gitlab.yml", "Jenkinsfile")
 

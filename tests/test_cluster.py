@@ -8,17 +8,17 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from harness import cluster_task, records
-from harness.cases import Case, InputSource, ModelSource
-from harness.cluster_task import Node
-from harness.devices import Choice, DeviceSpec
-from harness.status import ExitCode, Status
-
-ROOT = Path(__file__).parents[1]
+from harness.cases.case import Case, InputSource, ModelSource
+from harness.devices.choice import Choice
+from harness.devices.spec import DeviceSpec
+from harness.records import results_file
+from harness.runs import cluster_task
+from harness.runs.cluster_task import Node
+from harness.system.files import ROOT
+from harness.system.status import ExitCode, Status
 
 CASES = "".join(
     f'[[case]]\narchitecture = "{name}"\nnumerics = ["strict"]\n'
@@ -97,7 +97,7 @@ def test_a_killed_node_and_a_crash_cost_no_case(cluster, tmp_path) -> None:
     cluster.remove_node(doomed, allow_graceful=False)
     text, _ = run.communicate(timeout=500)
 
-    found = records.read(tmp_path / "results" / "results.jsonl")
+    found = results_file.read(tmp_path / "results" / "results.jsonl")
     assert found.missing == [] and len(found.cases) == 5, text
     cases = {case.case.model.name: case for case in found.cases}
     crashed = cases.pop("test_vit3")
@@ -152,7 +152,7 @@ def test_nodes_are_alike_whose_free_settings_differ() -> None:
 
 
 def test_a_node_refuses_a_case_of_another_environment() -> None:
-    from harness.runner import RunnerOptions
+    from harness.runs.runner import RunnerOptions
 
     here = cluster_task.look("cpu")
     other = Node("other", here.choice, {**here.environment, "torch": "1.0"})

@@ -7,12 +7,14 @@ from test_baseline import measured
 from test_records import case_record, run_record
 from test_report import leg
 
-from harness import compare, expressions
-from harness.compare import Change, Interval, paired_interval, welch_interval
-from harness.records import EndRecord, Run
-from harness.report import compare as report
+from harness.judgement.intervals import Interval, paired_interval, welch_interval
+from harness.records.lines import EndRecord
+from harness.records.results_file import Run
 from harness.report import markdown, text
-from harness.status import ExitCode, Status, UsageProblem
+from harness.report.tables import two_runs as report
+from harness.system.status import ExitCode, Status, UsageProblem
+from harness.upgrade import compare, conditions
+from harness.upgrade.compare import Change
 
 NOW = "2026-01-01T00:00:00Z"
 
@@ -42,7 +44,7 @@ def sides(ratio: float = 1.0, *, seconds=(0.1, 0.1), kind: str = "npu", images=N
 
 
 def only(old, new, *terms: str):
-    fail_on = expressions.parse(", ".join(terms)) if terms else ()
+    fail_on = conditions.parse(", ".join(terms)) if terms else ()
     found = compare.compare(run(old), run(new), fail_on)
     return found.cases[0], found
 

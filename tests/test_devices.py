@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import devices
-from harness.devices import DeviceSpec, dispatcher, npu_probe
+from harness.devices import dispatcher, npu_probe
+from harness.devices.choice import choose
 from harness.devices.npu_probe import Probe
-from harness.runner import CaseRunner, RunnerOptions
-from harness.status import CaseProblem, Stage, Status, UsageProblem
+from harness.devices.spec import DeviceSpec, parse
+from harness.runs.runner import CaseRunner, RunnerOptions
+from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 
 @pytest.fixture(autouse=True)
@@ -32,19 +33,19 @@ def fresh_probe():
     ],
 )
 def test_devices_as_written(text, spec):
-    assert devices.parse(text) == spec
-    assert devices.parse(str(spec)) == spec
+    assert parse(text) == spec
+    assert parse(str(spec)) == spec
 
 
 @pytest.mark.parametrize("text", ["", "tpu", "npu:", "npu:x", "npu:-1", "cpu:1", "NPU", "npu 1"])
 def test_unknown_devices_name_the_known_ones(text):
     with pytest.raises(UsageProblem, match="give one of auto, cpu, npu, npu-emulated, cuda"):
-        devices.parse(text)
+        parse(text)
 
 
 def test_the_emulator_has_eight_devices():
     with pytest.raises(UsageProblem, match="npu-emulated:0 to npu-emulated:7"):
-        devices.parse("npu-emulated:8")
+        parse("npu-emulated:8")
 
 
 def found(monkeypatch, probe: Probe) -> None:
@@ -54,14 +55,14 @@ def found(monkeypatch, probe: Probe) -> None:
 
 def test_auto_takes_a_real_npu_where_there_is_one(monkeypatch):
     found(monkeypatch, Probe(8))
-    choice = devices.choose("auto")
+    choice = choose("auto")
     assert choice.spec == DeviceSpec("npu", 0)
     assert "8 NPU(s) found" in choice.reason
 
 
 def test_auto_takes_the_emulated_one_otherwise_and_says_why(monkeypatch):
     found(monkeypatch, Probe(0, "CANN is not sourced", "long text"))
-    choice = devices.choose("auto")
+    choice = choose("auto")
     assert choice.spec.emulated
     assert "CANN is not sourced" in choice.reason
 
@@ -69,27 +70,27 @@ def test_auto_takes_the_emulated_one_otherwise_and_says_why(monkeypatch):
 def test_npu_never_falls_back(monkeypatch):
     found(monkeypatch, Probe(0, "short", "The remedy."))
     with pytest.raises(UsageProblem, match="The remedy."):
-        devices.choose("npu")
+        choose("npu")
 
 
 def test_an_index_beyond_the_visible_npus(monkeypatch):
     found(monkeypatch, Probe(2))
-    assert devices.choose("npu:1").spec.index == 1
+    assert choose("npu:1").spec.index == 1
     with pytest.raises(UsageProblem, match="No device npu:9: 2 NPU"):
-        devices.choose("npu:9")
+        choose("npu:9")
 
 
 def test_without_torch_npu_the_remedy_is_one_command(monkeypatch):
     monkeypatch.setattr(npu_probe, "has_torch_npu", lambda: False)
     for device in ("npu", "npu-emulated", "auto"):
         with pytest.raises(UsageProblem, match=r"pip install torch==\S+ torch_npu==\S+"):
-            devices.choose(device)
+            choose(device)
 
 
 def test_torch_npu_without_cann_says_what_to_source(monkeypatch):
     monkeypatch.setattr(npu_probe, "_cann_visible", lambda: False)
     with pytest.raises(UsageProblem, match="source .*set_env.sh"):
-        devices.choose("npu")
+        choose("npu")
 
 
 def probe_with(cann: Path) -> Probe:
@@ -138,11 +139,13 @@ _FALLBACK = """
 import json, warnings
 warnings.simplefilter("ignore")
 import harness, torch
-from harness import devices, legs
-device = devices.open_device(devices.parse("npu-emulated"))
+from harness.devices.opening import open_device
+from harness.devices.spec import parse
+from harness.execution.operators.counter import OperatorCounter
+device = open_device(parse("npu-emulated"))
 found = []
 for _ in range(2):  # torch_npu warns of a fallback only the first time
-    with legs.OperatorCounter() as counter:
+    with OperatorCounter() as counter:
         x = torch.eye(3).to(device.torch_device)
         torch.linalg.det(x + torch.relu(x))
     found.append(device.fallback_operators(list(counter.counts)))
@@ -168,9 +171,10 @@ def test_the_emulated_npu_names_fallbacks_and_operators_that_it_lacks():
 def test_what_a_device_lacks_is_named_by_the_operator_that_raised_it():
     import torch
 
-    from harness import legs
+    from harness.execution import legs
+    from harness.execution.operators import counter
 
-    executed = legs.OperatorCounter()
+    executed = counter.OperatorCounter()
     with pytest.raises(RuntimeError), executed:
         torch.ones(2, 3).relu() @ torch.ones(2, 3)
     assert executed.failed == "aten::mm.default"
@@ -218,4 +222,4 @@ def test_a_cuda_build_of_torch_is_refused_before_it_aborts(monkeypatch, tmp_path
     assert npu_probe.cuda_build() == cuda
     if cuda is not None:
         with pytest.raises(UsageProblem, match=f"CUDA {cuda}.*CPU build"):
-            devices.choose("npu-emulated")
+            choose("npu-emulated")

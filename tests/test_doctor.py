@@ -6,19 +6,20 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from harness import doctor, environment
-from harness.cli import main
-from harness.devices import DeviceSpec, npu_probe
+from harness.devices import npu_probe
 from harness.devices.npu_probe import Probe
-from harness.doctor import Examination, Finding, Level
-from harness.environment import tomllib  # tomli on Python 3.10
-from harness.report import doctor as report
+from harness.devices.spec import DeviceSpec
+from harness.entry.commands.main import main
+from harness.entry.doctor import examine
+from harness.entry.doctor import text as report
+from harness.entry.doctor.examine import Examination, Finding, Level
+from harness.system import environment
+from harness.system.environment import tomllib  # tomli on Python 3.10
+from harness.system.files import ROOT
 
-ROOT = Path(__file__).parents[1]
 GOOD = {
     "problem": "no answer",
     "torch": {"cuda": None, "gpus": 0, "threads": 4},
@@ -47,8 +48,8 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(npu_probe, "has_torch_npu", lambda: "torch_npu" in versions)
     monkeypatch.setattr(npu_probe, "cuda_build", lambda: None)
     monkeypatch.setattr(npu_probe, "probe", lambda: Probe(8))
-    monkeypatch.setattr(doctor, "_imports", lambda: GOOD)
-    monkeypatch.setattr(doctor, "_plain_import", lambda: None)
+    monkeypatch.setattr(examine, "_imports", lambda: GOOD)
+    monkeypatch.setattr(examine, "_plain_import", lambda: None)
     for name in list(os.environ):
         if name.startswith(("ASCEND_", "ACL_", "TORCH_NPU_", "TASK_QUEUE", "INF_NAN", "OMP_NUM")):
             monkeypatch.delenv(name)
@@ -58,7 +59,7 @@ def machine(monkeypatch, tmp_path):
 
 
 def found(device: str = "auto") -> dict[str, Finding]:
-    return {item.check: item for item in doctor.examine(device).findings}
+    return {item.check: item for item in examine.examine(device).findings}
 
 
 def bad(device: str = "auto") -> dict[str, Finding]:
@@ -70,7 +71,7 @@ def bad(device: str = "auto") -> dict[str, Finding]:
 
 
 def test_a_good_machine(machine):
-    examination = doctor.examine()
+    examination = examine.examine()
     assert str(examination.device) == "npu:0"
     # Whether the emulator can be built depends on the machine that tests run on.
     others = [item for item in examination.findings if item.check != "emulator"]
@@ -90,7 +91,7 @@ def test_every_bad_finding_has_a_remedy_and_the_worst_sets_the_exit_code(machine
     monkeypatch.setattr(npu_probe, "probe", lambda: Probe(0, "no driver", "No NPU: no driver."))
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "2,1")
     monkeypatch.setenv("TASK_QUEUE_ENABLE", "1")
-    examination = doctor.examine("npu")
+    examination = examine.examine("npu")
     wrong = [f for f in examination.findings if f.level in (Level.WARNING, Level.FAILURE)]
     assert {f.check for f in wrong} == {
         *("packages", "torchvision", "torch_npu", "visible devices", "npu", "setting"),
@@ -128,7 +129,7 @@ def test_a_torchvision_for_another_torch_is_a_warning_also_in_the_header(machine
 
 def test_the_compiled_operators_of_torchvision_are_a_note(machine, monkeypatch):
     answer = GOOD | {"torchvision": {"shim": "torchvision compiled ops unavailable: x"}}
-    monkeypatch.setattr(doctor, "_imports", lambda: answer)
+    monkeypatch.setattr(examine, "_imports", lambda: answer)
     assert found()["torchvision"].level is Level.NOTE
 
 
@@ -141,14 +142,14 @@ def test_visible_devices(machine, monkeypatch, value, level):
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", value)
     assert found("npu")["visible devices"].level is level
     # They are no trouble for a run that needs no NPU.
-    assert doctor.examine("cpu").exit_code == 0
+    assert examine.examine("cpu").exit_code == 0
 
 
 def test_what_a_device_does_not_need_is_no_failure(machine, monkeypatch):
     machine.pop("torch_npu")
     missing = Probe(0, "torch_npu is not installed", "No NPU: install it.")
     monkeypatch.setattr(npu_probe, "probe", lambda: missing)
-    assert doctor.examine("cpu").exit_code == 0
+    assert examine.examine("cpu").exit_code == 0
     for device in ("npu", "npu-emulated", "auto"):
         assert bad(device)["torch_npu"].level is Level.FAILURE, device
     assert "takes the emulated one" not in found("auto")["npu"].found
@@ -169,7 +170,7 @@ def test_cuda_without_a_gpu(machine):
 
 
 def test_autoload_is_told_with_its_remedy(machine, monkeypatch):
-    monkeypatch.setattr(doctor, "_plain_import", lambda: "exit code 1: RuntimeError")
+    monkeypatch.setattr(examine, "_plain_import", lambda: "exit code 1: RuntimeError")
     assert "TORCH_DEVICE_BACKEND_AUTOLOAD=0" in found()["autoload"].remedy
 
 
@@ -203,7 +204,7 @@ def test_a_cache_that_cannot_be_written(machine, monkeypatch, tmp_path):
 def test_no_compiler_fails_the_emulated_npu_alone(machine, monkeypatch):
     monkeypatch.setenv("CXX", "/no/such/compiler")
     assert bad("npu-emulated")["emulator"].level is Level.FAILURE
-    assert doctor.examine("npu").exit_code == 0
+    assert examine.examine("npu").exit_code == 0
 
 
 def test_the_minimum_versions_are_those_of_the_package():

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from harness import emulate
-from harness.status import UsageProblem
+from harness.devices.fault_plan import plan_for, read_fault_plan
+from harness.system.status import UsageProblem
 
 PLAN = json.dumps(
     {
@@ -26,14 +26,14 @@ PLAN = json.dumps(
     ],
 )
 def test_faults_are_confined_to_cases(case, kinds):
-    faults = json.loads(emulate.plan_for(PLAN, case))["faults"]
+    faults = json.loads(plan_for(PLAN, case))["faults"]
     assert [fault["kind"] for fault in faults] == kinds
     assert all("cases" not in fault for fault in faults)
 
 
 def test_a_case_without_faults_has_no_plan():
     plan = json.dumps({"faults": [{"kind": "abort", "cases": "vit_*"}]})
-    assert emulate.plan_for(plan, "resnet18") is None
+    assert plan_for(plan, "resnet18") is None
 
 
 @pytest.mark.parametrize(
@@ -51,4 +51,4 @@ def test_a_wrong_plan_is_refused_when_it_is_read(tmp_path, text, said):
     path = tmp_path / "plan.json"
     path.write_text(text)
     with pytest.raises(UsageProblem, match=said):
-        emulate.read_fault_plan(path)
+        read_fault_plan(path)

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from harness.status import Status
+from harness.system.status import Status
 
 GOOD = """
 [[case]]

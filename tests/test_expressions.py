@@ -1,12 +1,12 @@
 import pytest
 
-from harness import expressions
-from harness.expressions import Term
-from harness.status import UsageProblem
+from harness.system.status import UsageProblem
+from harness.upgrade import conditions
+from harness.upgrade.conditions import Term
 
 
 def test_terms_are_joined_by_commas():
-    assert expressions.parse("budget_ratio>1.5x, speed <= .9x,error_rate>1e-2") == (
+    assert conditions.parse("budget_ratio>1.5x, speed <= .9x,error_rate>1e-2") == (
         Term("budget_ratio", ">", 1.5, True, "budget_ratio>1.5x"),
         Term("speed", "<=", 0.9, True, "speed <= .9x"),
         Term("error_rate", ">", 0.01, False, "error_rate>1e-2"),
@@ -32,7 +32,7 @@ def test_terms_are_joined_by_commas():
 )
 def test_a_mistake_is_pointed_at(text, column, what):
     with pytest.raises(UsageProblem) as problem:
-        expressions.parse(text)
+        conditions.parse(text)
     head, line, pointer = str(problem.value).split("\n")
     assert head.startswith(f"--fail-on, column {column}: {what}")
     assert line == f"  {text}"
@@ -52,5 +52,5 @@ def test_a_mistake_is_pointed_at(text, column, what):
     ],
 )
 def test_conditions(text, value, met):
-    (term,) = expressions.parse(text)
+    (term,) = conditions.parse(text)
     assert term.holds(value) is met

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import formats, gelu
-from harness.arithmetic import HF32_BITS, TF32_BITS, Arithmetic, declared
+from harness.execution import gelu, imitation
+from harness.judgement.arithmetic import HF32_BITS, TF32_BITS, Arithmetic, declared
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_the_arithmetic_follows_from_the_settings_read_back(dtype, numerics, exp
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(7, 22))
 def test_rounding_is_to_nearest_with_that_many_bits(value, bits):
-    rounded = formats.round_mantissa(torch.tensor([value]), bits).item()
+    rounded = imitation.round_mantissa(torch.tensor([value]), bits).item()
     if not np.isfinite(rounded):  # beyond the largest number
         assert abs(value) > 2.0**127
         return
@@ -49,7 +49,7 @@ def test_rounding_is_to_nearest_with_that_many_bits(value, bits):
 
 def test_nonfinite_values_stay():
     values = torch.tensor([float("nan"), float("inf"), -float("inf")])
-    rounded = formats.round_mantissa(values, 11)
+    rounded = imitation.round_mantissa(values, 11)
     assert torch.equal(torch.isnan(rounded), torch.isnan(values))
     assert torch.equal(rounded[1:], values[1:])
 
@@ -57,25 +57,25 @@ def test_nonfinite_values_stay():
 def test_seven_bits_are_bfloat16():
     values = torch.randn(1000)
     expected = values.to(torch.bfloat16).float()
-    assert torch.equal(formats.round_mantissa(values, 7), expected)
+    assert torch.equal(imitation.round_mantissa(values, 7), expected)
 
 
 def run(arithmetic, function, *tensors):
-    with torch.no_grad(), formats.Imitation(arithmetic):
+    with torch.no_grad(), imitation.Imitation(arithmetic):
         return function(*tensors)
 
 
 def test_short_convolutions_round_both_factors_and_nothing_else():
     x, w, m = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3), torch.randn(8, 8)
     arithmetic = Arithmetic(short_conv=11)
-    expected = torch.conv2d(formats.round_mantissa(x, 11), formats.round_mantissa(w, 11))
+    expected = torch.conv2d(imitation.round_mantissa(x, 11), imitation.round_mantissa(w, 11))
     assert torch.equal(run(arithmetic, torch.conv2d, x, w), expected)
     assert torch.equal(run(arithmetic, torch.mm, m, m), m @ m)
 
 
 def test_short_matrix_products_cover_linear_layers():
     x, w, b = torch.randn(5, 8), torch.randn(3, 8), torch.randn(3)
-    expected = torch.addmm(b, formats.round_mantissa(x, 10), formats.round_mantissa(w, 10).t())
+    expected = torch.addmm(b, imitation.round_mantissa(x, 10), imitation.round_mantissa(w, 10).t())
     result = run(Arithmetic(short_matmul=10), torch.nn.functional.linear, x, w, b)
     assert torch.equal(result, expected)
 
@@ -103,7 +103,7 @@ def test_weights_are_rounded_in_place_and_integers_stay():
     model = torch.nn.BatchNorm2d(4)
     torch.nn.init.normal_(model.weight)
     before = model.weight.detach().clone()
-    formats.round_weights(model, Arithmetic("bfloat16"))
+    imitation.round_weights(model, Arithmetic("bfloat16"))
     assert torch.equal(model.weight, before.to(torch.bfloat16).float())
     assert model.num_batches_tracked.dtype == torch.int64
 
@@ -112,7 +112,7 @@ def test_weights_are_rounded_in_place_and_integers_stay():
 @pytest.mark.parametrize("asked", ["none", "tanh"])
 def test_every_gelu_takes_the_declared_form(form, approximate, asked):
     x = torch.linspace(-5, 5, 101)
-    with formats.Imitation(Arithmetic(gelu=form)):
+    with imitation.Imitation(Arithmetic(gelu=form)):
         result = torch.nn.functional.gelu(x, approximate=asked)
     assert torch.equal(result, torch.nn.functional.gelu(x, approximate=approximate or asked))
 

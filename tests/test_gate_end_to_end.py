@@ -7,16 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from test_end_to_end import entry, plan
 
-from harness import expected_file
-from harness.expected import ExpectedRow
-from harness.status import Status
+from harness.records.expectation import ExpectedRow
+from harness.system.files import ROOT
+from harness.system.status import Status
+from harness.upgrade import expected_file
 
-ROOT = Path(__file__).parents[1]
 PASSING = ExpectedRow(status=Status.PASS, budget_ratio=1.0, top1="6/6")
 KNOWN = ExpectedRow(status=Status.FAIL_NAN, reason="Kernel X.", link="https://tracker/1")
 

@@ -5,10 +5,12 @@ import pytest
 from test_compare import run, sides
 from test_records import case_record
 
-from harness import history
-from harness.records import Run
-from harness.report import html, text, trend
-from harness.status import Status, UsageProblem
+from harness.records.results_file import Run
+from harness.report import text
+from harness.report.html import fragments
+from harness.report.tables import trend
+from harness.system.status import Status, UsageProblem
+from harness.upgrade import history
 
 
 def ran(day: int, *cases, kind: str = "npu", **environment) -> Run:
@@ -73,7 +75,9 @@ def test_the_trend_has_a_column_for_each_set_of_versions(tmp_path):
         "pass, 9, 0.0003 %, 10.0 x",
     )
     assert second[1:] == ("not run", "not run", "fail_nan")
-    assert "torch 2.13" in text.render_table(table) and "torch 2.13" in html.render_table(table)
+    assert "torch 2.13" in text.render_table(table) and "torch 2.13" in fragments.render_table(
+        table
+    )
 
 
 def test_a_single_run_has_no_trend(tmp_path):

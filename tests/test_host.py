@@ -5,8 +5,9 @@ import os
 import numpy as np
 import pytest
 
-from harness import host, memory
 from harness.devices.cpu import CpuDevice
+from harness.execution import memory_meter
+from harness.system import process, processor
 
 X86 = """processor\t: 0
 model name\t: Some CPU @ 2.0GHz
@@ -24,8 +25,8 @@ CPU part\t: {part}
 
 
 def test_an_x86_cpu():
-    assert host.cpu_model(X86) == "Some CPU @ 2.0GHz"
-    assert host.cpu_flags(X86) == ("avx", "avx2", "fma", "avx512f", "amx_tile")
+    assert processor.cpu_model(X86) == "Some CPU @ 2.0GHz"
+    assert processor.cpu_flags(X86) == ("avx", "avx2", "fma", "avx512f", "amx_tile")
 
 
 @pytest.mark.parametrize(
@@ -37,13 +38,13 @@ def test_an_x86_cpu():
 )
 def test_an_aarch64_cpu(implementer, part, name):
     text = ARM.format(implementer=implementer, part=part)
-    assert host.cpu_model(text) == name
-    assert host.cpu_flags(text) == ("asimd", "asimddp", "sve")
+    assert processor.cpu_model(text) == name
+    assert processor.cpu_flags(text) == ("asimd", "asimddp", "sve")
 
 
 def test_a_system_that_tells_nothing():
-    assert host.cpu_model("") == "" and host.cpu_flags("") == ()
-    assert host.describe(1, "DEFAULT", False).model
+    assert processor.cpu_model("") == "" and processor.cpu_flags("") == ()
+    assert processor.describe(1, "DEFAULT", False).model
 
 
 def test_hyperthreads_are_one_core(tmp_path):
@@ -52,9 +53,9 @@ def test_hyperthreads_are_one_core(tmp_path):
         topology.mkdir(parents=True)
         (topology / "physical_package_id").write_text(f"{package}\n")
         (topology / "core_id").write_text(f"{core}\n")
-    assert host.physical_cores(range(5), tmp_path) == 3
-    assert host.physical_cores([0, 2], tmp_path) == 1
-    assert host.physical_cores([7, 8], tmp_path) == 2  # not told: each its own
+    assert processor.physical_cores(range(5), tmp_path) == 3
+    assert processor.physical_cores([0, 2], tmp_path) == 1
+    assert processor.physical_cores([7, 8], tmp_path) == 2  # not told: each its own
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_the_limit_of_a_container(tmp_path, files, cores):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert host.quota(tmp_path) == cores
+    assert processor.quota(tmp_path) == cores
 
 
 @pytest.mark.parametrize(
@@ -86,26 +87,26 @@ def test_the_limit_of_a_container(tmp_path, files, cores):
     ],
 )
 def test_thread_counts(physical, logical, limit, default, wanted):
-    assert host.thread_counts(physical, logical, limit, default) == wanted
+    assert processor.thread_counts(physical, logical, limit, default) == wanted
 
 
 def test_ranges_and_settings():
-    assert host.ranges([8, 0, 1, 2, 10, 11]) == "0-2,8,10-11"
-    assert host.ranges([]) == ""
+    assert processor.ranges([8, 0, 1, 2, 10, 11]) == "0-2,8,10-11"
+    assert processor.ranges([]) == ""
     environ = {"OMP_NUM_THREADS": "1", "ONEDNN_VERBOSE": "0", "HOME": "/x", "KMP_AFFINITY": "a"}
-    assert host.settings(environ).keys() == environ.keys() - {"HOME"}
+    assert processor.settings(environ).keys() == environ.keys() - {"HOME"}
 
 
 def test_what_this_process_may_use_adds_up():
-    about = host.describe(2, "AVX2", True)
-    assert 1 <= about.physical_cores <= about.logical_cores == len(host.affinity())
+    about = processor.describe(2, "AVX2", True)
+    assert 1 <= about.physical_cores <= about.logical_cores == len(processor.affinity())
     assert about.logical_cores <= (os.cpu_count() or 1)
     assert about.usable_cores <= about.physical_cores
 
 
 def test_peak_memory_is_that_of_the_work():
     size = 64 << 20
-    first = memory.MemoryMeter(CpuDevice())
+    first = memory_meter.MemoryMeter(CpuDevice())
     block = np.ones(size, np.uint8)
     del block
     used = first.read()
@@ -113,13 +114,13 @@ def test_peak_memory_is_that_of_the_work():
         pytest.skip("this kernel does not reset the peak")
     assert used.host_peak >= used.host_before + 0.9 * size
     assert (used.device_peak, used.device_reserved) == (None, None)
-    later = memory.MemoryMeter(CpuDevice()).read()
+    later = memory_meter.MemoryMeter(CpuDevice()).read()
     assert later.host_peak <= used.host_peak - 0.5 * size
 
 
 def test_a_peak_that_cannot_be_reset_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "_RESET", tmp_path / "missing" / "clear_refs")
-    used = memory.MemoryMeter(CpuDevice()).read()
+    monkeypatch.setattr(process, "_RESET", tmp_path / "missing" / "clear_refs")
+    used = memory_meter.MemoryMeter(CpuDevice()).read()
     assert used.host_since_start and used.host_peak >= used.host_before
 
 
@@ -133,5 +134,5 @@ def test_a_peak_that_cannot_be_reset_says_so(monkeypatch, tmp_path):
     ],
 )
 def test_errors_of_a_full_host(error, expected):
-    assert memory.exhausted(error) is expected
+    assert process.exhausted(error) is expected
     assert (CpuDevice().explain(error) is not None) is expected

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 import inference
-from harness.inference import TimmClassifier, main
-from harness.status import CaseProblem, UsageProblem
+from harness.entry.inference import TimmClassifier, main
+from harness.system.status import CaseProblem, UsageProblem
 
 
 @pytest.fixture

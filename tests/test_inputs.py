@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from harness import inputs, synthetic
-from harness.cases import InputSource
-from harness.status import CaseProblem, Status, UsageProblem
+from harness.cases import inputs, synthetic
+from harness.cases.case import InputSource
+from harness.system.status import CaseProblem, Status, UsageProblem
 
 CONFIG = {
     "input_size": (3, 64, 48),
@@ -177,7 +177,8 @@ def test_impossible_requests(tmp_path):
 def test_importing_and_checking_images_does_not_import_torch(tmp_path):
     save(tmp_path / "a.png")
     code = (
-        "import sys; from harness import inputs, models, sample, labels, weights\n"
+        "import sys; from harness.cases import inputs\n"
+        "from harness.cases.models import class_names, loading, random_weights, sample\n"
         "from pathlib import Path\n"
         f"inputs.check_images(Path({str(tmp_path)!r})); inputs.photo_paths()\n"
         "print([m for m in ('torch', 'timm', 'skimage', 'sklearn') if m in sys.modules])"

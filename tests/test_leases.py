@@ -9,9 +9,11 @@ import pytest
 from test_end_to_end import entry
 from test_resume import ROOT, children, start, wait_for  # noqa: F401
 
-from harness import devices, leases, records
-from harness.devices import DeviceSpec, npu_probe, visible
-from harness.status import Status, UsageProblem
+from harness.devices import leases, npu_probe
+from harness.devices.spec import DeviceSpec, parse
+from harness.records import results_file
+from harness.system import visible_devices
+from harness.system.status import Status, UsageProblem
 
 NPU = DeviceSpec("npu")
 
@@ -21,10 +23,10 @@ def eight_npus(monkeypatch):
     """A host with eight NPUs, as far as taking them goes; the caller's choice is respected."""
 
     def count() -> npu_probe.Probe:
-        numbers = visible.npu_ids()
+        numbers = visible_devices.npu_ids()
         return npu_probe.Probe(8 if numbers is None else len(numbers))
 
-    monkeypatch.delenv(visible.VARIABLE, raising=False)
+    monkeypatch.delenv(visible_devices.VARIABLE, raising=False)
     monkeypatch.setattr(npu_probe, "probe", count)
 
 
@@ -43,7 +45,7 @@ def test_the_lock_is_on_the_host_s_number_not_on_the_place_in_the_list(
     eight_npus, tmp_path, monkeypatch
 ):
     held = leases.take(DeviceSpec("npu", 6), exact=True, directory=tmp_path)
-    monkeypatch.setenv(visible.VARIABLE, "2,6,7")
+    monkeypatch.setenv(visible_devices.VARIABLE, "2,6,7")
     assert leases.devices_of("npu") == ["2", "6", "7"]
     with pytest.raises(UsageProblem, match="npu:1 is in use"):
         leases.take(DeviceSpec("npu", 1), exact=True, directory=tmp_path)
@@ -54,8 +56,8 @@ def test_the_lock_is_on_the_host_s_number_not_on_the_place_in_the_list(
 
 def test_a_lease_ends_with_its_process_however_that_ends(tmp_path):
     hold = (
-        "import sys, time; from pathlib import Path; from harness import leases\n"
-        "from harness.devices import DeviceSpec\n"
+        "import sys, time; from pathlib import Path; from harness.devices import leases\n"
+        "from harness.devices.spec import DeviceSpec\n"
         "spec = DeviceSpec('npu-emulated')\n"
         "lease = leases.take(spec, exact=False, directory=Path(sys.argv[1]))\n"
         "print(lease.spec.index, flush=True); time.sleep(60)\n"
@@ -73,18 +75,18 @@ def test_a_lease_ends_with_its_process_however_that_ends(tmp_path):
 
 @pytest.mark.parametrize("text", ["1,0", "0,0", "a", "0,,1", "-1", "0-3"])
 def test_a_badly_written_choice_of_devices_is_one_sentence(monkeypatch, text):
-    monkeypatch.setenv(visible.VARIABLE, text)
+    monkeypatch.setenv(visible_devices.VARIABLE, text)
     with pytest.raises(UsageProblem, match="ascending device numbers"):
         leases.devices_of("npu-emulated")
 
 
 def test_the_emulator_shows_only_what_the_caller_chose(monkeypatch):
-    monkeypatch.setenv(visible.VARIABLE, "3,5")
+    monkeypatch.setenv(visible_devices.VARIABLE, "3,5")
     assert leases.devices_of("npu-emulated") == ["3", "5"]
-    assert devices.parse("npu-emulated:1").index == 1
+    assert parse("npu-emulated:1").index == 1
     with pytest.raises(UsageProblem, match="2 devices of the emulator are visible"):
-        devices.parse("npu-emulated:2")
-    monkeypatch.setenv(visible.VARIABLE, "9")
+        parse("npu-emulated:2")
+    monkeypatch.setenv(visible_devices.VARIABLE, "9")
     with pytest.raises(UsageProblem, match="no device of the emulator"):
         leases.devices_of("npu-emulated")
 
@@ -99,7 +101,7 @@ def test_workers_take_their_own_devices_and_share_the_cores(harness_run, copy_of
     cases = "\n".join(entry(copy_of(name)) for name in "abcd")
     done = harness_run(
         "--device", "npu-emulated", "-n", "2", cases=cases,
-        env={visible.VARIABLE: "1,4,6", "OMP_NUM_THREADS": ""},
+        env={visible_devices.VARIABLE: "1,4,6", "OMP_NUM_THREADS": ""},
     )  # fmt: skip
     assert done.code == 0, done.text
     legs = [case.candidate for case in done.run.cases]
@@ -128,7 +130,13 @@ def test_more_processes_than_devices_are_refused(harness_run, copy_of, options, 
 def test_n_auto_is_one_process_per_device(harness_run, copy_of):
     cases = entry(copy_of("a")) + entry(copy_of("b"))
     done = harness_run(
-        "--device", "npu-emulated", "-n", "auto", "-v", cases=cases, env={visible.VARIABLE: "7"}
+        "--device",
+        "npu-emulated",
+        "-n",
+        "auto",
+        "-v",
+        cases=cases,
+        env={visible_devices.VARIABLE: "7"},
     )
     assert done.code == 0, done.text
     assert "1 worker" in done.text
@@ -137,9 +145,9 @@ def test_n_auto_is_one_process_per_device(harness_run, copy_of):
 ASK = """
 import sys
 from pathlib import Path
-from harness.cases import Case, InputSource, ModelSource
-from harness.devices import DeviceSpec
-from harness.runner import CaseRunner, RunnerOptions
+from harness.cases.case import Case, InputSource, ModelSource
+from harness.devices.spec import DeviceSpec
+from harness.runs.runner import CaseRunner, RunnerOptions
 cache, model = map(Path, sys.argv[1:])
 runner = CaseRunner(RunnerOptions(DeviceSpec("cpu"), cache, None, reference_cache_size=10**9))
 request = runner.request(Case(ModelSource("directory", str(model)), InputSource("synthetic")))
@@ -171,10 +179,10 @@ def test_a_worker_that_dies_leaves_complete_records(start, copy_of, tmp_path):  
     names = [f"m{number}" for number in range(6)]
     process = start("\n".join(entry(copy_of(name)) for name in names), "-n", "2")
     path = tmp_path / "results" / "results.jsonl"
-    run = wait_for(lambda: path.exists() and (run := records.read(path)).in_flight and run)
+    run = wait_for(lambda: path.exists() and (run := results_file.read(path)).in_flight and run)
     os.kill(children(process)[0], signal.SIGKILL)
     text = process.communicate()[0]
-    run = records.read(path)
+    run = results_file.read(path)
     assert (run.missing, run.in_flight) == ([], [])
     statuses = [case.status for case in run.cases]
     assert statuses.count(Status.PASS) == 5, text
@@ -191,6 +199,6 @@ def test_a_worker_that_dies_leaves_complete_records(start, copy_of, tmp_path):  
     text = process.communicate()[0]
     assert process.returncode == 0, text
     assert "1 passed" in text
-    again = records.read(path)
+    again = results_file.read(path)
     assert [case.status for case in again.cases] == [Status.PASS] * 6
     assert again.run.parts == [run.run.run_id]

@@ -6,18 +6,16 @@ import os
 import pty
 import subprocess
 import sys
-from pathlib import Path
 
 from rich.console import Console
 from test_end_to_end import entry
 
-from harness import records
-from harness.live import FAILING_SHOWN, Follower, State
-from harness.progress import Progress
-from harness.records import StartRecord
-from harness.report import live
-
-ROOT = Path(__file__).parents[1]
+from harness.entry.pytest_plugin import live_view
+from harness.records import results_file
+from harness.records.lines import StartRecord
+from harness.runs.follower import FAILING_SHOWN, Follower, State
+from harness.runs.progress import Progress
+from harness.system.files import ROOT
 
 
 def start(case_id: str, device: str) -> dict:
@@ -30,7 +28,7 @@ def case(case_id: str, status: str, reason: str = "") -> dict:
 
 def drawn(state: State, now: float, width: int = 100) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(live.render(state, now, width))
+    console.print(live_view.render(state, now, width))
     return console.file.getvalue()
 
 
@@ -76,7 +74,7 @@ def test_only_the_last_failures_are_shown_each_on_one_line():
 
 def test_a_follower_gives_each_whole_line_once(tmp_path):
     path = tmp_path / "results.jsonl"
-    records.append(path, StartRecord(case_id="a", device="cpu"))
+    results_file.append(path, StartRecord(case_id="a", device="cpu"))
     follower = Follower(path)
     assert [line["case_id"] for line in follower.new()] == ["a"]
     assert follower.new() == []
@@ -84,7 +82,7 @@ def test_a_follower_gives_each_whole_line_once(tmp_path):
         stream.write('{"type": "st')
         stream.flush()
         assert follower.new() == []
-    records.append(path, StartRecord(case_id="b"))  # begins a new line after the torn one
+    results_file.append(path, StartRecord(case_id="b"))  # begins a new line after the torn one
     assert [line["case_id"] for line in follower.new()] == ["b"]
 
 

@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import device_side, localization, localize, operator_calls, shadow
-from harness.arithmetic import Arithmetic
-from harness.budget import OracleError, OutputBudget
 from harness.devices.cpu import CpuDevice
-from harness.localization import Localization
-from harness.operator_rows import OperatorRow
-from harness.report import plots
+from harness.execution.operators import calls, on_device, shadow, trace
+from harness.judgement import localization
+from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.budget import OracleError, OutputBudget
+from harness.judgement.localization import Localization
+from harness.judgement.operator_rows import OperatorRow
+from harness.report.html import plots
 
 
 class Tangled(nn.Module):
@@ -52,7 +53,7 @@ def model() -> tuple[nn.Module, Tensor]:
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_the_pass_is_the_model_s_own_forward_pass(dtype):
     net, images = model()
-    rows, outputs, restarts = localize.trace(net, images, CpuDevice(), Arithmetic(dtype))
+    rows, outputs, restarts = trace.trace(net, images, CpuDevice(), Arithmetic(dtype))
     store = getattr(torch, dtype)
     with torch.no_grad():
         own = net.to(store)(images.to(store)).float()
@@ -64,7 +65,7 @@ def test_the_pass_is_the_model_s_own_forward_pass(dtype):
 
 def test_every_call_has_a_row_with_its_module_and_operator():
     net, images = model()
-    rows, _, _ = localize.trace(net, images, CpuDevice(), Arithmetic())
+    rows, _, _ = trace.trace(net, images, CpuDevice(), Arithmetic())
     seen = [(row.operator, row.module) for row in rows]
     for call in ("mix", "mix#2"):
         assert any(operator.endswith("mm.default") for operator, where in seen if where == call)
@@ -82,7 +83,7 @@ def test_every_call_has_a_row_with_its_module_and_operator():
     ("operator", "module"), [("roll", "(model)"), ("mul_", "(model)"), ("relu_", "act")]
 )
 def test_a_wrong_operator_is_named_and_what_follows_only_inherits(monkeypatch, operator, module):
-    honest = operator_calls.rerun
+    honest = calls.rerun
 
     def damaged(call, func, *args, **kwargs):
         value = honest(call, func, *args, **kwargs)
@@ -90,10 +91,10 @@ def test_a_wrong_operator_is_named_and_what_follows_only_inherits(monkeypatch, o
             value.mul_(1.01)
         return value
 
-    monkeypatch.setattr(device_side, "rerun", damaged)
+    monkeypatch.setattr(on_device, "rerun", damaged)
     monkeypatch.setattr(shadow, "rerun", damaged)
     net, images = model()
-    rows, _, _ = localize.trace(net, images, CpuDevice(), Arithmetic())
+    rows, _, _ = trace.trace(net, images, CpuDevice(), Arithmetic())
     found = Localization("float32", 0, 3, tuple(rows))
     (culprit,) = found.culprits
     assert (culprit.module, culprit.operator.split(".")[0]) == (module, f"aten::{operator}")

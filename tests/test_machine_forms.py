@@ -12,13 +12,13 @@ import pytest
 from test_port import broken, case_of, run_of
 from test_records import case_record, run_record
 
-from harness import records, schema
-from harness.cases import ModelSource
-from harness.cli import main
-from harness.records import EndRecord
+from harness.cases.case import ModelSource
+from harness.entry.commands.main import main
+from harness.records import results_file, schema
+from harness.records.lines import EndRecord
 from harness.report import junit, markdown, spreadsheet
-from harness.session import exit_code
-from harness.status import Status
+from harness.runs.session import exit_code
+from harness.system.status import Status
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "machine-forms.md"
 VALIDATOR = jsonschema.Draft202012Validator(schema.schema())
@@ -147,7 +147,7 @@ def test_csv_of_a_very_long_reason():
 
 
 def test_the_command_prints_csv(tmp_path, capsys):
-    records.write(run_of(case_of(), broken(dtype="float16")), tmp_path / "results.jsonl")
+    results_file.write(run_of(case_of(), broken(dtype="float16")), tmp_path / "results.jsonl")
     assert main(["report", "--format", "csv", str(tmp_path)]) == 1
     assert len(list(csv.reader(io.StringIO(capsys.readouterr().out)))) == 3
 

@@ -3,12 +3,12 @@
 import pytest
 from test_records import case_record, run_record
 
-from harness import records
-from harness.cli import main
-from harness.localization import Localization
-from harness.merge import merge
-from harness.records import EndRecord, ShardInfo, StartRecord
-from harness.status import ExitCode, Status, UsageProblem
+from harness.entry.commands.main import main
+from harness.judgement.localization import Localization
+from harness.records import results_file
+from harness.records.lines import EndRecord, ShardInfo, StartRecord
+from harness.runs.merge import merge
+from harness.system.status import ExitCode, Status, UsageProblem
 
 P, F, E = Status.PASS, Status.FAIL_ACCURACY, Status.ERROR_CRASH
 NOW = "2026-01-01T00:00:00Z"
@@ -25,7 +25,7 @@ def part(tmp_path):
         record = run_record(*ids).model_copy(update={"run_id": name, "shard": shard, **changes})
         closing = [EndRecord(exit_code=end, finished=NOW)] if end is not None else []
         begun = [StartRecord(case_id=case_id) for case_id in ids]
-        records.start(tmp_path / name, record, [*begun, *cases, *closing])
+        results_file.start(tmp_path / name, record, [*begun, *cases, *closing])
         return tmp_path / name
 
     return write
@@ -41,7 +41,7 @@ def test_shards_become_one_complete_run(part, tmp_path):
     merged = joined(tmp_path, two, one)
     assert merged.code is ExitCode.OK
     assert (merged.differences, merged.conflicts, merged.notes) == ((), (), ())
-    written = records.read_run(tmp_path / "whole")
+    written = results_file.read_run(tmp_path / "whole")
     assert [case.case_id for case in written.cases] == WHOLE
     assert written.run.cases == WHOLE
     assert written.missing == []
@@ -74,7 +74,7 @@ def test_a_part_cut_short_names_what_was_in_flight(part, tmp_path):
     merged = joined(tmp_path, one, two)
     assert merged.code is ExitCode.INCOMPLETE
     said = f"{WHOLE[1]} (in flight when the run was cut short)"
-    assert records.read_run(tmp_path / "whole").unfinished == [said]
+    assert results_file.read_run(tmp_path / "whole").unfinished == [said]
 
 
 def test_a_case_in_two_parts_is_kept_once(part, tmp_path):
@@ -144,7 +144,7 @@ def test_a_part_given_twice_and_a_file_that_is_no_run(part, tmp_path):
     one = part("one", case_record("a"))
     with pytest.raises(UsageProblem, match="given twice"):
         joined(tmp_path, one, one / "results.jsonl")
-    records.append(tmp_path / "results.jsonl", case_record("a"))
+    results_file.append(tmp_path / "results.jsonl", case_record("a"))
     with pytest.raises(UsageProblem, match="lacks the line of the run"):
         joined(tmp_path, tmp_path)
 

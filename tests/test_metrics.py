@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from harness import metrics
+from harness.judgement import metrics
+from harness.system.files import ROOT
 
 LOGITS = arrays(
     np.float64,
@@ -125,7 +125,7 @@ def test_the_sample_holds_the_greatest_differences(size, levels):
 
 def test_sums_do_not_depend_on_the_threads_of_blas():
     program = (
-        "import numpy as np; from harness import metrics;"
+        "import numpy as np; from harness.judgement import metrics;"
         "values = np.random.default_rng(0).normal(size=(3, 500_000));"
         "print(metrics.root_mean_square(values).hex(), np.sqrt((values**2).mean()))"
     )
@@ -133,7 +133,7 @@ def test_sums_do_not_depend_on_the_threads_of_blas():
         subprocess.run(
             [sys.executable, "-c", program],
             env={**os.environ, "OPENBLAS_NUM_THREADS": threads},
-            cwd=Path(metrics.__file__).parents[1],
+            cwd=ROOT,
             check=True,
             capture_output=True,
             text=True,

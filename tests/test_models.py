@@ -6,12 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness import models, store
-from harness.account import WeightAccount
-from harness.cases import ModelSource
-from harness.labels import class_name
-from harness.status import CaseProblem, Stage, Status
-from harness.torchvision_shim import import_timm
+from harness.cases.case import ModelSource
+from harness.cases.models import loading
+from harness.cases.models.class_names import class_name
+from harness.cases.models.weight_account import WeightAccount
+from harness.system import files
+from harness.system.status import CaseProblem, Stage, Status
+from harness.system.torchvision_shim import import_timm
 
 timm = import_timm()
 ARCHITECTURE = "test_resnet"
@@ -51,7 +52,7 @@ def change(path: Path, **tensors):
 def refused(path: Path, *words: str, **options) -> str:
     """Loading fails with fail_load at stage load and one sentence that has all the words."""
     with pytest.raises(CaseProblem) as caught:
-        models.load_model(path, **options)
+        loading.load_model(path, **options)
     problem = caught.value
     assert (problem.status, problem.stage) == (Status.FAIL_LOAD, Stage.LOAD)
     for word in words:
@@ -61,32 +62,32 @@ def refused(path: Path, *words: str, **options) -> str:
 
 
 def test_good_directory(directory, state):
-    loaded = models.load_model(directory)
+    loaded = loading.load_model(directory)
     assert loaded.weights.problems == () and loaded.weights.loaded == len(state)
     assert not loaded.model.training and loaded.num_classes == 1000
     assert all(torch.equal(v, state[k]) for k, v in loaded.model.state_dict().items())
-    assert loaded.weights_sha256 == store.sha256_tensors(state)
+    assert loaded.weights_sha256 == files.sha256_tensors(state)
     assert loaded.weights_description == "file model.safetensors"
     assert loaded.data_config["input_size"] == (3, 160, 160)
 
 
 def test_hash_follows_any_bit(directory, state):
-    before = models.load_model(directory).weights_sha256
-    assert models.load_model(directory).weights_sha256 == before
+    before = loading.load_model(directory).weights_sha256
+    assert loading.load_model(directory).weights_sha256 == before
     changed = state["fc.bias"].clone()
     changed[3] = torch.nextafter(changed[3], torch.tensor(9.0))
     change(directory, fc__bias=changed)
-    assert models.load_model(directory).weights_sha256 != before
+    assert loading.load_model(directory).weights_sha256 != before
 
 
 def test_flat_keys_and_nested_keys_reach_the_preprocessing(directory):
     flat = {"mean": [0.1, 0.2, 0.3], "interpolation": "bilinear", "crop_pct": 0.5}
     write(directory, architecture=ARCHITECTURE, input_size=[3, 96, 96], **flat)
-    config = models.load_model(directory).data_config
+    config = loading.load_model(directory).data_config
     assert config["mean"] == (0.1, 0.2, 0.3) and config["input_size"] == (3, 96, 96)
     assert config["interpolation"] == "bilinear" and config["crop_pct"] == 0.5
     write(directory, architecture=ARCHITECTURE, **flat, pretrained_cfg={"crop_pct": 0.7, "odd": 1})
-    loaded = models.load_model(directory)
+    loaded = loading.load_model(directory)
     assert loaded.data_config["crop_pct"] == 0.7 and loaded.data_config["mean"] == (0.1, 0.2, 0.3)
     assert "odd" in loaded.weights.summary()
 
@@ -94,7 +95,7 @@ def test_flat_keys_and_nested_keys_reach_the_preprocessing(directory):
 def test_what_timm_saves_for_the_hub_loads(tmp_path):
     model = timm.create_model(ARCHITECTURE, num_classes=7, act_layer="gelu")
     timm.models.save_for_hf(model, tmp_path, safe_serialization=True)
-    loaded = models.load_model(tmp_path)
+    loaded = loading.load_model(tmp_path)
     assert loaded.num_classes == 7 and loaded.weights.problems == ()
     image = torch.rand(1, 3, 160, 160)
     with torch.no_grad():  # model_args counted: gelu, not relu
@@ -104,7 +105,7 @@ def test_what_timm_saves_for_the_hub_loads(tmp_path):
 def test_half_precision_file_is_cast_and_noted(directory, state):
     half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     save_file(half, directory / "model.safetensors")
-    loaded = models.load_model(directory)
+    loaded = loading.load_model(directory)
     assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
     assert "cast from float16" in loaded.weights.summary()
 
@@ -117,7 +118,7 @@ def test_older_files_go_through_timms_own_filter(tmp_path):
     old["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(4, dtype=torch.int64)
     save_file(old, tmp_path / "model.safetensors")
     write(tmp_path, architecture="swin_tiny_patch4_window7_224", num_classes=5, model_args=options)
-    loaded = models.load_model(tmp_path)
+    loaded = loading.load_model(tmp_path)
     assert loaded.weights.problems == () and "checkpoint_filter_fn" in loaded.weights.summary()
     assert torch.equal(loaded.model.state_dict()["head.fc.weight"], old["head.fc.weight"])
     old["nonsense"] = torch.zeros(1)
@@ -135,12 +136,12 @@ def test_missing_unexpected_and_mismatched_keys(directory, state):
         f"of {len(state)} tensors",
     )
     refused(directory, "unknown to the model", allow_keys=("conv1.*", "fc.bias"))
-    loaded = models.load_model(directory, allow_keys=("conv1.0.weight", "ext*", "fc.bias"))
+    loaded = loading.load_model(directory, allow_keys=("conv1.0.weight", "ext*", "fc.bias"))
     account = loaded.weights
     assert set(account.allowed) == {"conv1.0.weight", "extra", "fc.bias"}
     assert account.loaded == len(state) - 2 and "3 allowed" in account.summary()
     # What is allowed keeps the model's own initial value, the same in every process.
-    again = models.load_model(directory, allow_keys=("*",))
+    again = loading.load_model(directory, allow_keys=("*",))
     assert again.weights_sha256 == loaded.weights_sha256
 
 
@@ -153,7 +154,7 @@ def test_wrong_num_classes_names_both_numbers(directory):
     refused(directory, "1000 classes", "the option says 10", num_classes=10)
     write(directory, architecture=ARCHITECTURE, num_classes=12)
     refused(directory, "1000 classes", "config.json says 12")
-    loaded = models.load_model(directory, allow_keys=("fc.*",))
+    loaded = loading.load_model(directory, allow_keys=("fc.*",))
     assert loaded.num_classes == 12
 
 
@@ -238,7 +239,7 @@ def test_pickles_only_when_allowed(directory, state):
         directory / "pytorch_model.bin",
     )
     refused(directory, "only as pickle", "pytorch_model.bin")
-    loaded = models.load_model(directory, allow_pickle=True)
+    loaded = loading.load_model(directory, allow_pickle=True)
     assert loaded.weights.problems == ()
     assert loaded.weights_description == "file pytorch_model.bin"
 
@@ -255,36 +256,36 @@ def test_pickle_with_code_is_refused(directory, tmp_path):
 
 def test_several_weights_files(directory):
     (directory / "model.safetensors").rename(directory / "a.safetensors")
-    assert models.load_model(directory).weights.problems == ()
+    assert loading.load_model(directory).weights.problems == ()
     (directory / "b.safetensors").write_bytes((directory / "a.safetensors").read_bytes())
     refused(directory, "2 safetensors files (a.safetensors, b.safetensors)")
 
 
 def test_architecture_is_made_once_and_says_what_it_is(tmp_path):
     source = ModelSource("architecture", ARCHITECTURE, num_classes=10)
-    first = models.materialise(source, tmp_path)
+    first = loading.materialise(source, tmp_path)
     stamp = (first / "model.safetensors").stat().st_mtime_ns
-    assert models.materialise(source, tmp_path) == first
+    assert loading.materialise(source, tmp_path) == first
     assert (first / "model.safetensors").stat().st_mtime_ns == stamp
     assert sorted(p.name for p in first.iterdir()) == ["config.json", "model.safetensors"]
     assert [p.name for p in first.parent.iterdir()] == [first.name]  # nothing left behind
-    loaded = models.load_source(source, tmp_path)
+    loaded = loading.load_source(source, tmp_path)
     assert loaded.num_classes == 10 and loaded.weights.problems == ()
     assert loaded.weights_description == "discriminating random (seed 0)"
     assert loaded.config["harness_weights"]["measured"]["max_softmax_cosine"] < 0.9999
-    other = models.load_source(dataclasses.replace(source, seed=1), tmp_path)
+    other = loading.load_source(dataclasses.replace(source, seed=1), tmp_path)
     assert other.weights_description == "discriminating random (seed 1)"
     assert other.weights_sha256 != loaded.weights_sha256
     # A damaged cache entry is made again, with the same bits.
     (first / "model.safetensors").write_bytes(b"x" * 100)
-    assert models.load_source(source, tmp_path).weights_sha256 == loaded.weights_sha256
+    assert loading.load_source(source, tmp_path).weights_sha256 == loaded.weights_sha256
 
 
 def test_changed_weights_lose_their_description(tmp_path, state):
     source = ModelSource("architecture", ARCHITECTURE)
-    made = models.materialise(source, tmp_path)
+    made = loading.materialise(source, tmp_path)
     change(made, fc__bias=state["fc.bias"] + 1)
-    described = models.load_model(made).weights_description
+    described = loading.load_model(made).weights_description
     assert described.startswith("file model.safetensors (changed")
 
 
@@ -294,8 +295,8 @@ def test_unknown_sources(tmp_path):
         (ModelSource("sample", "other"), "efficientnet-lite0"),
     ):
         with pytest.raises(CaseProblem, match=word):
-            models.materialise(source, tmp_path)
-    assert models.materialise(ModelSource("directory", "some/where"), tmp_path) == Path(
+            loading.materialise(source, tmp_path)
+    assert loading.materialise(ModelSource("directory", "some/where"), tmp_path) == Path(
         "some/where"
     )
 

@@ -6,28 +6,27 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import device_side, operator_calls
-from harness.arithmetic import HF32_BITS, Arithmetic
 from harness.devices.cpu import CpuDevice
-from harness.operator_rows import (
+from harness.execution.operators import calls, on_device
+from harness.execution.operators.comparison import compare_operators
+from harness.judgement.arithmetic import HF32_BITS, Arithmetic
+from harness.judgement.operator_error import SLICE_PRIOR, Rounding, own_error
+from harness.judgement.operator_rows import (
     RATIO_LIMIT,
     SLICE_RATIO_LIMIT,
     OperatorRow,
     compared,
     culprits,
 )
-from harness.operators import compare_operators
-from harness.own_error import SLICE_PRIOR, Rounding, own_error
-from harness.status import CaseProblem, Stage, Status
+from harness.system.files import ROOT
+from harness.system.status import CaseProblem, Stage, Status
 
-ROOT = Path(__file__).parents[1]
 ROUNDING = {
     torch.float16: Rounding(2**-11, 0.0, 2**-24),
     torch.bfloat16: Rounding(2**-8, 0.0, 2**-133),
@@ -251,15 +250,15 @@ def test_an_operator_that_raises_is_a_row_and_a_device_error_is_the_end(varied):
 
 
 def test_a_worse_arithmetic_than_declared_is_found(varied, monkeypatch):
-    from harness import formats
+    from harness.execution import imitation
 
-    honest = device_side.DeviceSide.run
+    honest = on_device.DeviceSide.run
 
     def run(self, call):
-        with formats.Imitation(Arithmetic(short_conv=HF32_BITS)):
+        with imitation.Imitation(Arithmetic(short_conv=HF32_BITS)):
             return honest(self, call)
 
-    monkeypatch.setattr(device_side.DeviceSide, "run", run)
+    monkeypatch.setattr(on_device.DeviceSide, "run", run)
     found = culprits(compare_operators(*varied, CpuDevice(), Arithmetic()))
     assert [row.module for row in found] == ["conv"]
     allowed = Arithmetic(short_conv=HF32_BITS)
@@ -275,7 +274,7 @@ def test_the_oracle_of_depthwise_convolutions(multiplier, stride, padding, dilat
     bias = torch.randn(6 * multiplier, generator=generator, dtype=torch.float64)
     sizes = [[stride, stride], [padding, padding + 1], [dilation, dilation]]
     expected = nn.functional.conv2d(image, weight, bias, *sizes, groups=6)
-    got = operator_calls.depthwise(image, weight, bias, *sizes, False, [0, 0], 6)
+    got = calls.depthwise(image, weight, bias, *sizes, False, [0, 0], 6)
     assert torch.allclose(got, expected, rtol=1e-13, atol=1e-13)
 
 
@@ -330,17 +329,20 @@ import dataclasses, json, sys, warnings
 warnings.simplefilter("ignore")
 import harness, torch
 from pathlib import Path
-from harness import devices, models, operators
-from harness.arithmetic import declared
-from harness.cases import ModelSource
-from harness.devices.emulator import Fault, FaultPlan
+from harness.cases.models import loading
+from harness.devices.fault_plan import Fault, FaultPlan
+from harness.devices.opening import open_device
+from harness.devices.spec import parse
+from harness.execution.operators import comparison
+from harness.judgement.arithmetic import declared
+from harness.cases.case import ModelSource
 
 plans, cache = json.loads(sys.argv[1]), Path(sys.argv[2])
 torch.set_num_threads(1)  # the tensors are small
-device = devices.open_device(devices.parse("npu-emulated"))
+device = open_device(parse("npu-emulated"))
 for name, plan in plans.items():
     source = ModelSource("architecture", name, num_classes=50)
-    model = models.load_source(source, cache).model
+    model = loading.load_source(source, cache).model
     size = 160 if name == "test_vit" else 64
     images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(1))
     faults = [Fault(kind, op, first=n, last=n, **more) for kind, op, n, _, more in plan]
@@ -355,7 +357,7 @@ for name, plan in plans.items():
             if label != "honest" and not plan or label == "small" and not arithmetic.full:
                 continue
             device.emulator.set_faults(FaultPlan(tuple(planted)))
-            rows = operators.compare_operators(model, images, device, arithmetic)
+            rows = comparison.compare_operators(model, images, device, arithmetic)
             plain = dataclasses.replace(arithmetic, gelu="")
             print("ROWS " + json.dumps([name, str(plain), label,
                 device.emulator.fault_effects(), [dataclasses.asdict(row) for row in rows]]))

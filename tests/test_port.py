@@ -7,16 +7,19 @@ import pytest
 from test_records import case_record, run_record
 from test_report import leg, published
 
-from harness import port, records
-from harness.budget import OracleError, OutputBudget
-from harness.cases import Case, InputSource, ModelSource
-from harness.cli import main
-from harness.metrics import Discrimination
-from harness.records import CaseRecord, DeviceInfo, EndRecord, Run
-from harness.report import port as report
-from harness.report import port_texts, tables
+from harness.cases.case import Case, InputSource, ModelSource
+from harness.entry.commands.main import main
+from harness.judgement.budget import OracleError, OutputBudget
+from harness.judgement.metrics import Discrimination
+from harness.records import results_file
+from harness.records.leg import DeviceInfo
+from harness.records.lines import CaseRecord, EndRecord
+from harness.records.results_file import Run
 from harness.report.markdown import escaped
-from harness.status import Stage, Status, UsageProblem
+from harness.report.port import content, texts
+from harness.report.port import document as report
+from harness.report.tables import per_case
+from harness.system.status import Stage, Status, UsageProblem
 
 ENVIRONMENT = {
     "torch": "2.8.0", "torch_npu": "2.8.0.post4", "torchvision": "0.23.0", "timm": "1.0.27",
@@ -91,7 +94,7 @@ def run_of(*cases: CaseRecord, device: str = "npu:0", ended: bool = True, missin
 
 
 def rendered(run: Run, language: str = "en", model: str | None = None) -> str:
-    return report.render(port.choose(run, model), language)
+    return report.render(content.choose(run, model), language)
 
 
 def all_tables(document: str) -> list[list[list[str]]]:
@@ -169,21 +172,21 @@ def test_the_documented_environment_install_and_inference():
 
 
 def test_every_text_exists_in_both_languages_with_the_same_values():
-    for key, both in port_texts.every().items():
+    for key, both in texts.every().items():
         assert set(both) == {"en", "zh"}, key
         found = [sorted(set(re.findall(r"{(\w+)}", text))) for text in both.values()]
         assert found[0] == found[1], key
         assert re.search(r"[\u4e00-\u9fff]", both["zh"]) or both["zh"] == both["en"], key
-    assert {f"status.{s.value}" for s in Status if s is not Status.PASS} <= set(port_texts.every())
+    assert {f"status.{s.value}" for s in Status if s is not Status.PASS} <= set(texts.every())
 
 
 def test_a_run_on_an_npu_may_be_published():
-    found = port.choose(run_of(case_of()), None)
+    found = content.choose(run_of(case_of()), None)
     assert found.drafts == ()
-    for language in port_texts.LANGUAGES:
+    for language in texts.LANGUAGES:
         document = report.render(found, language)
         assert "DRAFT" not in document and "草稿" not in document
-    assert port.accuracy_document(found)["publishable"] is True
+    assert content.accuracy_document(found)["publishable"] is True
 
 
 def test_an_emulated_run_is_a_draft_on_every_table_and_sentence():
@@ -196,11 +199,11 @@ def test_an_emulated_run_is_a_draft_on_every_table_and_sentence():
                 assert word in lines[number - 2] and "EMULATED" in lines[number - 2]
         assert f"{word}, EMULATED" in lines[2]
         assert "img/s" not in "".join(line for line in lines if "CPU" not in line)
-    for make in (port.accuracy_document, port.performance_document):
-        made = make(port.choose(run, None))
+    for make in (content.accuracy_document, content.performance_document):
+        made = make(content.choose(run, None))
         assert made["publishable"] is False and made["draft_reasons"] == ["emulated"]
         assert made["emulated"] is True
-    performance = port.performance_document(port.choose(run, None))
+    performance = content.performance_document(content.choose(run, None))
     assert performance["device_images_per_second"] is None
     assert "EMULATED" in performance["missing"]["device_images_per_second"]
 
@@ -215,14 +218,14 @@ def test_an_emulated_run_is_a_draft_on_every_table_and_sentence():
     ],
 )  # fmt: skip
 def test_what_else_makes_a_draft(run, reason):
-    found = port.choose(run, None)
+    found = content.choose(run, None)
     assert [draft.value for draft in found.drafts] == [reason]
     assert "DRAFT" in report.render(found, "en")
     assert "DRAFT, not to be published" in report.line(found)
 
 
 def test_a_missing_case_of_another_model_is_no_draft():
-    assert port.choose(run_of(case_of(), missing=["other-noise"]), None).drafts == ()
+    assert content.choose(run_of(case_of(), missing=["other-noise"]), None).drafts == ()
 
 
 def test_the_nearest_case_to_the_documented_settings_is_chosen_whatever_it_gave():
@@ -233,7 +236,7 @@ def test_the_nearest_case_to_the_documented_settings_is_chosen_whatever_it_gave(
         case_of(images=InputSource("noise")),
         case_of(status=Status.FAIL_ACCURACY, reason="Wrong."),
     ]
-    found = port.choose(run_of(*cases), None)
+    found = content.choose(run_of(*cases), None)
     assert found.main is cases[-1]
     assert found.status is Status.FAIL_ACCURACY
     document = report.render(found, "en")
@@ -251,7 +254,10 @@ def test_a_case_that_is_not_the_documented_protocol_says_how_it_differs():
     document = rendered(run_of(case))
     assert "not the documented protocol (inputs: photos instead of synthetic" in document
     assert "size: 384x384 instead of 224x224, numerics: strict instead of default" in document
-    assert port.accuracy_document(port.choose(run_of(case), None))["documented_protocol"] is False
+    assert (
+        content.accuracy_document(content.choose(run_of(case), None))["documented_protocol"]
+        is False
+    )
 
 
 def test_models_are_named_by_name_architecture_or_directory(tmp_path):
@@ -259,19 +265,19 @@ def test_models_are_named_by_name_architecture_or_directory(tmp_path):
     run = run_of(b0, lite)
     for wanted in ("google--efficientnet-b0", "/models/google--efficientnet-b0",
                    "./google--efficientnet-b0/"):  # fmt: skip
-        assert port.choose(run, wanted).main is b0
-    assert port.choose(run, "lite0").main is lite
+        assert content.choose(run, wanted).main is b0
+    assert content.choose(run, "lite0").main is lite
     with pytest.raises(UsageProblem, match="several models .*lite0"):
-        port.choose(run, None)
+        content.choose(run, None)
     with pytest.raises(UsageProblem, match="no case of b1"):
-        port.choose(run, "b1")
+        content.choose(run, "b1")
     twins = [case_of(ModelSource("architecture", "a", seed=seed)) for seed in (0, 1)]
     with pytest.raises(UsageProblem, match="run them apart"):
-        port.choose(run_of(*twins), "a")
+        content.choose(run_of(*twins), "a")
 
 
 def test_nothing_is_empty_when_a_case_fails_before_it_is_measured():
-    for language in port_texts.LANGUAGES:
+    for language in texts.LANGUAGES:
         document = rendered(run_of(broken()), language)
         for table in all_tables(document):
             assert {len(row) for row in table} == {len(table[0])}
@@ -296,10 +302,10 @@ def test_all_failed_is_no_success_anywhere():
 
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.PASS])
 def test_the_conclusion_follows_from_every_status(status):
-    for language in port_texts.LANGUAGES:
+    for language in texts.LANGUAGES:
         document = rendered(run_of(case_of(status=status, reason="Because.")), language)
-        assert port_texts.every()[f"status.{status.value}"][language] in document
-        assert port_texts.every()["conclusion.gate_alone"][language] in document
+        assert texts.every()[f"status.{status.value}"][language] in document
+        assert texts.every()["conclusion.gate_alone"][language] in document
         assert "Because." in document
         assert "far below" not in document
 
@@ -307,19 +313,19 @@ def test_the_conclusion_follows_from_every_status(status):
 def test_zero_cases():
     empty = run_of()
     with pytest.raises(UsageProblem, match="holds no case"):
-        port.choose(empty, None)
-    found = port.choose(empty, "google--efficientnet-b0")
-    assert port.Draft.INCOMPLETE in found.drafts
-    for language in port_texts.LANGUAGES:
+        content.choose(empty, None)
+    found = content.choose(empty, "google--efficientnet-b0")
+    assert content.Draft.INCOMPLETE in found.drafts
+    for language in texts.LANGUAGES:
         document = report.render(found, language)
         assert all(cell for table in all_tables(document) for row in table for cell in row)
     assert "**Result: none.**" in report.render(found, "en")
-    json.dumps(port.accuracy_document(found), allow_nan=False)
+    json.dumps(content.accuracy_document(found), allow_nan=False)
 
 
 def test_a_model_whose_process_died_before_any_record():
     died = run_of(case_of(), missing=["other-noise-float32-b8-default"])
-    found = port.choose(died, "other")
+    found = content.choose(died, "other")
     assert found.missing == ("other-noise-float32-b8-default",)
     assert "other-noise-float32-b8-default" in report.render(found, "en")
 
@@ -353,14 +359,14 @@ def test_percentiles_need_enough_passes():
     document = rendered(run_of(many))
     assert "11 ms / 19 ms / 20 ms" in document
     assert "| warm-up pass | 1000 ms |" in document
-    made = port.performance_document(port.choose(run_of(many), None))
+    made = content.performance_document(content.choose(run_of(many), None))
     assert made["device_pass_seconds"]["p50"] == pytest.approx(0.011)
 
 
 def test_markup_in_names_and_reasons_shows_as_it_is():
     source = ModelSource("directory", f"/models/{EVIL.replace('/', '')}")
     case = broken(Status.FAIL_NAN, f"# {EVIL}\n- list\x1b[31m\u202e", model=source)
-    for language in port_texts.LANGUAGES:
+    for language in texts.LANGUAGES:
         document = rendered(run_of(case, case_of(source, dtype="float16")), language)
         text = re.sub(r"^(`{3,})\w*\n.*?\n\1$", "", document, flags=re.DOTALL | re.MULTILINE)
         assert "<img" not in text and "&lt;img" in text
@@ -375,7 +381,7 @@ def test_a_very_long_name_and_reason_stay_readable():
     document = rendered(run_of(broken(reason=long, model=ModelSource("directory", "n" * 240))))
     assert len(max(document.splitlines(), key=len)) < 1500
     assert "more characters in results/accuracy.json" in document
-    made = port.accuracy_document(port.choose(run_of(broken(reason=long)), None))
+    made = content.accuracy_document(content.choose(run_of(broken(reason=long)), None))
     assert made["reason"] == long
 
 
@@ -402,7 +408,7 @@ def test_escaping(text, shown):
 
 
 def test_the_command_writes_documents_results_and_log(tmp_path, capsys):
-    records.write(run_of(case_of(), broken(dtype="float16", log_tail="Segmentation fault")),
+    results_file.write(run_of(case_of(), broken(dtype="float16", log_tail="Segmentation fault")),
                   tmp_path / "results.jsonl")  # fmt: skip
     assert main(["report", str(tmp_path), "--lang", "zh", "--lang", "en"]) == 1
     out = tmp_path / "port" / "google--efficientnet-b0"
@@ -415,14 +421,14 @@ def test_the_command_writes_documents_results_and_log(tmp_path, capsys):
     performance = json.loads((out / "results" / "performance.json").read_text())
     assert performance["speed_up"] == pytest.approx(49.9, abs=0.01)
     assert performance["device_timing"]["forward_seconds"] == [0.0521]
-    again = records.read(out / "results" / "records.jsonl")
+    again = results_file.read(out / "results" / "records.jsonl")
     assert [case.case_id for case in again.cases] == [case["case_id"] for case in accuracy["cases"]]
     assert "Segmentation fault" in (out / "logs" / "run.log").read_text()
-    assert tables.accuracy(again.cases[0]).rows[0][1] in (out / "logs" / "run.log").read_text()
+    assert per_case.accuracy(again.cases[0]).rows[0][1] in (out / "logs" / "run.log").read_text()
 
 
 def test_bad_combinations_are_usage_problems(tmp_path, capsys):
-    records.write(run_of(case_of()), tmp_path / "results.jsonl")
+    results_file.write(run_of(case_of()), tmp_path / "results.jsonl")
     (tmp_path / "file").write_text("")
     for options, word in (
         (["--model", "x"], "--lang"),
@@ -436,6 +442,6 @@ def test_bad_combinations_are_usage_problems(tmp_path, capsys):
 
 def test_values_that_are_no_numbers_stay_json():
     gate = type(published())(**{**published().__dict__, "mean_cosine": float("nan")})
-    made = port.accuracy_document(port.choose(run_of(case_of(gate=gate)), None))
+    made = content.accuracy_document(content.choose(run_of(case_of(gate=gate)), None))
     assert made["documented_gate"]["mean_cosine"] == "NaN"
     assert case_record().case_id  # the shared helper still makes valid records

@@ -2,18 +2,17 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from harness import precheck, precheck_probe
-from harness.precheck import Checked, Model
-from harness.precheck_probe import MARK, OPTIONAL, REQUIRED
-from harness.report import precheck as report
 from harness.report import text
-from harness.status import ExitCode
+from harness.report.tables import precheck as report
+from harness.system.files import ROOT
+from harness.system.status import ExitCode
+from harness.upgrade.precheck import check, probe
+from harness.upgrade.precheck.check import Checked, Model
+from harness.upgrade.precheck.probe import MARK, OPTIONAL, REQUIRED
 
-ROOT = Path(__file__).parents[1]
 ATTRIBUTES = dict.fromkeys((*REQUIRED, *OPTIONAL), "present")
 GOOD = Model(error=1e-6, agrees=True, operators={"Convolution": 3, "Add": 1})
 
@@ -37,10 +36,10 @@ def test_the_attributes_are_those_that_the_device_uses():
 
 
 def test_the_architectures_execute_every_surveyed_operator():
-    chosen = precheck.covering_architectures()
-    table = precheck.catalogue()
+    chosen = check.covering_architectures()
+    table = check.catalogue()
     assert len(chosen) < 25
-    assert {op for name in chosen for op in table[name]["operators"]} == precheck.needed_operators()
+    assert {op for name in chosen for op in table[name]["operators"]} == check.needed_operators()
 
 
 @pytest.mark.parametrize(
@@ -70,7 +69,7 @@ def test_the_architectures_execute_every_surveyed_operator():
 )
 def test_what_is_wrong_with_a_version(changes, said, code):
     found = [checked("9", **changes)]
-    assert precheck.exit_code(found) is code
+    assert check.exit_code(found) is code
     page = "\n".join(map(text.render_table, report.tables(found))) + report.line(found)
     assert "EMULATED" in page
     if said is not None:
@@ -109,7 +108,7 @@ def pip(monkeypatch):
             commands.append(command)
             return left.pop(0)
 
-        monkeypatch.setattr(precheck, "_run", run)
+        monkeypatch.setattr(check, "_run", run)
         return commands
 
     return answer
@@ -140,17 +139,17 @@ NPU = {"install": [wheel("torch_npu", "9", "torch==9.0+cpu", "numpy")]}
 )  # fmt: skip
 def test_versions_that_cannot_be_had_say_why(pip, tmp_path, answers, reason):
     commands = pip(*answers)
-    found = precheck.check("9", ["resnet18"], tmp_path, lambda line: None)
+    found = check.check("9", ["resnet18"], tmp_path, lambda line: None)
     assert found.unavailable == reason
-    assert not any("harness.precheck_probe" in command for command in commands)
+    assert not any("harness.upgrade.precheck.probe" in command for command in commands)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_that_dies_is_the_versions_problem(pip, tmp_path, monkeypatch):
     pip()
     dead = subprocess.CompletedProcess([], -6, "", "first\nterminate called: Duplicated key\n")
-    monkeypatch.setattr(precheck, "_run", lambda *_: dead)
-    found = precheck.check(precheck.INSTALLED, [], tmp_path, lambda line: None)
+    monkeypatch.setattr(check, "_run", lambda *_: dead)
+    found = check.check(check.INSTALLED, [], tmp_path, lambda line: None)
     assert found.problem == "the process ended with code -6: terminate called: Duplicated key"
 
 
@@ -174,7 +173,7 @@ def test_the_probe_never_raises_for_an_attribute():
         "torch.setting = False": "taken",
         "torch.gone.deeper = False": "absent",
     }.items():
-        assert precheck_probe._attribute(roots, path) == answer
+        assert probe._attribute(roots, path) == answer
 
 
 def test_the_installed_version_from_the_shell():

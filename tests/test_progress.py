@@ -1,8 +1,8 @@
 import pytest
 from test_end_to_end import entry
 
-from harness.progress import Progress, show_time
-from harness.status import Status
+from harness.runs.progress import Progress, show_time
+from harness.system.status import Status
 
 
 def test_a_line_says_done_not_passed_rate_and_time_left():

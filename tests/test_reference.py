@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from harness import models, reference
-from harness.arithmetic import Arithmetic
-from harness.reference import CpuSide
-from harness.status import CaseProblem, Status
+from harness.cases.models import loading
+from harness.execution.reference import cpu_side
+from harness.execution.reference.cpu_side import CpuSide
+from harness.judgement.arithmetic import Arithmetic
+from harness.system.status import CaseProblem, Status
 
 PLAN = json.dumps({"faults": [{"kind": "zero_output", "operator": "Convolution"}]})
 
@@ -19,13 +20,13 @@ PLAN = json.dumps({"faults": [{"kind": "zero_output", "operator": "Convolution"}
 def loads(monkeypatch) -> list:
     """The directories of the models that are loaded from now on."""
     calls: list = []
-    load = models.load_model
+    load = loading.load_model
 
     def counted(directory, **options):
         calls.append(directory)
         return load(directory, **options)
 
-    monkeypatch.setattr(models, "load_model", counted)
+    monkeypatch.setattr(loading, "load_model", counted)
     return calls
 
 
@@ -43,7 +44,7 @@ def legs_of(cpu: CpuSide, request) -> list[dict]:
 def test_legs_share_one_loading_and_give_the_same_bits(leg_request, loads, monkeypatch):
     shared = legs_of(CpuSide(), leg_request)
     assert len(loads) == 1
-    monkeypatch.setattr(reference, "_KEPT_MODEL", 0)
+    monkeypatch.setattr(cpu_side, "_KEPT_MODEL", 0)
     loads.clear()
     alone = legs_of(CpuSide(), leg_request)
     assert len(loads) == 5  # the reference counts once, and is an honest run of exact float32

@@ -11,21 +11,29 @@ import shutil
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from harness import cli, inputs, legs, models, options, reference, store
-from harness.arithmetic import Arithmetic
-from harness.cases import InputSource
-from harness.reference import CpuSide
-from harness.reference_cache import SIZE_VARIABLE, ReferenceCache, ReferenceCacheWarning, size_limit
-from harness.status import CaseProblem, Status, UsageProblem
-
-ROOT = Path(__file__).parents[1]
+from harness.cases import inputs
+from harness.cases.case import InputSource
+from harness.cases.models import loading
+from harness.entry.commands import main
+from harness.execution import legs
+from harness.execution.reference import cpu_side
+from harness.execution.reference.cache import (
+    SIZE_VARIABLE,
+    ReferenceCache,
+    ReferenceCacheWarning,
+    size_limit,
+)
+from harness.execution.reference.cpu_side import CpuSide
+from harness.judgement.arithmetic import Arithmetic
+from harness.system import files, quantities
+from harness.system.files import ROOT
+from harness.system.status import CaseProblem, Status, UsageProblem
 
 
 @pytest.fixture
@@ -92,11 +100,11 @@ def test_a_restored_leg_differs_only_in_saying_when_it_was_measured(cache, leg_r
 def test_an_unstable_reference_stays_unstable(cache, leg_request, monkeypatch):
     run = legs.run
     monkeypatch.setattr(
-        reference.legs, "run",
+        cpu_side.legs, "run",
         lambda *args: dataclasses.replace(run(*args), unstable=("output",)),
     )  # fmt: skip
     CpuSide(cache).reference(leg_request)
-    monkeypatch.setattr(reference.legs, "run", run)
+    monkeypatch.setattr(cpu_side.legs, "run", run)
     warm = CpuSide(cache)
     assert warm.reference(leg_request).unstable == ("output",)
     assert warm.computed == 0
@@ -104,7 +112,7 @@ def test_an_unstable_reference_stays_unstable(cache, leg_request, monkeypatch):
 
 def test_preprocessing_is_known_without_building_the_model(cache, tiny_model, monkeypatch):
     made = CpuSide(cache).data_config(tiny_model, None, (), False)
-    monkeypatch.setattr(models, "load_model", lambda *_, **__: pytest.fail("the model was built"))
+    monkeypatch.setattr(loading, "load_model", lambda *_, **__: pytest.fail("the model was built"))
     known = CpuSide(cache).data_config(tiny_model, None, (), False)
     assert known == made
     assert isinstance(known["input_size"], tuple)
@@ -178,7 +186,7 @@ def test_files_that_change_during_a_leg_are_not_kept(cache, leg_request, copy_of
         (model / "config.json").write_text(json.dumps(config | {"edited": True}))
         return result
 
-    monkeypatch.setattr(reference.legs, "run", slow)
+    monkeypatch.setattr(cpu_side.legs, "run", slow)
     CpuSide(cache).reference(dataclasses.replace(leg_request, model_dir=model))
     assert stored(cache) == []
 
@@ -251,7 +259,7 @@ def test_a_full_disk_costs_one_warning(cache, leg_request, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store, "save_tensors", full)
+    monkeypatch.setattr(files, "save_tensors", full)
     cpu = CpuSide(cache)
     with pytest.warns(ReferenceCacheWarning, match="No space left on device") as warned:
         cpu.reference(leg_request)
@@ -307,7 +315,7 @@ def test_size_zero_reads_and_writes_nothing(tmp_path, leg_request):
 WRITER = """
 import sys, warnings
 import numpy as np
-from harness.reference_cache import ReferenceCache
+from harness.execution.reference.cache import ReferenceCache
 from pathlib import Path
 warnings.simplefilter("error")
 cache = ReferenceCache(Path(sys.argv[1]), size=60_000)
@@ -349,7 +357,7 @@ def test_the_command_lists_verifies_and_prunes(cache, leg_request, capsys, monke
     cache.prepare_inputs(InputSource("noise", count=1), config)
 
     def run(*arguments: str) -> tuple[int, str]:
-        code = cli.main(["cache", *arguments, f"--reference-cache={cache.directory}"])
+        code = main.main(["cache", *arguments, f"--reference-cache={cache.directory}"])
         printed = capsys.readouterr()
         return code, printed.out + printed.err
 
@@ -393,7 +401,7 @@ def test_the_command_lists_verifies_and_prunes(cache, leg_request, capsys, monke
     ("text", "size"), [("0", 0), ("500MB", 5 * 10**8), ("1.5 GB", 15 * 10**8), ("2k", 2000)]
 )
 def test_sizes(text, size, monkeypatch):
-    assert options.size(text) == size
+    assert quantities.size(text) == size
     monkeypatch.setenv(SIZE_VARIABLE, text)
     assert size_limit() == size
     assert size_limit(7) == 7
@@ -402,7 +410,7 @@ def test_sizes(text, size, monkeypatch):
 @pytest.mark.parametrize("text", ["", "GB", "-1", "10 PB", "1e3"])
 def test_what_is_no_size(text, monkeypatch):
     with pytest.raises(argparse.ArgumentTypeError, match="such as 500MB"):
-        options.size(text)
+        quantities.size(text)
     monkeypatch.setenv(SIZE_VARIABLE, text or "x")
     with pytest.raises(UsageProblem, match=SIZE_VARIABLE):
         size_limit()

@@ -3,16 +3,14 @@
 import dataclasses
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
 
-from harness import reference_key
-from harness.arithmetic import Arithmetic
-from harness.reference_key import Fingerprints, leg_key
-
-ROOT = Path(__file__).parents[1]
+from harness.execution.reference import keys
+from harness.execution.reference.keys import Fingerprints, leg_key
+from harness.judgement.arithmetic import Arithmetic
+from harness.system.files import ROOT
 
 OTHER = {
     "dtype": {"dtype": "bfloat16"},
@@ -49,7 +47,7 @@ def test_what_surrounds_a_request_is_in_the_key(leg_request, copy_of, monkeypatc
     before = leg_key(leg_request, fingerprints)
     assert leg_key(leg_request, fingerprints) == before
     threads = torch.get_num_threads()
-    reference_key._software.cache_clear()
+    keys._software.cache_clear()
     try:
         if what == "weights":
             data = bytearray((model / "model.safetensors").read_bytes())
@@ -67,12 +65,12 @@ def test_what_surrounds_a_request_is_in_the_key(leg_request, copy_of, monkeypatc
         else:
             package = tmp_path / "harness"
             shutil.copytree(ROOT / "harness", package)
-            (package / "formats.py").write_text("# another rule of rounding\n")
-            monkeypatch.setattr(reference_key, "__file__", str(package / "reference_key.py"))
+            (package / "execution/imitation.py").write_text("# another rule of rounding\n")
+            monkeypatch.setattr(keys, "ROOT", tmp_path)
         assert leg_key(leg_request, fingerprints) != before
     finally:
         torch.set_num_threads(threads)
-        reference_key._software.cache_clear()
+        keys._software.cache_clear()
 
 
 def test_neither_device_nor_place_is_in_the_key(leg_request, copy_of, monkeypatch):

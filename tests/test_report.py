@@ -5,13 +5,15 @@ import pytest
 from test_records import case_record
 from test_verdict import evidence
 
-from harness.gate import DocumentedGate, ImageRow
-from harness.metrics import Discrimination
-from harness.records import DeviceInfo, LegRecord, Timing
-from harness.report import cells, html, page, performance, provenance, tables, text
-from harness.report.cells import Table
-from harness.status import Stage, Status
-from harness.verdict import judge
+from harness.judgement.documented import DocumentedGate, ImageRow
+from harness.judgement.metrics import Discrimination
+from harness.judgement.verdict import judge
+from harness.records.leg import DeviceInfo, LegRecord, Timing
+from harness.report import text
+from harness.report.html import fragments, page
+from harness.report.tables import cells, per_case, performance, provenance
+from harness.report.tables.cells import Table
+from harness.system.status import Stage, Status
 
 
 def leg(kind: str, seconds: float = 0.05, **changes) -> LegRecord:
@@ -43,7 +45,7 @@ def published_case(**changes):
 
 
 def test_the_documented_accuracy_table():
-    assert tables.accuracy(published_case()).rows == (
+    assert per_case.accuracy(published_case()).rows == (
         ("mean cosine similarity", "0.999997"),
         ("MAE", "0.000002"),
         ("error rate", "0.0003 %"),
@@ -52,7 +54,7 @@ def test_the_documented_accuracy_table():
 
 
 def test_the_documented_per_image_table():
-    table = tables.per_image(published_case())
+    table = per_case.per_image(published_case())
     assert table.header == ("image", "CPU Top-1", "NPU Top-1", "match", "cosine")
     assert table.rows[0] == ("0", "984", "984", "yes", "0.999997")
     assert len(table.rows) == 6
@@ -111,33 +113,33 @@ def test_every_view_of_an_emulated_case_says_so():
     case = case_record(
         gate=published(), candidate=leg("npu-emulated"), reference=leg("cpu"), emulated=True
     )
-    for table in tables.documented(case):
+    for table in per_case.documented(case):
         assert "EMULATED" in table.title
-    assert "EMULATED" in tables.conclusion(case)
-    assert "EMULATED" in tables.top_line([case])
+    assert "EMULATED" in per_case.conclusion(case)
+    assert "EMULATED" in per_case.top_line([case])
     assert "EMULATED" in page.render_summary(None, [case])
 
 
 def test_the_conclusion_follows_from_the_status():
-    assert tables.conclusion(published_case()).startswith("passed: error rate 0.0003 % is below")
+    assert per_case.conclusion(published_case()).startswith("passed: error rate 0.0003 % is below")
     blind = published_case(status=Status.INCONCLUSIVE, reason="All alike.")
-    assert tables.conclusion(blind) == (
+    assert per_case.conclusion(blind) == (
         "inconclusive: All alike. The documented gate alone would have passed it."
     )
 
 
 def test_a_failed_case_without_numbers_says_not_measured():
     case = case_record(status=Status.FAIL_LOAD, stage=Stage.LOAD, reason="Key a is missing.")
-    (row,) = tables.overview([case]).rows
+    (row,) = per_case.overview([case]).rows
     assert row[1:6] == ("fail_load", *["not measured"] * 4)
-    assert tables.accuracy(case) is None
+    assert per_case.accuracy(case) is None
     assert "fail_load: Key a is missing." in text.render_run([case])
 
 
 def test_top_line_counts_and_names_missing_cases():
     cases = [case_record("a"), case_record("b", Status.FAIL_NAN)]
-    assert tables.top_line(cases, ["c"]) == "3 cases: 1 fail_nan, 1 pass, 1 missing"
-    assert tables.top_line([]) == "No case was run."
+    assert per_case.top_line(cases, ["c"]) == "3 cases: 1 fail_nan, 1 pass, 1 missing"
+    assert per_case.top_line([]) == "No case was run."
 
 
 def test_text_tables_line_up_also_with_wide_characters():
@@ -164,7 +166,7 @@ def test_html_escapes_everything_from_outside():
         log_tail=evil,
         status=Status.FAIL_NAN,
     )
-    shown = page.render_summary(None, [case], [evil]) + html.render_case(case)
+    shown = page.render_summary(None, [case], [evil]) + fragments.render_case(case)
     assert "<script" not in shown
     assert "&lt;script&gt;" in shown
 

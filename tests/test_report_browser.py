@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from report_records import crashed, full_case, renamed, write
 
 from conftest import ROOT
-from harness.status import Status
+from harness.system.status import Status
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _LONG = "<b>long</b> " + "text " * 2000

@@ -12,14 +12,16 @@ from test_compare import run, sides
 from test_history import ran
 from test_records import case_record
 
-from harness import compare, history, replay
-from harness.expected import Expectation, ExpectedRow, Outcome
-from harness.localization import Localization
-from harness.metrics import SAMPLE_SIZE
-from harness.report import compare as compared
-from harness.report import expected, glossary, html, localization, page, plots, provenance, tables
-from harness.report import trend as trends
-from harness.status import Status, UsageProblem
+from harness.entry.commands import replay
+from harness.judgement.localization import Localization
+from harness.judgement.metrics import SAMPLE_SIZE
+from harness.records.expectation import Expectation, ExpectedRow, Outcome
+from harness.report.html import fragments, glossary, page, plots
+from harness.report.tables import expected, localization, per_case, provenance
+from harness.report.tables import trend as trends
+from harness.report.tables import two_runs as compared
+from harness.system.status import Status, UsageProblem
+from harness.upgrade import compare, history
 
 
 def unpacked(text: str) -> dict[str, str]:
@@ -35,8 +37,8 @@ def every_table(tmp_path):
     for day, torch in ((1, "2.8"), (2, "2.13")):
         last = ran(day, sides(), torch=torch)
         history.append(tmp_path, last)
-    yield from (*tables.everything(case), localization.worst(case))
-    yield tables.overview([case])
+    yield from (*per_case.everything(case), localization.worst(case))
+    yield per_case.overview([case])
     yield provenance.sides([case])
     yield from expected.all_tables([worse])
     yield from compared.tables(compare.compare(run(sides(), torch="1"), run(sides(), torch="2")))
@@ -53,7 +55,7 @@ def test_every_column_says_what_it_is_and_its_formula(tmp_path):
         if not glossary.meaning(cell, table.title)
     }
     assert not unknown
-    assert sum("title=" in cell for cell in html.headers(["<th>"] * 4)) == 5
+    assert sum("title=" in cell for cell in fragments.headers(["<th>"] * 4)) == 5
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ def test_cases_without_a_row_have_a_place_above_the_results():
 
 
 def test_long_texts_are_folded_and_kept():
-    shown = html.render_case(crashed("a", "<b>" + "word " * 1000))
+    shown = fragments.render_case(crashed("a", "<b>" + "word " * 1000))
     assert shown.count("word " * 1000) == 4  # conclusion, two findings, output
     assert shown.count("<summary>") == 4 and "<b>" not in shown
 
@@ -131,16 +133,16 @@ def test_a_row_keeps_links_and_says_what_was_not_measured():
         '<td class="col-duration">1 ms</td>',
         '<td class="col-links"><a href="x">x</a></td>',
     ]
-    cells = html.row(given, {"case": "<m>", "status": "pass", "budget_ratio": "1.5"})
-    assert len(cells) == len(html.headers(["<th>Result</th>"] * 3 + ["<th>Links</th>"])) == 8
+    cells = fragments.row(given, {"case": "<m>", "status": "pass", "budget_ratio": "1.5"})
+    assert len(cells) == len(fragments.headers(["<th>Result</th>"] * 3 + ["<th>Links</th>"])) == 8
     assert cells[1] == '<td class="col-testId">&lt;m&gt; <a href="x">x</a></td>'
     assert cells[2] == '<td class="col-status">pass</td>' and "1.5" in cells[3]
     assert "not measured" in cells[4] and "not looked for" in cells[6]
-    assert html.row(given[:3], {})[1:3] == [given[1], '<td class="col-status">no case</td>']
+    assert fragments.row(given[:3], {})[1:3] == [given[1], '<td class="col-status">no case</td>']
 
 
 def test_values_of_the_environment_are_escaped_and_its_names_are_not():
-    found = html.escaped({"a<": "<b>", "Packages": {"<p>": "1"}})
+    found = fragments.escaped({"a<": "<b>", "Packages": {"<p>": "1"}})
     assert found == {"a<": "&lt;b&gt;", "Packages": {"&lt;p&gt;": "1"}}
 
 

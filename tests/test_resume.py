@@ -13,12 +13,13 @@ import pytest
 from test_end_to_end import entry
 from test_records import case_record, run_record
 
-from harness import records, resume
-from harness.cases import Case, InputSource, ModelSource
-from harness.records import ShardInfo, StartRecord
-from harness.status import Status, UsageProblem
+from harness.cases.case import Case, InputSource, ModelSource
+from harness.records import results_file
+from harness.records.lines import ShardInfo, StartRecord
+from harness.runs import resume
+from harness.system.files import ROOT
+from harness.system.status import Status, UsageProblem
 
-ROOT = Path(__file__).parents[1]
 A, B = (Case(ModelSource("architecture", name), InputSource("synthetic")) for name in "ab")
 SHARD = ShardInfo(number=1, of=2, whole=[A.id, B.id], plan="p")
 
@@ -34,7 +35,7 @@ def earlier(tmp_path):
         }
     )
     cases = [case_record("a", Status.FAIL_NAN), case_record("b", Status.ERROR_OOM)]
-    records.start(tmp_path, record, cases)
+    results_file.start(tmp_path, record, cases)
     return resume.read(tmp_path)
 
 
@@ -77,7 +78,7 @@ def test_another_run_is_refused_in_one_sentence(earlier, changes, said):
 
 
 def test_a_file_without_the_line_of_its_run_cannot_be_resumed(tmp_path):
-    records.append(tmp_path / "results.jsonl", case_record("a"))
+    results_file.append(tmp_path / "results.jsonl", case_record("a"))
     with pytest.raises(UsageProblem, match="line of the run itself"):
         resume.read(tmp_path)
 
@@ -85,7 +86,8 @@ def test_a_file_without_the_line_of_its_run_cannot_be_resumed(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from harness.records import CaseRecord, StartRecord, append
+from harness.records.lines import CaseRecord, StartRecord
+from harness.records.results_file import append
 record = CaseRecord.model_validate_json(sys.stdin.read())
 print("ready", flush=True)
 for number in range(100_000):
@@ -98,7 +100,7 @@ for number in range(100_000):
 @pytest.mark.parametrize("seed", range(5))
 def test_a_writer_killed_at_any_moment_costs_at_most_the_case_in_flight(tmp_path, seed):
     path = tmp_path / "results.jsonl"
-    records.append(path, run_record())
+    results_file.append(path, run_record())
     long = case_record(reason="x" * 50_000)
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path)], cwd=ROOT, text=True,
@@ -110,27 +112,27 @@ def test_a_writer_killed_at_any_moment_costs_at_most_the_case_in_flight(tmp_path
         assert process.stdout.readline() == "ready\n"
         time.sleep(random.Random(seed).uniform(0.01, 0.2))
         process.kill()
-    run = records.read(path)
+    run = results_file.read(path)
     done = [case.case_id for case in run.cases]
     assert done == [f"case{number}" for number in range(len(done))]
     assert all(case.reason == long.reason for case in run.cases)
     assert run.in_flight in ([], [f"case{len(done)}"])
     # Whoever goes on writing there loses nothing either.
-    records.append(path, case_record("after"))
-    assert [case.case_id for case in records.read(path).cases] == [
+    results_file.append(path, case_record("after"))
+    assert [case.case_id for case in results_file.read(path).cases] == [
         *done,
         case_record("after").case_id,
     ]
 
 
 def test_a_results_file_is_wholly_the_old_or_the_new_one(tmp_path):
-    records.start(tmp_path, run_record("old"), [case_record("a")])
-    records.start(tmp_path, run_record("new"), [case_record("a"), StartRecord(case_id="b")])
-    run = records.read_run(tmp_path)
+    results_file.start(tmp_path, run_record("old"), [case_record("a")])
+    results_file.start(tmp_path, run_record("new"), [case_record("a"), StartRecord(case_id="b")])
+    run = results_file.read_run(tmp_path)
     assert (run.run.cases, len(run.cases), run.in_flight) == (["new"], 1, ["b"])
     assert not list(tmp_path.glob(".results.*"))
     (kept,) = (tmp_path / "previous").iterdir()
-    assert records.read(kept).run.cases == ["old"]
+    assert results_file.read(kept).run.cases == ["old"]
 
 
 @pytest.fixture
@@ -189,7 +191,7 @@ def test_runs_killed_at_random_moments_are_completed(start, copy_of, tmp_path):
     run_id = ""
     for victim in ("run", "device", "run"):
         process = start(cases, *options)
-        wait_for(lambda old=run_id: path.exists() and records.read(path).run.run_id != old)
+        wait_for(lambda old=run_id: path.exists() and results_file.read(path).run.run_id != old)
         time.sleep(moments.uniform(0, 8))
         device = children(process)
         if victim == "run":
@@ -200,7 +202,7 @@ def test_runs_killed_at_random_moments_are_completed(start, copy_of, tmp_path):
         process.communicate()
         # The device's process does not outlive its run, even in the middle of a case.
         wait_for(lambda pids=device: not any(map(alive, pids)))
-        run = records.read(path)
+        run = results_file.read(path)
         run_id = run.run.run_id
         verdicts = {case.case_id for case in run.cases if not case.status.is_error}
         assert settled <= verdicts
@@ -211,7 +213,7 @@ def test_runs_killed_at_random_moments_are_completed(start, copy_of, tmp_path):
     process = start(cases, *options)
     text = process.communicate()[0]
     assert process.returncode == 1, text
-    run = records.read(path)
+    run = results_file.read(path)
     assert (run.missing, run.in_flight) == ([], [])
     assert {case.case.model.name: case.status.value for case in run.cases} == {
         **dict.fromkeys(names, "pass"),
@@ -223,6 +225,6 @@ def test_runs_killed_at_random_moments_are_completed(start, copy_of, tmp_path):
     process = start(cases, *options)
     text = process.communicate()[0]
     assert process.returncode == 1, text
-    again = records.read(path)
+    again = results_file.read(path)
     assert again.cases == run.cases
     assert again.run.parts[-1] == run.run.run_id

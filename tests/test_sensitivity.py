@@ -7,15 +7,19 @@ import pytest
 import torch
 from test_records import case_record
 
-from harness import catalogue, records, sensitivity
-from harness.cases import Case, InputSource, ModelSource
-from harness.cpu_faults import PlannedFaults, operator_name
-from harness.devices import DeviceSpec
-from harness.devices.emulator import Fault, FaultPlan
-from harness.report import detection, html, text
-from harness.runner import CaseRunner, RunnerOptions
-from harness.sensitivity import FaultRow, Sensitivity, smallest_caught
-from harness.status import Status
+from harness.cases.case import Case, InputSource, ModelSource
+from harness.detection import catalogue, sensitivity
+from harness.detection.sensitivity import smallest_caught
+from harness.devices.fault_plan import Fault, FaultPlan
+from harness.devices.spec import DeviceSpec
+from harness.execution.fault_hooks import PlannedFaults, operator_name
+from harness.records import results_file
+from harness.records.sensitivity import FaultRow, Sensitivity
+from harness.report import text
+from harness.report.html import fragments
+from harness.report.tables import detection
+from harness.runs.runner import CaseRunner, RunnerOptions
+from harness.system.status import Status
 
 OPERATORS = {"Convolution": 21, "BatchNorm": 20, "InplaceRelu": 17, "Mean": 1, "Addmm": 1}
 
@@ -122,8 +126,8 @@ def test_counting():
 def test_the_record_keeps_it_and_the_reports_show_both_columns(tmp_path):
     case = case_record(sensitivity=counted(), emulated=True)
     path = tmp_path / "results.jsonl"
-    records.append(path, case)
-    (read,) = records.read(path).cases
+    results_file.append(path, case)
+    (read,) = results_file.read(path).cases
     assert read.sensitivity == counted()
     table = detection.table(read)
     assert "EMULATED" in table.title
@@ -132,7 +136,7 @@ def test_the_record_keeps_it_and_the_reports_show_both_columns(tmp_path):
     assert table.rows[1][2:4] == ("PASSED", "PASSED")
     assert table.rows[2][2:4] == ("no effect", "no effect")
     assert table.rows[4][2:] == ("failed", "fail_nan", "not a number")
-    for page in (text.render_case(read), html.render_case(read)):
+    for page in (text.render_case(read), fragments.render_case(read)):
         assert "the documented gate passed 2, this harness 1" in page
         assert "3e-05" in page
 

@@ -1,10 +1,10 @@
 import pytest
 from test_records import case_record, run_record
 
-from harness.expected import Expectation, Outcome
-from harness.records import Run
-from harness.session import exit_code, fails
-from harness.status import ExitCode, Status
+from harness.records.expectation import Expectation, Outcome
+from harness.records.results_file import Run
+from harness.runs.session import exit_code, fails
+from harness.system.status import ExitCode, Status
 
 
 def run(*statuses: Status, missing: int = 0) -> Run:

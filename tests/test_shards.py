@@ -8,11 +8,13 @@ from test_end_to_end import entry
 from test_history import ran
 from test_records import case_record
 
-from harness import history, records, shards
-from harness.cases import Case, InputSource, ModelSource
-from harness.merge import merge
-from harness.shards import Shard
-from harness.status import UsageProblem
+from harness.cases.case import Case, InputSource, ModelSource
+from harness.records import results_file
+from harness.runs import shards
+from harness.runs.merge import merge
+from harness.runs.shards import Shard
+from harness.system.status import UsageProblem
+from harness.upgrade import history
 
 
 def cases(count: int) -> list[Case]:
@@ -68,7 +70,7 @@ def test_what_is_no_shard(text):
 
 def test_durations_come_from_results_and_from_history(tmp_path):
     run = ran(1, case_record("a", duration_seconds=3.0), case_record("b", duration_seconds=5.0))
-    records.start(tmp_path, run.run, run.cases)
+    results_file.start(tmp_path, run.run, run.cases)
     known = {case.case_id: case.duration_seconds for case in run.cases}
     assert shards.durations(tmp_path) == known
     assert shards.durations(tmp_path / "results.jsonl") == known
@@ -83,7 +85,7 @@ def test_files_without_durations_are_one_sentence(tmp_path):
     with pytest.raises(UsageProblem, match="does not exist"):
         shards.durations(tmp_path / "none")
     run = ran(1, case_record("a"))  # took no time: was never run
-    records.start(tmp_path, run.run, run.cases)
+    results_file.start(tmp_path, run.run, run.cases)
     with pytest.raises(UsageProblem, match="no duration"):
         shards.durations(tmp_path)
     (tmp_path / "x.jsonl").write_text(json.dumps({"a": 1}))

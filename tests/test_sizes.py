@@ -4,20 +4,19 @@ import argparse
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness import architectures, casefiles, environment, sizes
-from harness.cases import Case, InputSource, ModelSource
-from harness.report import listing
-from harness.sizes import Limits
-from harness.status import UsageProblem
-from harness.torchvision_shim import import_timm
-
-ROOT = Path(__file__).parents[1]
+from harness.cases import architectures, case_files, sizes
+from harness.cases.case import Case, InputSource, ModelSource
+from harness.cases.sizes import Limits
+from harness.entry.pytest_plugin import listing
+from harness.system import environment
+from harness.system.files import ROOT
+from harness.system.status import UsageProblem
+from harness.system.torchvision_shim import import_timm
 
 
 def case(name: str, kind: str = "architecture", **changes) -> Case:
@@ -87,11 +86,11 @@ def test_a_directory_has_the_size_of_its_architecture(tmp_path):
 
 
 def test_families_are_timm_s_modules():
-    found = casefiles.select([], casefiles.Selection(families=("volo",)))
+    found = case_files.select([], case_files.Selection(families=("volo",)))
     assert {c.model.ref for c in found} == set(import_timm().list_models(module="volo"))
     assert {c.numerics for c in found} == {"default", "strict"}
     with pytest.raises(UsageProblem, match="matches no family.*vision_transformer"):
-        casefiles.select([], casefiles.Selection(families=("vision_transfomer",)))
+        case_files.select([], case_files.Selection(families=("vision_transfomer",)))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +119,7 @@ def test_the_list_says_what_a_case_costs():
 
 def test_listing_loads_neither_torch_nor_timm():
     script = (
-        "import sys; from harness.cli import main\n"
+        "import sys; from harness.entry.commands.main import main\n"
         "code = main(['run', '--list', '--model', 'vit_t*', '--max-params', '6M', '--shard', '1/2',"
         " '-p', 'no:cacheprovider'])\n"
         "print(code, sorted({'torch', 'timm', 'torchvision'} & set(sys.modules)))\n"

@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from harness.system.files import ROOT
+
 SCRIPT = (
-    "import sys; from harness.cli import main\n"
+    "import sys; from harness.entry.commands.main import main\n"
     "try: code = main(sys.argv[1:])\n"
     "except SystemExit as stop: code = stop.code\n"
     "heavy = {'torch', 'timm', 'torchvision', 'torch_npu', 'scipy', 'matplotlib'}\n"

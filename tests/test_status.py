@@ -1,6 +1,6 @@
 import pytest
 
-from harness.status import Status, worst
+from harness.system.status import Status, worst
 
 
 def test_precedence_is_the_designs():

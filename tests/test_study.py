@@ -5,17 +5,16 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from test_sensitivity import row
 
-from harness import study
+from harness.detection import study_results
+from harness.detection.study import Plan
+from harness.detection.study_results import FaultResult, HonestRow, Study
 from harness.report import study as report
-from harness.status import Status, UsageProblem
-from harness.study import FaultResult, HonestRow, Plan, Study
-
-ROOT = Path(__file__).parents[1]
+from harness.system.files import ROOT
+from harness.system.status import Status, UsageProblem
 
 
 def honest(**changes) -> HonestRow:
@@ -71,11 +70,11 @@ def test_histogram_keeps_every_value_in_its_half_decade():
 
 
 def test_a_study_survives_its_file(tmp_path):
-    study.save(small_study(), tmp_path / "study.json")
-    assert study.load(tmp_path / "study.json") == small_study()
+    study_results.save(small_study(), tmp_path / "study.json")
+    assert study_results.load(tmp_path / "study.json") == small_study()
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(UsageProblem):
-        study.load(tmp_path / "other.json")
+        study_results.load(tmp_path / "other.json")
 
 
 def test_a_fault_missed_in_a_reduced_format_is_looked_up_in_strict():
@@ -99,11 +98,11 @@ def test_studies_of_different_settings_join_and_overlapping_ones_do_not():
         )
         for name in ("C", "D")
     ]
-    joined = study.join(parts)
+    joined = study_results.join(parts)
     assert (joined.faults, list(joined.settings)) == (base.faults, ["C", "D"])
     assert joined.seconds == 122
     with pytest.raises(UsageProblem, match="hold m in C"):
-        study.join([parts[0], base])
+        study_results.join([parts[0], base])
 
 
 def test_unknown_names_are_usage_problems():
@@ -123,7 +122,7 @@ def test_a_small_study_from_the_command_line(tmp_path, cache_dir):
     assert done.returncode == 0, done.stderr
     raw = json.loads((tmp_path / "study.json").read_text())
     assert len(raw["faults"]) == 8
-    found = study.load(tmp_path / "study.json")
+    found = study_results.load(tmp_path / "study.json")
     assert [r for r in found.honest if r.false_alarm] == []
     assert {r.status for r in found.honest if r.setting == "D"} == {Status.PASS}
     # Plain random weights tell no images apart: never a pass, whatever the documented gate says.

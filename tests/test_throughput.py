@@ -10,17 +10,22 @@ from test_records import case_record
 from test_report import leg
 from test_report_page import unpacked
 
-from harness import measure, port, records, throughput, timing
-from harness.cases import Case, InputSource, ModelSource
-from harness.devices import DeviceSpec
-from harness.host import HostInfo
-from harness.memory import MemoryUse
-from harness.report import glossary, html, junit, markdown, port_texts, spreadsheet, text
-from harness.report import port as port_report
-from harness.report import throughput as report
-from harness.status import CaseProblem, Stage, Status
-from harness.throughput import BatchTiming, Copies, MeasureRequest, Plan, Row, Setting, Throughput
-from harness.workers import DeviceWorker
+from harness.cases.case import Case, InputSource, ModelSource
+from harness.devices.spec import DeviceSpec
+from harness.execution import batch_timing, throughput
+from harness.execution.throughput import MeasureRequest
+from harness.execution.worker import DeviceWorker
+from harness.judgement import timing
+from harness.records import results_file
+from harness.records.leg import MemoryUse
+from harness.records.throughput import BatchTiming, Copies, Plan, Row, Setting, Throughput
+from harness.report import junit, markdown, spreadsheet, text
+from harness.report.html import fragments, glossary, plots
+from harness.report.port import content, texts
+from harness.report.port import document as port_report
+from harness.report.tables import throughput as report
+from harness.system.processor import HostInfo
+from harness.system.status import CaseProblem, Stage, Status
 
 CASE = """
 [[case]]
@@ -131,11 +136,11 @@ def test_every_view_has_the_same_tables(emulated):
     assert len(made) == 6
     for table in made:
         assert text.render_table(table) in done.text
-        assert str(html.render_table(table)) in html.render_case(case)
+        assert str(fragments.render_table(table)) in fragments.render_case(case)
         assert table.title in details
         assert markdown.render_table(table) in markdown.render_run([case])
     drawn = "Throughput and latency by batch size of"
-    assert f'aria-label="{drawn}' in html.render_case(case) and drawn in details
+    assert f'aria-label="{drawn}' in fragments.render_case(case) and drawn in details
 
 
 def test_memory_is_recorded_without_throughput_too(harness_run):
@@ -146,7 +151,7 @@ def test_memory_is_recorded_without_throughput_too(harness_run):
         assert side.memory.host_peak >= side.memory.host_before > 0
         assert side.memory.device_peak is None
     assert "throughput" not in done.run.run.settings
-    assert "Peak memory" in html.render_case(case) and report.tables(case) == []
+    assert "Peak memory" in fragments.render_case(case) and report.tables(case) == []
     assert "Throughput" not in done.text
 
 
@@ -223,7 +228,7 @@ def test_faults_of_the_device_are_named_in_their_row(leg_request, workers, fault
 
 @pytest.mark.parametrize(("own", "expected"), [(None, (3,)), ((2,), (2,)), ((), None)])
 def test_a_case_may_have_batch_sizes_of_its_own(cache_dir, tmp_path, own, expected):
-    from harness.runner import CaseRunner, RunnerOptions
+    from harness.runs.runner import CaseRunner, RunnerOptions
 
     case = Case(
         ModelSource("architecture", "test_resnet", num_classes=50),
@@ -239,7 +244,7 @@ def test_a_case_may_have_batch_sizes_of_its_own(cache_dir, tmp_path, own, expect
         record = runner.run(case)
     finally:
         runner.close()
-    assert records.read(tmp_path / "r.jsonl").cases == [record]
+    assert results_file.read(tmp_path / "r.jsonl").cases == [record]
     found = record.throughput
     assert (found and tuple(row.batch_size for row in found.rows)) == expected
     if found is not None:
@@ -250,7 +255,9 @@ def test_a_case_may_have_batch_sizes_of_its_own(cache_dir, tmp_path, own, expect
 def test_a_budget_is_shared_and_what_was_not_tried_is_said(leg_request):
     from harness.devices.cpu import CpuDevice
 
-    found = measure.run(CpuDevice(), MeasureRequest(leg_request, 3, 1e-6, 0.02), lambda stage: None)
+    found = batch_timing.run(
+        CpuDevice(), MeasureRequest(leg_request, 3, 1e-6, 0.02), lambda stage: None
+    )
     check(found, cpu=True)
     assert found.wall.repeats == 3 and not found.stable
     assert [setting.seconds is None for setting in found.search[:2]] == [False, True]
@@ -272,7 +279,9 @@ def test_a_layout_that_a_model_refuses_is_said(leg_request, monkeypatch):
         "load",
         lambda self: dataclasses.replace(real(self), model=Stubborn()),
     )
-    found = measure.run(CpuDevice(), MeasureRequest(leg_request, 2, 1.0, 0.02), lambda stage: None)
+    found = batch_timing.run(
+        CpuDevice(), MeasureRequest(leg_request, 2, 1.0, 0.02), lambda stage: None
+    )
     assert found.setting.layout == "contiguous"
     failed = [setting for setting in found.search if setting.layout == "channels_last"]
     assert failed and all(setting.note.startswith("failed: view size") for setting in failed)
@@ -294,7 +303,7 @@ def test_a_model_that_runs_in_no_setting_has_a_status(leg_request, monkeypatch):
     )
     stages = []
     with pytest.raises(CaseProblem, match="no such thing") as caught:
-        measure.run(CpuDevice(), MeasureRequest(leg_request, 2, 1.0, 0.02), stages.append)
+        batch_timing.run(CpuDevice(), MeasureRequest(leg_request, 2, 1.0, 0.02), stages.append)
     assert caught.value.status is Status.FAIL_REFERENCE
     assert stages == [Stage.LOAD, Stage.TRANSFER, Stage.FORWARD]
 
@@ -392,27 +401,29 @@ def test_a_precision_that_was_not_reached_is_loud():
     assert "50 % NOT REACHED (2 %)" in text.render_case(case)
     assert report.tables(case)[1].rows[0][1] == "19.9 x, PRECISION NOT REACHED"
     for line in report.lines(case):
-        assert line in html.render_case(case).replace("&#39;", "'")
+        assert line in fragments.render_case(case).replace("&#39;", "'")
 
 
 def test_a_port_publishes_it_without_single_times_and_never_from_the_emulator():
-    found = port.performance_document(port.choose(run_of(measured_case()), None))
+    found = content.performance_document(content.choose(run_of(measured_case()), None))
     assert "throughput" not in found["missing"]
     cpu = found["throughput"]["rows"][0]["cpu"]
     assert cpu["wall"]["repeats"] == 120 and "seconds" not in cpu
     assert cpu["setting"]["threads"] == 4 and len(cpu["search"]) == 2
-    without = port.performance_document(port.choose(run_of(measured_case(throughput=None)), None))
+    without = content.performance_document(
+        content.choose(run_of(measured_case(throughput=None)), None)
+    )
     assert without["throughput"] is None and "--throughput" in without["missing"]["throughput"]
     emulated = run_of(measured_case(emulated=True), device="npu-emulated:0")
-    hidden = port.performance_document(port.choose(emulated, None))
+    hidden = content.performance_document(content.choose(emulated, None))
     assert hidden["throughput"] is None and "EMULATED" in hidden["missing"]["throughput"]
 
 
 def batches_in_port(case, language: str = "en") -> tuple[list[list[str]], str]:
     """The cells of the report's table of batch sizes, and the whole document."""
-    document = port_report.render(port.choose(run_of(case), None), language)
+    document = port_report.render(content.choose(run_of(case), None), language)
     lines = document.splitlines()
-    title = port_texts.every()["batches.title"][language]
+    title = texts.every()["batches.title"][language]
     start = next((i for i, line in enumerate(lines) if title in line), None)
     if start is None:
         return [], document
@@ -462,15 +473,15 @@ def test_the_port_report_shows_no_speed_of_an_emulator_and_says_what_was_not_mea
 
 def test_a_measurement_survives_the_round_trip(tmp_path):
     record = measured_case()
-    records.append(tmp_path / "r.jsonl", record)
-    (read,) = records.read(tmp_path / "r.jsonl").cases
+    results_file.append(tmp_path / "r.jsonl", record)
+    (read,) = results_file.read(tmp_path / "r.jsonl").cases
     assert read == record and read.throughput.rows[0].speed_up == record.throughput.rows[0].speed_up
 
 
 def test_the_plot_hides_the_speed_of_an_emulated_device():
-    real = str(report.plot(measured_case()))
+    real = str(plots.plot(measured_case()))
     case = measured_case(emulated=True)
-    emulated = str(report.plot(case))
+    emulated = str(plots.plot(case))
     assert real.count(">NPU<") == 1 and "NPU, p99" in real
     assert ">NPU EMULATED<" not in emulated and "NPU EMULATED, p99" in emulated
     assert "images/s" in emulated and "latency [ms]" in emulated

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import timing
+from harness.judgement import timing
 
 
 def summary(seconds):

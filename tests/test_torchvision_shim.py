@@ -3,9 +3,8 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from harness.system.files import ROOT
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
@@ -17,7 +16,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_timm_imports_and_the_answer_is_stable():
     done = run(
-        "from harness import torchvision_shim as s\n"
+        "from harness.system import torchvision_shim as s\n"
         "first = s.ensure(); import torchvision, timm; assert s.ensure() == first\n"
         "from torchvision.extension import _has_ops\n"
         "assert (first is None) == _has_ops(), (first, _has_ops())\n"
@@ -47,7 +46,7 @@ def test_import_without_compiled_ops_needs_the_shim():
     without = run(FAKE + "import torchvision")
     assert without.returncode != 0 and "torchvision::nms does not exist" in without.stderr
     done = run(
-        FAKE + "from harness import torchvision_shim as s; text = s.ensure()\n"
+        FAKE + "from harness.system import torchvision_shim as s; text = s.ensure()\n"
         "import torchvision, torch\n"
         "assert text.startswith('torchvision compiled ops unavailable: '), text\n"
         "assert str(root) not in text, text\n"
@@ -63,6 +62,6 @@ def test_no_torchvision_is_no_trouble():
     done = run(
         "import importlib.util as u; real = u.find_spec\n"
         "u.find_spec = lambda n, *a: None if n == 'torchvision' else real(n, *a)\n"
-        "from harness import torchvision_shim as s; print(s.ensure())"
+        "from harness.system import torchvision_shim as s; print(s.ensure())"
     )
     assert done.stdout.strip() == "None", done.stderr

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from harness import budget
-from harness.arithmetic import Arithmetic
-from harness.budget import Budget
-from harness.gate import documented_gate
-from harness.status import Status
-from harness.verdict import Evidence, judge
+from harness.judgement import budget
+from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.budget import Budget
+from harness.judgement.documented import documented_gate
+from harness.judgement.verdict import Evidence, judge
+from harness.system.status import Status
 
 LABELS = [f"image {i}" for i in range(6)]
 

@@ -3,17 +3,17 @@ import math
 import pytest
 import torch
 
-from harness import weights
-from harness.status import CaseProblem, Stage, Status
-from harness.torchvision_shim import import_timm
+from harness.cases.models import random_weights
+from harness.system.status import CaseProblem, Stage, Status
+from harness.system.torchvision_shim import import_timm
 
 timm = import_timm()
 
 
 def make(name, seed=0, **options):
-    with weights.seeded_cpu(seed):
+    with random_weights.seeded_cpu(seed):
         model = timm.create_model(name, **options)
-    return model, weights.make_discriminating(model, seed)
+    return model, random_weights.make_discriminating(model, seed)
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "test_nfnet"])
@@ -23,17 +23,19 @@ def test_different_images_give_different_answers(name):
     assert measured.distinct_top1 >= 4
     assert 1.0 < measured.logit_std < 10.0
     # The number is that of the model, on images it was not fitted to.
-    images = weights.calibration_input(model, weights.PROBE_IMAGES, weights._PROBE_SEED)
+    images = random_weights.calibration_input(
+        model, random_weights.PROBE_IMAGES, random_weights._PROBE_SEED
+    )
     with torch.no_grad():
-        assert weights.largest_softmax_cosine(model(images)) == measured.max_softmax_cosine
+        assert random_weights.largest_softmax_cosine(model(images)) == measured.max_softmax_cosine
 
 
 def test_plain_initialisation_is_blind_and_the_measure_shows_it():
-    with weights.seeded_cpu(0):
+    with random_weights.seeded_cpu(0):
         model = timm.create_model("test_resnet").eval()
     with torch.no_grad():
-        logits = model(weights.calibration_input(model, 6, 5))
-    assert weights.largest_softmax_cosine(logits) > 0.9999
+        logits = model(random_weights.calibration_input(model, 6, 5))
+    assert random_weights.largest_softmax_cosine(logits) > 0.9999
 
 
 def test_same_seed_same_bits_and_global_generator_untouched():
@@ -63,7 +65,7 @@ def test_no_parameter_stays_constant():
 
 def test_zero_initialised_gamma_becomes_a_scale():
     model = timm.create_model("resnet10t", zero_init_last=True)
-    weights.randomise_constants(model, torch.Generator().manual_seed(0))
+    random_weights.randomise_constants(model, torch.Generator().manual_seed(0))
     gammas = [m.weight.detach() for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert gammas and all(float(g.min()) >= 0.5 and float(g.max()) <= 1.5 for g in gammas)
 
@@ -71,7 +73,7 @@ def test_zero_initialised_gamma_becomes_a_scale():
 def test_running_statistics_are_those_of_one_pass():
     model = torch.nn.Sequential(torch.nn.Dropout(0.9), torch.nn.BatchNorm2d(3, momentum=0.1))
     images = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 + 5
-    assert weights.measure_batchnorm(model, images) == 1
+    assert random_weights.measure_batchnorm(model, images) == 1
     # Dropout stays off, else mean and variance would be far away.
     torch.testing.assert_close(model[1].running_mean, images.mean((0, 2, 3)))
     torch.testing.assert_close(model[1].running_var, images.transpose(0, 1).flatten(1).var(1))
@@ -80,27 +82,33 @@ def test_running_statistics_are_those_of_one_pass():
 
 def test_model_without_batchnorm_skips_step_two():
     model = torch.nn.Sequential(torch.nn.LayerNorm(4))
-    assert weights.measure_batchnorm(model, torch.zeros(1, 4)) == 0
+    assert random_weights.measure_batchnorm(model, torch.zeros(1, 4)) == 0
 
 
 def test_two_heads_are_both_scaled():
     model, measured = make("deit_tiny_distilled_patch16_224", num_classes=20)
-    assert len(weights.classifier_layers(model)) == 2
+    assert len(random_weights.classifier_layers(model)) == 2
     assert any("2 classifiers" in note for note in measured.notes)
-    images = weights.calibration_input(model, weights.CALIBRATION_IMAGES, weights._CALIBRATION_SEED)
+    images = random_weights.calibration_input(
+        model, random_weights.CALIBRATION_IMAGES, random_weights._CALIBRATION_SEED
+    )
     with torch.no_grad():
         logits = model(images)
-    assert weights._typical_std(logits) == pytest.approx(weights.wanted_std(20), rel=0.15)
+    assert random_weights._typical_std(logits) == pytest.approx(
+        random_weights.wanted_std(20), rel=0.15
+    )
 
 
 def test_fewer_classes_get_a_smaller_spread():
-    assert weights.wanted_std(1000) == weights.LOGIT_STD
-    assert weights.wanted_std(10) == pytest.approx(3 / 3**0.5)  # ln 10 = ln 1000 / 3
-    assert weights.wanted_std(1) == weights.wanted_std(2) > 0.5
+    assert random_weights.wanted_std(1000) == random_weights.LOGIT_STD
+    assert random_weights.wanted_std(10) == pytest.approx(3 / 3**0.5)  # ln 10 = ln 1000 / 3
+    assert random_weights.wanted_std(1) == random_weights.wanted_std(2) > 0.5
     model, _ = make("test_resnet", num_classes=10)
-    images = weights.calibration_input(model, weights.CALIBRATION_IMAGES, weights._CALIBRATION_SEED)
+    images = random_weights.calibration_input(
+        model, random_weights.CALIBRATION_IMAGES, random_weights._CALIBRATION_SEED
+    )
     with torch.no_grad():
-        assert weights._typical_std(model(images)) == pytest.approx(3 / 3**0.5, rel=1e-3)
+        assert random_weights._typical_std(model(images)) == pytest.approx(3 / 3**0.5, rel=1e-3)
 
 
 def test_model_without_classifier_says_so():
@@ -111,19 +119,21 @@ def test_model_without_classifier_says_so():
 
 def test_classifier_is_centred_on_the_calibration_images():
     model, _ = make("test_resnet")
-    images = weights.calibration_input(model, weights.CALIBRATION_IMAGES, weights._CALIBRATION_SEED)
+    images = random_weights.calibration_input(
+        model, random_weights.CALIBRATION_IMAGES, random_weights._CALIBRATION_SEED
+    )
     with torch.no_grad():
         logits = model(images)
     assert float(logits.mean(0).abs().max()) < 1e-3
-    assert weights._typical_std(logits) == pytest.approx(weights.LOGIT_STD, rel=1e-3)
+    assert random_weights._typical_std(logits) == pytest.approx(random_weights.LOGIT_STD, rel=1e-3)
 
 
 def test_non_finite_result_fails_the_load():
-    with weights.seeded_cpu(0):
+    with random_weights.seeded_cpu(0):
         model = timm.create_model("test_resnet")
     model.conv1[0].weight.data[0, 0, 0, 0] = math.nan
     with pytest.raises(CaseProblem, match="non-finite values") as caught:
-        weights.make_discriminating(model, 0)
+        random_weights.make_discriminating(model, 0)
     assert (caught.value.status, caught.value.stage) == (Status.FAIL_LOAD, Stage.LOAD)
 
 
@@ -132,4 +142,4 @@ def test_other_than_three_channels_is_refused():
         "test_resnet", in_chans=1, pretrained_cfg_overlay={"input_size": (1, 160, 160)}
     )
     with pytest.raises(CaseProblem, match="takes 1 channels"):
-        weights.calibration_input(model, 2, 0)
+        random_weights.calibration_input(model, 2, 0)

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from harness.devices import DeviceSpec
-from harness.reference import CpuSide
-from harness.reference_cache import ReferenceCache
-from harness.status import UsageProblem
-from harness.workers import DeviceWorker
+from harness.devices.spec import DeviceSpec
+from harness.execution.reference.cache import ReferenceCache
+from harness.execution.reference.cpu_side import CpuSide
+from harness.execution.worker import DeviceWorker
+from harness.system.status import UsageProblem
 
 
 def test_only_timed_forwards_that_really_run_wait(leg_request, tmp_path):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from harness import host, memory
-from harness.devices import DeviceSpec
-from harness.devices.base import WithoutFaults
-from harness.records import DeviceInfo
-from harness.status import CaseProblem, Stage, Status
+from harness.devices.device import WithoutFaults
+from harness.devices.spec import DeviceSpec
+from harness.records.leg import DeviceInfo
+from harness.system import process, processor
+from harness.system.status import CaseProblem, Stage, Status
 
 
 class CpuDevice(WithoutFaults):
@@ -26,7 +26,7 @@ class CpuDevice(WithoutFaults):
         return DeviceInfo(
             spec="cpu",
             kind="cpu",
-            name=host.name(),
+            name=processor.name(),
             emulated=False,
             details={
                 "threads": str(torch.get_num_threads()),
@@ -57,7 +57,7 @@ class CpuDevice(WithoutFaults):
 
     def explain(self, error: BaseException) -> CaseProblem | None:
         """Only running out of memory is the host's own error."""
-        if memory.exhausted(error):
+        if process.exhausted(error):
             return CaseProblem(
                 Status.ERROR_OOM, Stage.FORWARD, "The host ran out of memory: use a smaller batch."
             )

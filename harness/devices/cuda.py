@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from harness.devices import DeviceSpec, dispatcher
-from harness.devices.base import TimingEvent, WithoutFaults
-from harness.records import DeviceInfo
-from harness.status import CaseProblem, Stage, Status, UsageProblem
+from harness.devices import dispatcher
+from harness.devices.device import TimingEvent, WithoutFaults
+from harness.devices.spec import DeviceSpec
+from harness.records.leg import DeviceInfo
+from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 
 class CudaDevice(WithoutFaults):

@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 
-from harness.devices import EMULATED_DEVICES, DeviceSpec, dispatcher, visible
-from harness.devices.base import Counters, TimingEvent, refuse_faults
-from harness.records import DeviceInfo
-from harness.status import CaseProblem, Stage, Status, UsageProblem
+from harness.devices import dispatcher
+from harness.devices.device import Counters, TimingEvent, refuse_faults
+from harness.devices.spec import EMULATED_DEVICES, DeviceSpec
+from harness.records.leg import DeviceInfo
+from harness.system import visible_devices
+from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 # Environment that must stand before torch_npu is loaded.  TASK_QUEUE_ENABLE=0: with the default
 # queue, torch_npu raises an operator's failure once and then silently drops every later operator.
@@ -36,7 +38,7 @@ class NpuDevice:
             from harness.devices import emulator
 
             try:
-                count = len(visible.emulated_ids(EMULATED_DEVICES))
+                count = len(visible_devices.emulated_ids(EMULATED_DEVICES))
                 self.emulator = emulator.load(emulator.EmulatorOptions(count=count))
             except emulator.EmulatorError as error:
                 raise UsageProblem(str(error)) from error
@@ -111,7 +113,7 @@ class NpuDevice:
         if self.emulator is None:
             refuse_faults(self.spec, fault_plan)
             return
-        from harness.devices.emulator import FaultPlan
+        from harness.devices.fault_plan import FaultPlan
 
         self.emulator.set_faults(FaultPlan.from_json(fault_plan) if fault_plan else None)
         self.emulator.reset_counters()

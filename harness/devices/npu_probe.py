@@ -17,7 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.status import UsageProblem
+from harness.system.files import ROOT
+from harness.system.status import UsageProblem
 
 # Where CANN's installer puts its environment script, toolkit and runtime-only packages.
 _SET_ENV = (
@@ -149,7 +150,7 @@ def _ask_torch_npu() -> Probe:
             capture_output=True,
             text=True,
             timeout=_PROBE_SECONDS,
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
             check=False,
         )
         answer = json.loads(done.stdout.strip().splitlines()[-1])

@@ -1,6 +1,6 @@
-"""Reports: views of records.  Tables hold the words and numbers, renderers only lay them out."""
+"""Views of records: tables hold the words and numbers, renderers only lay them out.
 
-from pathlib import Path
-
-STYLESHEET = Path(__file__).with_name("harness.css")
-SCRIPT = Path(__file__).with_name("harness.js")
+Face: `text`, `markdown`, `spreadsheet`, `junit`, `study`, `html.page`, `port.document`. May
+import: `upgrade`, `detection.study_results`, `records` and below; never `runs`, never
+`execution`.
+"""

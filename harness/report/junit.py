@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.localization import Localization
-from harness.records import CaseRecord
+from harness.judgement.localization import Localization
+from harness.records.lines import CaseRecord
 
 # Name -> meaning; a property is absent where it was not measured.
 PROPERTIES = {

@@ -6,10 +6,10 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from harness.compare import Comparison
-from harness.records import CaseRecord
-from harness.report import cells, compare, expected, tables, throughput
-from harness.report.cells import Table
+from harness.records.lines import CaseRecord
+from harness.report.tables import cells, expected, per_case, throughput, two_runs
+from harness.report.tables.cells import Table
+from harness.upgrade.compare import Comparison
 
 # A job summary holds 1 MiB; the overview names every case anyway.
 _FULL = 20
@@ -18,21 +18,21 @@ _LONGEST = 1000
 
 def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
     """The run in one line, the overview, what differs from the expected results, the failures."""
-    blocks = ["## NPU accuracy", tables.top_line(cases, missing)]
+    blocks = ["## NPU accuracy", per_case.top_line(cases, missing)]
     if line := expected.line(cases):
         blocks.append(line)
     if missing:
         blocks.append("Cases without a record: " + cells.first([f"`{name}`" for name in missing]))
     blocks += [f"- {escaped(_cut(text))}" for text in expected.sentences(cases)[:_FULL]]
     if cases:
-        blocks.append(render_table(tables.overview(cases)))
+        blocks.append(render_table(per_case.overview(cases)))
     blocks += [render_table(table) for table in expected.all_tables(cases)]
     bad = [case for case in cases if not expected.is_fine(case)]
     for case in bad[:_FULL]:
         blocks.append(f"### {escaped(cells.label(case, case.case_id))}")
-        blocks.append(escaped(_cut(tables.conclusion(case))))
+        blocks.append(escaped(_cut(per_case.conclusion(case))))
         blocks += [f"- {escaped(_cut(finding))}" for finding in case.findings[1:]]
-        shown = [*tables.documented(case), tables.budget(case), tables.operators(case)]
+        shown = [*per_case.documented(case), per_case.budget(case), per_case.operators(case)]
         blocks += [render_table(table) for table in shown if table is not None]
     if len(bad) > _FULL:
         blocks.append(f"{len(bad) - _FULL} more cases that did not pass are in the overview only.")
@@ -46,9 +46,9 @@ def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
 
 def render_comparison(comparison: Comparison) -> str:
     """Everything that a comparison shows."""
-    blocks = ["## Comparison of two runs", compare.line(comparison)]
+    blocks = ["## Comparison of two runs", two_runs.line(comparison)]
     blocks += [f"- {escaped(hit)}" for hit in comparison.hits]
-    blocks += [render_table(table) for table in compare.tables(comparison)]
+    blocks += [render_table(table) for table in two_runs.tables(comparison)]
     return "\n\n".join(blocks)
 
 

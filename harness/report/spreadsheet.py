@@ -10,9 +10,11 @@ import csv
 import io
 import math
 
-from harness import port
-from harness.records import CaseRecord, LegRecord, Run
-from harness.report.cells import EMULATED, NOT_MEASURED
+from harness.records.leg import LegRecord
+from harness.records.lines import CaseRecord
+from harness.records.results_file import Run
+from harness.report.tables import missing
+from harness.report.tables.cells import EMULATED, NOT_MEASURED
 
 # Excel takes 32,767 characters a cell; a table stays readable with far fewer.
 _LONGEST = 1000
@@ -89,7 +91,7 @@ def _of_case(case: CaseRecord) -> dict[str, Value]:
         "case": case.case_id,
         "model": case.case.model.name,
         "inputs": case.case.inputs.name,
-        "images": port.image_count(case),
+        "images": missing.image_count(case),
         "dtype": case.case.dtype,
         "batch_size": case.case.batch_size,
         "numerics": case.case.numerics,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from harness.report.cells import Table, mark
+from harness.detection.study_results import FaultResult, HonestRow, Study
+from harness.report.tables.cells import Table, mark
 from harness.report.text import render_table
-from harness.status import Status
-from harness.study import FaultResult, HonestRow, Study
+from harness.system.status import Status
 
 _BAR = 40  # characters of the longest bar
 _FEWEST, _MOST = -1.0, 6.0  # decades of the histograms; the outer bins are open

@@ -5,11 +5,19 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from harness.compare import Comparison
-from harness.records import CaseRecord
-from harness.report import cells, compare, detection, expected, localization, tables, throughput
-from harness.report.cells import Table
-from harness.status import Status
+from harness.records.lines import CaseRecord
+from harness.report.tables import (
+    cells,
+    detection,
+    expected,
+    localization,
+    per_case,
+    throughput,
+    two_runs,
+)
+from harness.report.tables.cells import Table
+from harness.system.status import Status
+from harness.upgrade.compare import Comparison
 
 # With more cases than this, only those that did not pass are shown in full.
 _FULL = 12
@@ -37,32 +45,32 @@ def render_run(
             continue
         blocks.append(render_case(case))
     if cases:
-        blocks.append(render_table(tables.overview(cases)))
+        blocks.append(render_table(per_case.overview(cases)))
     if missing:
         blocks.append("Cases without a record: " + cells.first(missing))
     blocks += [render_table(table) for table in expected.all_tables(cases)]
     blocks += expected.sentences(cases)
     if line := expected.line(cases):
         blocks.append(line)
-    blocks.append(tables.top_line(cases, missing))
+    blocks.append(per_case.top_line(cases, missing))
     return "\n\n".join(blocks)
 
 
 def render_case(case: CaseRecord) -> str:
     """One case: its documented tables, then its conclusion."""
     title = cells.label(case, f"== {case.case_id}")
-    shown = tables.documented(case)
+    shown = per_case.documented(case)
     more = (
-        tables.budget(case),
-        tables.operators(case),
+        per_case.budget(case),
+        per_case.operators(case),
         localization.worst(case),
-        tables.discrimination(case),
+        per_case.discrimination(case),
         throughput.memory(case) if case.throughput is not None else None,
     )
     shown += [table for table in more if table is not None]
     shown += throughput.tables(case)
     parts = [title, *(render_table(table) for table in shown)]
-    parts.append(f"Conclusion: {tables.conclusion(case)}")
+    parts.append(f"Conclusion: {per_case.conclusion(case)}")
     parts += [f"  - {finding}" for finding in case.findings[1:]]
     parts += [f"  note: {note}" for note in case.notes]
     parts += localization.lines(case)
@@ -74,8 +82,8 @@ def render_case(case: CaseRecord) -> str:
 
 def render_comparison(comparison: Comparison) -> str:
     """Everything that a comparison of two runs shows."""
-    blocks = [render_table(table) for table in compare.tables(comparison)]
-    return "\n\n".join([*blocks, *comparison.hits, compare.line(comparison)])
+    blocks = [render_table(table) for table in two_runs.tables(comparison)]
+    return "\n\n".join([*blocks, *comparison.hits, two_runs.line(comparison)])
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -29,7 +29,7 @@ import json, os, sys, warnings
 warnings.simplefilter("ignore")
 import harness
 from harness.devices import emulator
-from harness.devices.emulator import Fault, FaultPlan
+from harness.devices.fault_plan import Fault, FaultPlan
 npu = emulator.load(emulator.EmulatorOptions(**{options!r}))
 npu.import_torch_npu()
 import torch

@@ -1,6 +1,6 @@
 """coverage.json is true: every architecture agrees with the CPU and executes the listed operators.
 
-Rewrite it with ``python -m harness.devices.emulator.survey``.
+Rewrite it with ``python -m harness.upgrade.precheck.survey``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.devices.emulator import Emulator, survey
+from harness.devices.emulator import Emulator
+from harness.upgrade.precheck import survey
 
 TABLE = survey.read_coverage()
 
@@ -45,7 +46,7 @@ def test_architecture(npu: Emulator, architecture: str) -> None:
 
 
 def test_a_small_fault_is_seen(npu: Emulator) -> None:
-    from harness.devices.emulator import Fault, FaultPlan
+    from harness.devices.fault_plan import Fault, FaultPlan
 
     fault = Fault("scale_output", "Silu", magnitude=1.001, first=5, last=5)
     npu.set_faults(FaultPlan((fault,)))

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.devices.emulator import KINDS, Emulator, Fault, FaultPlan
+from harness.devices.emulator import Emulator
+from harness.devices.fault_plan import KINDS, Fault, FaultPlan
 
 X = torch.randn(4, 32, 6, 6, generator=torch.Generator().manual_seed(0))
 W = torch.randn(24, 32, 3, 3, generator=torch.Generator().manual_seed(1))

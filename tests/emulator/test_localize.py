@@ -11,14 +11,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import arithmetic, devices, localize, reproducer
-from harness.arithmetic import Arithmetic
 from harness.devices import npu as npu_module
-from harness.devices.emulator import Emulator, Fault, FaultPlan, survey
+from harness.devices.emulator import Emulator
+from harness.devices.fault_plan import Fault, FaultPlan
 from harness.devices.npu import NpuDevice
-from harness.localization import Localization
+from harness.devices.spec import parse
+from harness.execution.operators import reproducer
+from harness.execution.operators import trace as tracing
+from harness.judgement import arithmetic
+from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.localization import Localization
+from harness.system.files import ROOT
+from harness.upgrade.precheck import survey
 
-ROOT = Path(__file__).parents[2]
 EFFICIENTNET, RESNET, CONVNEXT = "efficientnet_b0", "resnet50", "convnext_atto"
 VIT, SWIN = "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"
 _built: dict[str, tuple[nn.Module, Tensor]] = {}
@@ -28,7 +33,7 @@ _built: dict[str, tuple[nn.Module, Tensor]] = {}
 def device(npu: Emulator, monkeypatch: pytest.MonkeyPatch) -> NpuDevice:
     """The emulated NPU of the pytest process as the harness opens it."""
     monkeypatch.setattr(npu_module, "EMULATED_DEVICES", npu.options.count)
-    return NpuDevice(devices.parse("npu-emulated"))
+    return NpuDevice(parse("npu-emulated"))
 
 
 def build(architecture: str) -> tuple[nn.Module, Tensor]:
@@ -95,7 +100,7 @@ def trace(
     model, images = build(architecture)
     device.plant(FaultPlan(faults).to_json())
     declared = declared_by(device, architecture, dtype, profile)
-    rows, _, restarts = localize.trace(model, images, device, declared, repeats=repeats)
+    rows, _, restarts = tracing.trace(model, images, device, declared, repeats=repeats)
     assert all(device.counters().fault_effects), "the planted fault acted"
     return Localization(str(declared), 0, len(images), tuple(rows), restarts=restarts)
 
@@ -176,7 +181,7 @@ def test_an_honest_device_has_no_culprit_and_the_trace_is_its_forward_pass(
 ) -> None:
     model, images = build(architecture)
     declared = declared_by(device, architecture, dtype, profile)
-    rows, outputs, restarts = localize.trace(model, images, device, declared)
+    rows, outputs, restarts = tracing.trace(model, images, device, declared)
     found = Localization(str(declared), 0, len(images), tuple(rows), restarts=restarts)
     assert found.culprits == [] and found.first_beyond is None
     assert "No culprit" in found.conclusion()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness import gelu
+from harness.execution import gelu
 
 pytestmark = pytest.mark.usefixtures("npu")
 

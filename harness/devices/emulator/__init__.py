@@ -16,10 +16,9 @@ Set TASK_QUEUE_ENABLE=0 before torch_npu is imported to have errors raised where
 an error a process is not to be trusted, as on a real NPU.
 """
 
-from .build import SUPPORTED_TORCH_NPU, default_cache_dir, ensure_built
-from .errors import EmulatorError
-from .faults import KINDS, Fault, FaultPlan
-from .loader import (
+from harness.devices.emulator.build import SUPPORTED_TORCH_NPU, default_cache_dir, ensure_built
+from harness.devices.emulator.errors import EmulatorError
+from harness.devices.emulator.loader import (
     MARKER,
     Emulator,
     EmulatorOptions,
@@ -30,14 +29,11 @@ from .loader import (
 )
 
 __all__ = [
-    "KINDS",
     "MARKER",
     "SUPPORTED_TORCH_NPU",
     "Emulator",
     "EmulatorError",
     "EmulatorOptions",
-    "Fault",
-    "FaultPlan",
     "MemoryUse",
     "default_cache_dir",
     "ensure_built",

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import EmulatorError
+from harness.devices.emulator.errors import EmulatorError
 
 SOURCES = Path(__file__).resolve().parent / "src"
 SUPPORTED_TORCH_NPU = ("2.8.0.post4", "2.13.0")

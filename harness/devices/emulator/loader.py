@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from .build import LIBRARIES, ensure_built, find_torch_npu, library_path
-from .errors import EmulatorError
-from .faults import FaultPlan
+from harness.devices.emulator.build import LIBRARIES, ensure_built, find_torch_npu, library_path
+from harness.devices.emulator.errors import EmulatorError
+from harness.devices.fault_plan import FaultPlan
 
 MARKER = "harness_emulator_marker"
 MAX_DEVICES = 8

@@ -1,0 +1,227 @@
+"""Case files (TOML) and the selection of cases from the command line.
+
+A case file holds `[[case]]` entries.  Each names one model (`sample`, `architecture` or
+`directory`, the last relative to the file) and lists of inputs, dtypes and numerics profiles;
+the entry stands for every combination.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import fnmatch
+import itertools
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+
+from harness.cases import architectures
+from harness.cases.case import TIERS, Case, InputKind, InputSource, ModelSource
+from harness.system.status import UsageProblem
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class _Entry(pydantic.BaseModel):
+    """One `[[case]]` of a case file."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+    sample: str | None = None
+    architecture: str | None = None
+    directory: str | None = None
+    num_classes: int | None = pydantic.Field(None, ge=0)
+    weights_seed: int = pydantic.Field(0, ge=0)
+    allow_keys: list[str] = []
+    allow_pickle: bool = False
+    inputs: list[Literal["synthetic", "noise", "photos"]] = ["synthetic"]
+    images: str | None = None
+    input_seed: int = pydantic.Field(0, ge=0)
+    count: int = pydantic.Field(6, ge=1)
+    dtype: list[Literal["float32", "float16", "bfloat16"]] = ["float32"]
+    numerics: list[Literal["default", "strict"]] = ["default", "strict"]
+    batch_size: int = pydantic.Field(8, ge=1)
+    tier: Literal["smoke", "core", "full"] = "core"
+    throughput: list[Annotated[int, pydantic.Field(ge=1)]] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _one_model(self) -> _Entry:
+        given = [n for n in ("sample", "architecture", "directory") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError("name exactly one of sample, architecture, directory")
+        return self
+
+    def cases(self, folder: Path) -> list[Case]:
+        """Every combination that the entry stands for; paths are relative to `folder`."""
+        if self.directory is not None:
+            model = ("directory", str(folder / self.directory))
+        elif self.architecture is not None:
+            model = ("architecture", self.architecture)
+        else:
+            model = ("sample", str(self.sample))
+        source = ModelSource(
+            kind=model[0],  # type: ignore[arg-type]
+            ref=model[1],
+            num_classes=self.num_classes,
+            seed=self.weights_seed,
+            allow_keys=tuple(self.allow_keys),
+            allow_pickle=self.allow_pickle,
+        )
+        sources = [
+            InputSource(kind, count=self.count, seed=self.input_seed) for kind in self.inputs
+        ]
+        if self.images is not None:
+            sources = [InputSource("images", path=str(folder / self.images))]
+        throughput = tuple(self.throughput) if self.throughput is not None else None
+        return [
+            Case(source, images, dtype, self.batch_size, numerics, self.tier, throughput)
+            for images, dtype, numerics in itertools.product(sources, self.dtype, self.numerics)
+        ]
+
+
+def read(path: Path) -> list[Case]:
+    """Read a case file.
+
+    Raises UsageProblem, naming file, place and what is wrong, for a file that cannot be read, is
+    not TOML, or holds an unknown key or a bad value.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageProblem(f"Case file {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageProblem(f"Case file {path} is not valid TOML: {error}.") from error
+    entries = document.pop("case", [])
+    if document or not isinstance(entries, list):
+        raise UsageProblem(
+            f"Case file {path}: only [[case]] entries are known, "
+            f"not {', '.join(document) or 'case'}."
+        )
+    found: list[Case] = []
+    for number, raw in enumerate(entries, start=1):
+        try:
+            entry = _Entry.model_validate(raw)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "entry"
+            message = first["msg"].removeprefix("Value error, ")
+            raise UsageProblem(f"Case file {path}, case {number}, {where}: {message}.") from error
+        found += entry.cases(path.parent)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Which cases to run, and what the command line overrides in all of them."""
+
+    models: tuple[str, ...] = ()
+    families: tuple[str, ...] = ()  # globs over timm's modules
+    tier: str = "core"
+    dtype: str | None = None
+    numerics: str | None = None
+    batch_size: int | None = None
+    seed: int | None = None
+    images: str | None = None
+    throughput: tuple[int, ...] | None = None
+
+
+def select(cases: Sequence[Case], selection: Selection) -> list[Case]:
+    """Apply a selection; the order of `cases` is kept and equal cases are merged.
+
+    Raises UsageProblem when a --model or --family names nothing, or when two cases that differ
+    would share an id.
+    """
+    if selection.models or selection.families:
+        chosen = [case for pattern in selection.models for case in _of_model(cases, pattern)]
+        chosen += [case for pattern in selection.families for case in _of_family(pattern)]
+    else:
+        allowed = TIERS[: TIERS.index(selection.tier) + 1]
+        chosen = [case for case in cases if case.tier in allowed]
+    unique: dict[str, Case] = {}
+    for case in (_override(case, selection) for case in chosen):
+        other = unique.setdefault(case.id, case)
+        if dataclasses.replace(other, tier=case.tier) != case:
+            raise UsageProblem(
+                f"Two different cases share the id {case.id!r} ({other.model.ref} and "
+                f"{case.model.ref}): rename one of the model directories."
+            )
+    return list(unique.values())
+
+
+def _override(case: Case, selection: Selection) -> Case:
+    model, inputs = case.model, case.inputs
+    if selection.images is not None:
+        inputs = InputSource("images", path=selection.images)
+    if selection.seed is not None:
+        if model.kind == "architecture":
+            model = dataclasses.replace(model, seed=selection.seed)
+        if inputs.kind in ("synthetic", "noise"):
+            inputs = dataclasses.replace(inputs, seed=selection.seed)
+    return dataclasses.replace(
+        case,
+        model=model,
+        inputs=inputs,
+        dtype=selection.dtype or case.dtype,
+        numerics=selection.numerics or case.numerics,
+        batch_size=selection.batch_size or case.batch_size,
+        throughput=selection.throughput or case.throughput,
+    )
+
+
+def _of_model(cases: Sequence[Case], pattern: str) -> list[Case]:
+    """Cases of the models that a --model names: a directory, or a glob over names."""
+    path = Path(pattern)
+    if path.is_dir():
+        return _both_profiles(ModelSource("directory", str(path)), ("photos", "synthetic"))
+    if path.exists() or path.is_absolute() or pattern.startswith((".", "~")) or "/" in pattern:
+        what = "is a file, not a model directory" if path.exists() else "does not exist"
+        raise UsageProblem(
+            f"--model {pattern} {what}: give a timm model directory (config.json and "
+            "model.safetensors), or a name or glob."
+        )
+    found = [case for case in cases if fnmatch.fnmatch(case.model.name, pattern)]
+    return found or [
+        case
+        for name in _architectures(pattern, cases)
+        for case in _both_profiles(ModelSource("architecture", name), ("synthetic",))
+    ]
+
+
+def _both_profiles(model: ModelSource, inputs: Iterable[InputKind]) -> list[Case]:
+    return [
+        Case(model, InputSource(kind), numerics=numerics)
+        for kind in inputs
+        for numerics in ("default", "strict")
+    ]
+
+
+def _of_family(pattern: str) -> list[Case]:
+    families = architectures.families()
+    found = [name for name, family in families.items() if fnmatch.fnmatch(family, pattern)]
+    if not found:
+        near = difflib.get_close_matches(pattern, sorted(set(families.values())), n=3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise UsageProblem(f"--family {pattern} matches no family (module) of timm.{hint}")
+    return [
+        case
+        for name in found
+        for case in _both_profiles(ModelSource("architecture", name), ("synthetic",))
+    ]
+
+
+def _architectures(pattern: str, cases: Sequence[Case]) -> list[str]:
+    """Names of timm architectures that match; asked for only when no case file knows one."""
+    names = architectures.names()
+    found = [name for name in names if fnmatch.fnmatch(name, pattern)]
+    if not found:
+        near = difflib.get_close_matches(pattern, [*names, *(c.model.name for c in cases)], n=3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise UsageProblem(
+            f"--model {pattern} matches no case, no directory and no timm architecture.{hint}"
+        )
+    return found

@@ -1,0 +1,290 @@
+"""Input sets: the exact tensors every device sees, stored once by content hash.
+
+Torch, timm and Pillow are imported inside functions: `--help` must stay quick.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cases.case import InputSource
+from harness.system import environment
+from harness.system.files import mark_used, save_tensors, sha256_file, sha256_tensors
+from harness.system.status import CaseProblem, Stage, Status, UsageProblem
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_SUFFIX_TEXT = ", ".join(SUFFIXES)
+
+# (label, import name, path in the package, package on PyPI): inside the wheels, no download.
+_PHOTOS = (
+    ("astronaut", "skimage", "data/astronaut.png", "scikit-image"),
+    ("coffee", "skimage", "data/coffee.png", "scikit-image"),
+    ("chelsea", "skimage", "data/chelsea.png", "scikit-image"),
+    ("rocket", "skimage", "data/rocket.jpg", "scikit-image"),
+    ("china", "sklearn", "datasets/images/china.jpg", "scikit-learn"),
+    ("flower", "sklearn", "datasets/images/flower.jpg", "scikit-learn"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSet:
+    """Normalised images [N, 3, H, W], float32, in a safetensors file (key `images`).
+
+    `sha256` covers dtype, shape, bytes and labels; the file is named by it.  `labels` has one
+    readable name per image.
+    """
+
+    path: Path
+    sha256: str
+    count: int
+    shape: tuple[int, ...]
+    labels: tuple[str, ...]
+    description: str
+    source: InputSource
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All but where it is stored and where it came from, as JSON."""
+        names = ("sha256", "count", "shape", "labels", "description")
+        return {name: getattr(self, name) for name in names}
+
+
+def photo_paths() -> dict[str, Path]:
+    """Return the six shipped photos by name, without importing the packages that hold them.
+
+    Raises UsageProblem naming the package to install when one is missing.
+    """
+    found = {}
+    for label, module, inside, package in _PHOTOS:
+        spec = importlib.util.find_spec(module)
+        path = Path(spec.origin).parent / inside if spec and spec.origin else None
+        if path is None or not path.is_file():
+            raise UsageProblem(
+                f"The photo {label} comes with the package {package}, which is not installed "
+                f"or lacks it: `pip install {package}`."
+            )
+        found[label] = path
+    return found
+
+
+def read_image(path: Path) -> Image.Image:
+    """Read one image file as 8-bit RGB, upright.
+
+    The EXIF orientation is applied, as image viewers do.  16-bit grey is scaled by 1/257 (a
+    plain convert would clip it to white); alpha is dropped, palettes are resolved; of an
+    animation the first frame is taken.  Raises UsageProblem naming the file and the remedy.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if path.stat().st_size == 0:
+        raise UsageProblem(f"{path} is empty (0 bytes): copy the image again or remove it.")
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+            image = ImageOps.exif_transpose(opened)
+    except UnidentifiedImageError:
+        raise UsageProblem(
+            f"{path} is not an image Pillow can read: give one of {_SUFFIX_TEXT}."
+        ) from None
+    except (OSError, ValueError, SyntaxError, EOFError) as error:  # what damaged files raise
+        raise UsageProblem(
+            f"{path} is a damaged or truncated image ({error}): copy it again or remove it."
+        ) from None
+    except Image.DecompressionBombError as error:
+        raise UsageProblem(f"{path} is too large ({error}): scale it down.") from None
+    return _to_rgb(image, path)
+
+
+def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    import numpy as np
+    from PIL import Image
+
+    if image.mode == "F":
+        raise UsageProblem(
+            f"{path} holds floating-point pixels, whose range is not known: save it with 8 bits."
+        )
+    if image.mode.startswith("I"):  # I;16 and its byte orders, and I from older readers
+        values = np.asarray(image, dtype=np.float64)
+        image = Image.fromarray(np.clip(np.round(values / 257.0), 0, 255).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def check_images(path: Path) -> list[Path]:
+    """Return the image files at `path` (a file, or a folder's images sorted by name).
+
+    Each file is decoded once, so that a bad one is found before a device is touched.  Does not
+    import torch.  Raises UsageProblem: path missing, no images, a file that is not an image, a
+    truncated or empty one.
+    """
+    files = _image_files(Path(path))
+    for file in files:
+        read_image(file)
+    return files
+
+
+def _image_files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise UsageProblem(f"Image path {path} does not exist: check the path.")
+    if not path.is_dir():
+        return [path]
+    files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not files:
+        raise UsageProblem(f"Folder {path} holds no images ({_SUFFIX_TEXT}): add some.")
+    return files
+
+
+def _transformed(images: dict[str, Path], data_config: dict[str, Any]) -> torch.Tensor:
+    """Images through timm's evaluation transform, stacked."""
+    import torch
+
+    from harness.system.torchvision_shim import import_timm
+
+    transform = import_timm().data.create_transform(**data_config, is_training=False)
+    return torch.stack([transform(read_image(path)) for path in images.values()])
+
+
+def preprocess(paths: list[Path], data_config: dict[str, Any]) -> torch.Tensor:
+    """Return image files as a batch [N, 3, H, W], float32, through timm's evaluation transform.
+
+    `data_config` is LoadedModel.data_config.  Raises UsageProblem for files that are no images.
+    """
+    return _transformed({str(index): path for index, path in enumerate(paths)}, data_config)
+
+
+def _made(source: InputSource, data_config: dict[str, Any]) -> tuple[torch.Tensor, list[str]]:
+    """Seeded images, normalised with the model's mean and std."""
+    import torch
+
+    from harness.cases import synthetic
+
+    if source.count < 1:
+        raise UsageProblem(f"{source.count} images asked for: give 1 or more.")
+    _, height, width = data_config["input_size"]
+    make = synthetic.noise_images if source.kind == "noise" else synthetic.synthetic_images
+    images, labels = make(source.count, height, width, source.seed)
+    mean = torch.tensor(data_config["mean"], dtype=torch.float32).view(1, -1, 1, 1)
+    std = torch.tensor(data_config["std"], dtype=torch.float32).view(1, -1, 1, 1)
+    return (torch.from_numpy(images) - mean) / std, list(labels)
+
+
+def _files(source: InputSource) -> dict[str, Path]:
+    """The image files of a source by label."""
+    if source.kind == "photos":
+        return photo_paths()
+    if source.path is None:
+        raise UsageProblem("Input kind `images` needs a path: give a file or a folder.")
+    return {path.name: path for path in _image_files(Path(source.path))}
+
+
+def files_key(source: InputSource, data_config: dict[str, Any]) -> dict[str, Any] | None:
+    """What the tensors of image files depend on; None for a source that is made, not read.
+
+    Raises as `prepare_inputs` does for bad files.
+    """
+    if source.kind not in ("photos", "images"):
+        return None
+    packages = ("timm", "torch", "torchvision", "pillow")
+    return {
+        "kind": "prepared",
+        "source": source.name,
+        "files": {label: sha256_file(path) for label, path in _files(source).items()},
+        "data_config": data_config,
+        "software": {name: environment.version(name) for name in packages},
+        "harness": sha256_file(Path(__file__)),
+    }
+
+
+def prepare_inputs(source: InputSource, data_config: dict[str, Any], cache_dir: Path) -> InputSet:
+    """Make the tensors of an input set and store them as inputs/<sha256>.safetensors.
+
+    A stored file is verified and kept, or replaced when damaged.  Raises UsageProblem for bad
+    image files and CaseProblem (fail_load) for models that do not take three channels.
+    """
+    channels = data_config["input_size"][0]
+    if channels != 3:
+        raise CaseProblem(
+            Status.FAIL_LOAD,
+            Stage.LOAD,
+            f"The model takes {channels} channels; the harness makes and reads images of 3.",
+        )
+    if source.kind in ("synthetic", "noise"):
+        images, labels = _made(source, data_config)
+        what = "structured synthetic images" if source.kind == "synthetic" else "noise images"
+        what += f" (seed {source.seed})"
+    else:
+        files = _files(source)
+        images, labels = _transformed(files, data_config), list(files)
+        what = "photos of scikit-image and scikit-learn"
+        if source.kind == "images":
+            what = f"image files of {Path(str(source.path)).name}"
+    images = images.float().contiguous()
+    digest = sha256_tensors({"images": images}, extra=labels)
+    path = Path(cache_dir) / "inputs" / f"{digest}.safetensors"
+    result = InputSet(
+        path=path,
+        sha256=digest,
+        count=len(labels),
+        shape=tuple(images.shape),
+        labels=tuple(labels),
+        description=f"{len(labels)} {what}, {images.shape[2]}x{images.shape[3]}",
+        source=source,
+    )
+    if path.is_file() and stored_digest(path) == digest:
+        mark_used(path)
+    else:
+        save_tensors({"images": images}, path, {"labels": json.dumps(labels)})
+    return result
+
+
+def recall_inputs(facts: dict[str, Any], source: InputSource, cache_dir: Path) -> InputSet | None:
+    """The stored input set that `InputSet.facts` described; None when it is not there whole."""
+    path = Path(cache_dir) / "inputs" / f"{facts['sha256']}.safetensors"
+    if stored_digest(path) != facts["sha256"]:
+        return None
+    mark_used(path)
+    tuples = {name: tuple(facts[name]) for name in ("shape", "labels")}
+    return InputSet(**{**facts, **tuples}, path=path, source=source)
+
+
+def _read(path: Path) -> tuple[torch.Tensor, list[str]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        return file.get_tensor("images"), json.loads(metadata["labels"])
+
+
+def stored_digest(path: Path) -> str | None:
+    """The sha256 of what an inputs file holds, as in `InputSet`; None when it cannot be read."""
+    from safetensors import SafetensorError
+
+    try:
+        images, labels = _read(path)
+    except (OSError, KeyError, ValueError, SafetensorError):
+        return None
+    return sha256_tensors({"images": images}, extra=labels)
+
+
+def load_inputs(inputs: InputSet) -> torch.Tensor:
+    """Return the images [N, 3, H, W], float32, on the CPU, after verifying their hash.
+
+    Raises CaseProblem (error_harness) when the stored file is missing or changed.
+    """
+    if stored_digest(inputs.path) != inputs.sha256:
+        raise CaseProblem(
+            Status.ERROR_HARNESS,
+            Stage.LOAD,
+            f"Stored inputs {inputs.path} are missing or no longer match their hash: "
+            "delete the file and run again.",
+        )
+    return _read(inputs.path)[0]

@@ -1,0 +1,358 @@
+"""Turns a model source into a CPU model whose weights are accounted for, key by key."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cases.case import ModelSource
+from harness.cases.models import directory, sample, timm_config
+from harness.cases.models.directory import fail
+from harness.cases.models.weight_account import WeightAccount, show_first
+from harness.system import environment, files
+from harness.system.torchvision_shim import import_timm
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A timm model in eval mode, on the CPU, in float32, with where it came from.
+
+    `data_config` is timm's preprocessing (input_size, mean, std, interpolation, crop_pct,
+    crop_mode).  `weights_sha256` covers names, dtypes, shapes and bytes of the state dict.
+    `weights_description` is "file model.safetensors", "discriminating random (seed 0)" or
+    "sample efficientnet-lite0 (...)".
+    """
+
+    model: nn.Module
+    data_config: dict[str, Any]
+    weights: WeightAccount
+    weights_sha256: str
+    config: dict[str, Any]
+    description: str
+    weights_description: str
+    num_classes: int
+
+
+def check_architecture(name: str) -> None:
+    """Raise CaseProblem (fail_load), with near names, unless timm knows architecture `name`.
+
+    A name such as "resnet50.a1_in1k" (with a tag of timm) is known when "resnet50" is.
+    """
+    timm = import_timm()
+    # "hf-hub:..." and "local-dir:..." would make timm leave this directory, or this machine.
+    if "/" not in name and ":" not in name and timm.is_model(name.partition(".")[0]):
+        return
+    near = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "see timm.list_models()."
+    raise fail(f"timm {timm.__version__} has no architecture {name!r}: {hint}")
+
+
+def _build(
+    config: dict[str, Any], num_classes: int | None, where: str
+) -> tuple[nn.Module, list[str]]:
+    """Make the model that a config describes, with timm's values for what it does not say."""
+    from harness.cases.models.random_weights import seeded_cpu
+
+    timm = import_timm()
+    check_architecture(config["architecture"])
+    fields = timm_config.config_fields()  # never an address: nothing is to be fetched
+    nested, arguments = config.get("pretrained_cfg"), config.get("model_args")
+    nested = {} if nested is None else nested
+    arguments = {} if arguments is None else arguments
+    if not isinstance(nested, dict) or not isinstance(arguments, dict):
+        raise fail(f"`pretrained_cfg` and `model_args` in {where} must be JSON objects.")
+    # As timm: the nested table wins over flat keys, but for num_classes.
+    merged = {**config, **nested}
+    overlay = {key: value for key, value in merged.items() if key in fields and value is not None}
+    overlay.pop("architecture", None)
+    for key in ("input_size", "mean", "std"):
+        value = overlay.get(key)
+        if value is None:
+            continue
+        numbers = isinstance(value, list) and all(isinstance(v, (int, float)) for v in value)
+        if not numbers or len(value) != 3:
+            raise fail(f"`{key}` in {where} is {value!r}, not a list of three numbers.")
+        overlay[key] = tuple(value)
+    classes = config.get("num_classes", nested.get("num_classes"))
+    if classes is not None and (not isinstance(classes, int) or classes < 0):
+        raise fail(f"`num_classes` in {where} is {classes!r}, not a number of classes.")
+    wanted = num_classes if num_classes is not None else classes
+    if wanted is not None:
+        overlay["num_classes"] = wanted
+        arguments = {**arguments, "num_classes": wanted}
+    try:
+        with seeded_cpu(0):  # allowed missing keys get the same values in every process
+            model = timm.create_model(
+                config["architecture"],
+                pretrained=False,
+                pretrained_cfg_overlay=overlay,
+                **arguments,
+            )
+    except Exception as error:  # constructors raise what they like on bad arguments
+        raise fail(
+            f"timm {timm.__version__} cannot build {config['architecture']} as {where} says "
+            f"({type(error).__name__}: {error}): correct `model_args` or `pretrained_cfg`."
+        ) from error
+    unknown = sorted(set(nested) - {f.name for f in dataclasses.fields(timm.models.PretrainedCfg)})
+    notes = (
+        [f"pretrained_cfg keys unknown to timm ignored: {show_first(unknown)}"] if unknown else []
+    )
+    return model, notes
+
+
+def _converted(
+    state: dict[str, torch.Tensor], model: nn.Module
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Apply timm's own conversion of older checkpoints of a family, where names do not match.
+
+    timm keeps it as `checkpoint_filter_fn` beside the model class; its own hub loading applies
+    it too (some published swin and beit files need it).
+    """
+    names = set(model.state_dict())
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if convert is None or set(state) == names:
+        return state, []
+    try:
+        result = dict(convert(dict(state), model))
+    except Exception:  # made for one layout; anything else may break it
+        return state, []
+    if len(names ^ set(result)) >= len(names ^ set(state)):
+        return state, []
+    return result, [f"{len(state)} tensors of the file converted by timm's checkpoint_filter_fn"]
+
+
+def _load_state(
+    model: nn.Module, state: dict[str, torch.Tensor], allow_keys: tuple[str, ...]
+) -> WeightAccount:
+    """Copy what fits into the model and account for the rest."""
+    import torch
+
+    state, notes = _converted(state, model)
+    own = model.state_dict()
+    good: dict[str, torch.Tensor] = {}
+    mismatched, nonfinite = [], []
+    casts: dict[str, int] = {}
+    for name, tensor in state.items():
+        if name not in own:
+            continue
+        if tensor.shape != own[name].shape:
+            mismatched.append((name, tuple(tensor.shape), tuple(own[name].shape)))
+            continue
+        if tensor.is_floating_point():
+            bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+            if bad:
+                nonfinite.append((name, bad))
+        if tensor.dtype != own[name].dtype:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            casts[kind] = casts.get(kind, 0) + 1
+        good[name] = tensor.to(own[name].dtype)
+    model.load_state_dict(good, strict=False)
+    for kind, count in sorted(casts.items()):
+        notes.append(f"{count} tensors cast from {kind}")
+    missing = tuple(name for name in own if name not in state)
+    unexpected = tuple(name for name in state if name not in own)
+    trouble = [*missing, *unexpected, *(name for name, _, _ in mismatched)]
+    allowed = tuple(n for n in trouble if any(fnmatchcase(n, pattern) for pattern in allow_keys))
+    return WeightAccount(
+        loaded=len(good),
+        expected=len(own),
+        missing=missing,
+        unexpected=unexpected,
+        mismatched=tuple(mismatched),
+        nonfinite=tuple(nonfinite),
+        allowed=allowed,
+        notes=tuple(notes),
+    )
+
+
+def _classes_in_file(account: WeightAccount, num_classes: int) -> int | None:
+    """The file's number of classes when mis-shaped tensors differ in exactly that, else None."""
+    excused = set(account.allowed)
+    found = set()
+    for name, file, model in account.mismatched:
+        if name in excused:
+            continue
+        same_rest = len(file) == len(model) and file[1:] == model[1:]
+        if not (same_rest and model[:1] == (num_classes,)):
+            return None
+        found.add(file[0])
+    return found.pop() if len(found) == 1 else None
+
+
+def _check(account: WeightAccount, path: Path, num_classes: int, asked: str) -> None:
+    if not account.problems:
+        return
+    if account.nonfinite:
+        name, count = account.nonfinite[0]
+        raise fail(
+            f"{path} has NaN or infinite values in {len(account.nonfinite)} tensors, the first "
+            f"is {name} with {count}: restore the file from the model's source."
+        )
+    in_file = _classes_in_file(account, num_classes)
+    if in_file is not None and len(account.problems) == 1:
+        raise fail(
+            f"The classifier in {path} has {in_file} classes but {asked} says {num_classes}: "
+            f"set num_classes to {in_file}, or use the weights that belong to {num_classes}."
+        )
+    raise fail(
+        f"{path} does not fit the model: of {account.expected} tensors {account.loaded} loaded, "
+        + ", ".join(account.problems)
+        + ": use the weights that belong to this config.json, or allow these keys by name."
+    )
+
+
+def load_model(
+    source_dir: Path,
+    *,
+    num_classes: int | None = None,
+    allow_keys: tuple[str, ...] = (),
+    allow_pickle: bool = False,
+) -> LoadedModel:
+    """Load a timm model directory on the CPU in float32, in eval mode.
+
+    `num_classes` overrides config.json.  `allow_keys` are names or fnmatch patterns of keys that
+    may be missing, unexpected or mis-shaped.  Nothing is ever downloaded.  Raises CaseProblem
+    (fail_load, stage load), one sentence, for every bad input.
+    """
+    source_dir = Path(source_dir)
+    config = directory.read_config(source_dir)
+    check_architecture(config["architecture"])
+    path = directory.find_weights(source_dir, allow_pickle=allow_pickle)
+    state = directory.read_weights(path)
+    model, notes = _build(config, num_classes, str(source_dir / "config.json"))
+    account = _load_state(model, state, allow_keys)
+    account = dataclasses.replace(account, notes=(*account.notes, *notes))
+    classes = int(getattr(model, "num_classes", 0))
+    said = "num_classes" in config or "num_classes" in (config.get("pretrained_cfg") or {})
+    asked = "the option" if num_classes is not None else "config.json" if said else "timm"
+    _check(account, path, classes, asked)
+    model = model.float().eval().requires_grad_(False)
+    digest = files.sha256_tensors(model.state_dict())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return LoadedModel(
+        model=model,
+        data_config=dict(import_timm().data.resolve_data_config(model=model)),
+        weights=account,
+        weights_sha256=digest,
+        config=config,
+        description=(
+            f"{config['architecture']}, {classes} classes, {parameters / 1e6:.2f} M parameters, "
+            f"{account.summary()}"
+        ),
+        weights_description=_weights_description(config, path, digest),
+        num_classes=classes,
+    )
+
+
+def _weights_description(config: dict[str, Any], path: Path, digest: str) -> str:
+    """Where the weights came from; a claim in config.json counts only if its hash holds."""
+    claim = config.get("harness_weights")
+    if not isinstance(claim, dict):
+        return f"file {path.name}"
+    if claim.get("weights_sha256") != digest:
+        return f"file {path.name} (changed since config.json was written)"
+    if claim.get("kind") == "sample":
+        return f"sample {claim.get('name')} ({claim.get('source')})"
+    return f"discriminating random (seed {claim.get('seed')})"
+
+
+def materialise(source: ModelSource, cache_dir: Path) -> Path:
+    """Turn a source into a timm model directory, so that all devices load by one path.
+
+    "directory" gives the directory itself; "sample" the converted sample model; "architecture"
+    a directory with discriminating random weights, made once per architecture, classes, seed,
+    recipe and versions of timm and torch.  Raises CaseProblem (fail_load).
+    """
+    if source.kind == "directory":
+        return Path(source.ref)
+    if source.kind == "sample":
+        if source.ref != sample.SAMPLE_NAME:
+            raise fail(f"No sample model {source.ref!r}: the known one is {sample.SAMPLE_NAME}.")
+        return sample.prepare_sample(sample.default_sample_dir(cache_dir))
+    return _random_model(source, cache_dir)
+
+
+def _random_model(source: ModelSource, cache_dir: Path) -> Path:
+    from harness.cases.models import random_weights
+
+    # Not from the packages themselves: where the model is stored, timm need not be imported.
+    packages = {name: environment.version(name) for name in ("timm", "torch")}
+    versions = {"recipe": random_weights.RECIPE, **packages}
+    key = hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()[:12]
+    classes = "own" if source.num_classes is None else str(source.num_classes)
+    target = Path(cache_dir) / "models" / f"{source.ref}-c{classes}-s{source.seed}-{key}"
+    if _is_whole(target):
+        return target
+    with files.exclusive(cache_dir, hashlib.sha256(target.name.encode()).hexdigest()):
+        if not _is_whole(target):  # another process may have made it meanwhile
+            _make_random_model(source, target, versions)
+    return target
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether a stored model is there and undamaged."""
+    stored = target / "model.safetensors"
+    try:
+        claim = json.loads((target / "config.json").read_text(encoding="utf-8"))
+        return bool(claim["harness_weights"]["sha256"] == files.sha256_file(stored))
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+
+
+def _make_random_model(source: ModelSource, target: Path, versions: dict[str, Any]) -> None:
+    from harness.cases.models import random_weights
+
+    check_architecture(source.ref)
+    classes = "its own" if source.num_classes is None else str(source.num_classes)
+    timm = import_timm()
+    try:
+        with random_weights.seeded_cpu(source.seed):
+            model = timm.create_model(source.ref, pretrained=False, num_classes=source.num_classes)
+    except Exception as error:
+        raise fail(
+            f"timm {timm.__version__} cannot build {source.ref} with {classes} classes "
+            f"({type(error).__name__}: {error})."
+        ) from error
+    measured = random_weights.make_discriminating(model, source.seed)
+    with files.publish_directory(target) as directory:
+        state = model.state_dict()
+        files.save_tensors(state, directory / "model.safetensors", {"format": "pt"})
+        origin = {
+            "kind": "discriminating_random",
+            "seed": source.seed,
+            **versions,
+            "measured": measured.as_dict(),
+            "sha256": files.sha256_file(directory / "model.safetensors"),
+            "weights_sha256": files.sha256_tensors(state),
+        }
+        config = timm_config.timm_config(source.ref, model, origin)
+        files.write_json(config, directory / "config.json")
+
+
+def classes_to_load(source: ModelSource) -> int | None:
+    """The `num_classes` to give `load_model` for a materialised source.
+
+    Random weights are made with the wanted number of classes, which their config.json says.
+    """
+    return None if source.kind == "architecture" else source.num_classes
+
+
+def load_source(source: ModelSource, cache_dir: Path) -> LoadedModel:
+    """Materialise a source and load it; see :func:`materialise` and :func:`load_model`."""
+    directory = materialise(source, cache_dir)
+    return load_model(
+        directory,
+        num_classes=classes_to_load(source),
+        allow_keys=source.allow_keys,
+        allow_pickle=source.allow_pickle,
+    )

@@ -1,0 +1,46 @@
+"""Command lines: parsed, guarded, and what every run of pytest is given."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from harness.system.files import ROOT
+from harness.system.status import CaseProblem, ExitCode, UsageProblem
+
+
+def run_arguments() -> list[str]:
+    """What `python -m harness run` gives pytest before the user's own options."""
+    return [
+        # The ini file is named: pytest would look for it beside any path among the options.
+        *("-c", str(ROOT / "pytest.ini"), str(ROOT / "cases")),
+        # Where it is installed, hypothesis would import itself for the summary, for seconds.
+        *("-p", "no:hypothesispytest"),
+    ]
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run a command; problems become one line on stderr and the exit code that design gives them.
+
+    Bad input (UsageProblem) is 4; a model that does not load or run (CaseProblem) is 1.
+    """
+    try:
+        return command()
+    except UsageProblem as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return ExitCode.USAGE
+    except CaseProblem as problem:
+        print(f"error: {problem.status.value}: {problem.reason}", file=sys.stderr)
+        return ExitCode.FAILED
+
+
+def parsed(parse: Callable[[], argparse.Namespace]) -> argparse.Namespace | int:
+    """Parse a command line; where argparse ends the program, return the exit code instead.
+
+    argparse ends with 2 on bad usage; the harness' code for that is 4.
+    """
+    try:
+        return parse()
+    except SystemExit as stop:
+        return int(ExitCode.USAGE) if stop.code else int(ExitCode.OK)

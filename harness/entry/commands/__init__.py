@@ -1,0 +1,1 @@
+"""`python -m harness COMMAND`: each command's arguments and action."""

@@ -1,0 +1,43 @@
+"""Runs any script on the emulated NPU, and reads fault plans."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.devices.fault_plan import plan_for, read_fault_plan
+from harness.devices.spec import EMULATED_MEANS
+from harness.system.status import UsageProblem
+
+
+def run_script(script: Path, arguments: Sequence[str], fault_plan: Path | None) -> int:
+    """Run a Python script in this process, with the emulator in the place of CANN.
+
+    Returns the script's exit code.  Raises UsageProblem when the script or the plan cannot be
+    read or the emulator not be loaded.
+    """
+    from harness.devices import emulator
+    from harness.devices.fault_plan import FaultPlan
+
+    if not script.is_file():
+        raise UsageProblem(f"No script {script}: give the path of a Python file.")
+    plan = plan_for(read_fault_plan(fault_plan)) if fault_plan else None
+    os.environ.setdefault("TASK_QUEUE_ENABLE", "0")
+    try:
+        npu = emulator.load()
+        npu.import_torch_npu()
+    except emulator.EmulatorError as error:
+        raise UsageProblem(str(error)) from error
+    npu.set_faults(FaultPlan.from_json(plan) if plan else None)
+    print(EMULATED_MEANS, file=sys.stderr)
+    sys.argv = [str(script), *arguments]
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as stop:
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0

@@ -1,0 +1,57 @@
+"""Commands of `python -m harness` for large runs: merge, architectures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.system.status import ExitCode
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def add(commands: Any) -> Mapping[str, Command]:
+    """Add the commands' parsers; returns what each of them runs."""
+    merge = commands.add_parser("merge", help="join the records of shards, or of parts of a run")
+    merge.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="results file, or a folder"
+    )
+    merge.add_argument("--output", type=Path, required=True, metavar="DIR")
+    merge.add_argument(
+        "--allow-differences",
+        action="store_true",
+        help="accept parts that differ in versions, settings or devices",
+    )
+    merge.add_argument("--format", choices=("text", "markdown"), default="text")
+
+    commands.add_parser(
+        "architectures", help="for maintainers: measure every architecture of timm, store the table"
+    )
+    return {"merge": _merge, "architectures": _architectures}
+
+
+def _merge(given: argparse.Namespace) -> int:
+    from harness.entry.commands import merge_text as report
+    from harness.report import markdown, text
+    from harness.runs import merge
+
+    merged = merge.merge(given.runs, given.output, allow_differences=given.allow_differences)
+    shown = markdown if given.format == "markdown" else text
+    print(shown.render_run(merged.run.cases, merged.run.unfinished))
+    for line in report.lines(merged):
+        print(line)
+    if table := report.differences(merged):
+        print(f"\n{shown.render_table(table)}")
+    print(f"Records: {given.output / 'results.jsonl'}")
+    return merged.code
+
+
+def _architectures(given: argparse.Namespace) -> int:
+    from harness.cases import architectures
+
+    count = architectures.make_table(lambda text: print(text, file=sys.stderr, flush=True))
+    print(f"{count} architectures in {architectures.TABLE}")
+    return ExitCode.OK

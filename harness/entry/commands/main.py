@@ -1,0 +1,207 @@
+"""Commands of `python -m harness`; each is a thin shell over a function of the package."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.entry.arguments import guarded, parsed, run_arguments
+from harness.entry.commands import large_runs, report, upgrade
+from harness.system import quantities
+from harness.system.status import ExitCode, UsageProblem
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code (design: 0, 1, 4, 10, 11, 12)."""
+    parser = argparse.ArgumentParser(prog="python -m harness")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    sample = commands.add_parser("sample-model", help="prepare the model with real weights")
+    sample.add_argument("--output", type=Path, metavar="DIR", help="default: in the cache")
+
+    device = commands.add_parser("device", help="say which device a run takes, and why")
+    device.add_argument("--device", default="auto")
+
+    run_cases = commands.add_parser(
+        "run", help="run the accuracy cases; every further option is pytest's", add_help=False
+    )
+    run_cases.add_argument("options", nargs=argparse.REMAINDER)
+
+    sweep = commands.add_parser(
+        "sweep", help="the same on the devices of a Ray cluster", add_help=False
+    )
+    sweep.add_argument("--ray", required=True, metavar="HOST:PORT")
+    sweep.add_argument("options", nargs=argparse.REMAINDER)
+
+    emulate = commands.add_parser(
+        "emulate", help="run a Python script on the emulated NPU, for example a reproducer"
+    )
+    emulate.add_argument("--fault-plan", type=Path, metavar="FILE", help="faults to plant (JSON)")
+    emulate.add_argument("script", type=Path)
+    emulate.add_argument("arguments", nargs=argparse.REMAINDER)
+
+    further = {**upgrade.add(commands), **report.add(commands), **large_runs.add(commands)}
+    _add_study(commands)
+    _add_cache(commands)
+
+    def parse() -> argparse.Namespace:
+        given, unknown = parser.parse_known_args(arguments)
+        if given.command in ("run", "sweep"):
+            given.options = unknown + given.options
+        elif unknown:
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return given
+
+    given = parsed(parse)
+    if isinstance(given, int):
+        return given
+    run = {
+        "sample-model": _sample_model,
+        "device": _device,
+        "run": _run,
+        "sweep": _sweep,
+        "emulate": _emulate,
+        "study": _study,
+        "cache": _cache,
+        **further,
+    }[given.command]
+    return guarded(lambda: run(given))
+
+
+def _sample_model(given: argparse.Namespace) -> int:
+    from harness.cases.models import sample
+
+    print(sample.prepare_sample(given.output or sample.default_sample_dir()))
+    return ExitCode.OK
+
+
+def _device(given: argparse.Namespace) -> int:
+    from harness.devices.choice import choose
+
+    print(choose(given.device))
+    return ExitCode.OK
+
+
+def _run(given: argparse.Namespace) -> int:
+    import pytest
+
+    return int(pytest.main([*run_arguments(), *given.options]))
+
+
+def _sweep(given: argparse.Namespace) -> int:
+    given.options = ["--ray", given.ray, *given.options]
+    return _run(given)
+
+
+def _emulate(given: argparse.Namespace) -> int:
+    from harness.entry.commands import emulate
+
+    return emulate.run_script(given.script, given.arguments, given.fault_plan)
+
+
+def _add_study(commands: Any) -> None:
+    study = commands.add_parser(
+        "study", help="plant every fault of the catalogue and show what the verdict catches"
+    )
+    add = study.add_argument
+    add("--device", default="npu-emulated", help="faults can be planted in npu-emulated only")
+    add("--settings", default="A,B,C,D", help="A: plain random, B: real weights and noise, C: real "
+        "weights and photos, D: discriminating random weights (default: all)")  # fmt: skip
+    add("--formats", default="strict,default,float16,bfloat16")
+    add("--models", default="efficientnet_b0", help="timm architectures for A and D")
+    add("--seeds", type=quantities.natural, default=3, help="further seeds for the honest runs")
+    add("--operator-share", type=quantities.share, default=None, metavar="S", help="part of the "
+        "operators to compare one by one (default: 0.2 in float16 and bfloat16)")  # fmt: skip
+    add("--limit", type=quantities.natural, help="faults per setting and format (default: all; "
+        "0: honest runs only)")  # fmt: skip
+    add("--output", type=Path, default=Path("reports/study"), metavar="DIR")
+    add("--read", type=Path, nargs="+", metavar="FILE", help="run nothing: join these study.json")
+
+
+def _study(given: argparse.Namespace) -> int:
+    from harness.detection import study, study_results
+    from harness.devices.choice import choose
+    from harness.report import study as report
+    from harness.runs.runner import CaseRunner, RunnerOptions
+    from harness.system import files
+
+    plan = study.Plan(
+        settings=tuple(given.settings.split(",")),
+        formats=tuple(given.formats.split(",")),
+        models=tuple(given.models.split(",")),
+        seeds=given.seeds,
+        limit=given.limit,
+    )
+    if given.read:
+        result = study_results.join([study_results.load(path) for path in given.read])
+    else:
+        spec = choose(given.device).spec
+        runner = CaseRunner(
+            RunnerOptions(
+                spec, files.default_cache_dir(), None, operator_share=given.operator_share
+            )
+        )
+        try:
+            result = study.run(runner, plan, lambda text: print(text, file=sys.stderr, flush=True))
+        finally:
+            runner.close()
+    given.output.mkdir(parents=True, exist_ok=True)
+    study_results.save(result, given.output / "study.json")
+    text = report.render(result)
+    (given.output / "study.md").write_text(text, encoding="utf-8")
+    print(text)
+    return ExitCode.FAILED if any(row.false_alarm for row in result.honest) else ExitCode.OK
+
+
+def _add_cache(commands: Any) -> None:
+    cache = commands.add_parser(
+        "cache", help="list, verify or prune the references and inputs kept on disk"
+    )
+    add = cache.add_argument
+    add("action", nargs="?", choices=("list", "verify", "prune"), default="list")
+    add("--reference-cache", type=Path, metavar="DIR", help="default: the cache directory")
+    add("--delete", action="store_true", help="verify: remove what is damaged")
+    add("--max-size", type=quantities.size, metavar="SIZE", help="prune: keep this much, such as "
+        "5GB (default: the limit of a run)")  # fmt: skip
+    add("--older-than", type=quantities.days, metavar="DAYS", help="prune: remove what was not "
+        "used for so long")  # fmt: skip
+
+
+def _cache(given: argparse.Namespace) -> int:
+    from harness.entry.commands import cache_text as report
+    from harness.execution.reference import cache
+    from harness.system import files
+
+    pruning = given.max_size is not None or given.older_than is not None
+    if (given.delete and given.action != "verify") or (pruning and given.action != "prune"):
+        raise UsageProblem(
+            "--delete belongs to `cache verify`, --max-size and --older-than to `cache prune`."
+        )
+    directory = given.reference_cache or files.default_cache_dir()
+    limit = cache.size_limit()
+    kept = cache.ReferenceCache(directory, limit)
+    try:
+        if given.action == "verify":
+            checked = [(entry, kept.problem(entry)) for entry in kept.entries()]
+            damaged = [(entry, problem) for entry, problem in checked if problem]
+            if given.delete:
+                for entry, _ in damaged:
+                    entry.path.unlink(missing_ok=True)
+            print(report.render_check(len(checked), damaged, deleted=given.delete))
+            return ExitCode.FAILED if damaged else ExitCode.OK
+        if given.action == "prune":
+            by_age = given.max_size is None and given.older_than is not None
+            size = sys.maxsize if by_age else limit if given.max_size is None else given.max_size
+            removed = kept.prune(size, given.older_than)
+            print(f"Removed {report.amount(removed)}; {report.amount(kept.entries())} are left.")
+            return ExitCode.OK
+        print(report.render_list(kept.entries(), directory, limit))
+    except OSError as error:
+        raise UsageProblem(
+            f"{error.filename} cannot be read or removed ({error.strerror}): give another "
+            "--reference-cache, or run as the user who owns it."
+        ) from error
+    return ExitCode.OK

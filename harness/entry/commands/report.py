@@ -1,0 +1,121 @@
+"""Commands of `python -m harness` about records and about this machine: report, schema, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.system.status import ExitCode, UsageProblem
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def add(commands: Any) -> Mapping[str, Command]:
+    """Add the commands' parsers; returns what each of them runs."""
+    report = commands.add_parser(
+        "report", help="print the tables of a results file, or write what a port publishes"
+    )
+    add = report.add_argument
+    add("results", type=Path, nargs="?", default=Path("reports/results.jsonl"), metavar="RUN",
+        help="results file or its folder (default: %(default)s)")  # fmt: skip
+    add("--format", choices=("text", "markdown", "csv", "html"), help="how to print them (default: "
+        "text); csv: one row a case; html: the page of a run, into a file")  # fmt: skip
+    add("--lang", action="append", choices=("zh", "en"), help="write the port report of one model "
+        "in this language (repeatable)")  # fmt: skip
+    add("--model", metavar="NAME|DIR", help="with --lang: the model, where the run holds several")
+    add("--output", type=Path, metavar="DIR|FILE", help="with --lang: where the port report goes "
+        "(default: port/MODEL beside the records); with --format html: the page (default: "
+        "accuracy.html beside the records)")  # fmt: skip
+
+    schema = commands.add_parser("schema", help="write the JSON Schema of the records")
+    schema.add_argument("--output", type=Path, metavar="FILE", help="- for standard output "
+        "(default: docs/records.schema.json)")  # fmt: skip
+
+    doctor = commands.add_parser(
+        "doctor", help="say whether everything is here that a run needs, and the remedy if not"
+    )
+    doctor.add_argument(
+        "--device", default="auto", help="the device that is to run (default: auto)"
+    )
+    doctor.add_argument("--json", action="store_true", help="print one JSON document")
+    return {"report": _report, "schema": _schema, "doctor": _doctor}
+
+
+def _report(given: argparse.Namespace) -> int:
+    from harness.records import results_file
+    from harness.report import markdown, spreadsheet, text
+    from harness.report.tables import trend
+    from harness.runs.session import final_exit_code
+    from harness.upgrade import history
+
+    if given.lang:
+        return _port(given)
+    if given.model is not None or (given.output is not None and given.format != "html"):
+        raise UsageProblem("--model and --output belong to the port report: add --lang zh or en.")
+    run = results_file.read_run(given.results)
+    if given.format == "csv":
+        print(spreadsheet.render(run), end="")
+        return final_exit_code(run)
+    folder = results_file.folder(given.results)
+    if given.format == "html":
+        from harness.entry.commands import replay
+
+        page = given.output or folder / "accuracy.html"
+        replay.write_page(results_file.results_file(given.results), page)
+        print(page)
+        return final_exit_code(run)
+    shown = markdown if given.format == "markdown" else text
+    print(shown.render_run(run.cases, run.unfinished))
+    if table := trend.trend(history.of_run(folder / "history", run)):
+        print(f"\n{shown.render_table(table)}")
+    if run.end is None:
+        print("\nThe run was cut short: its last line is missing, so it is incomplete.")
+    return final_exit_code(run)
+
+
+def _port(given: argparse.Namespace) -> int:
+    from harness.records import results_file
+    from harness.report.port import content, document
+    from harness.runs.session import final_exit_code
+
+    if given.format is not None:
+        raise UsageProblem("--format and --lang exclude each other: a port report is Markdown.")
+    found = content.choose(results_file.read_run(given.results), given.model)
+    folder = results_file.folder(given.results)
+    output = given.output or folder / "port" / found.directory_name
+    for language in dict.fromkeys(given.lang):
+        print(document.write(found, language, output))
+    print(document.line(found))
+    return final_exit_code(found.of_model())
+
+
+def _schema(given: argparse.Namespace) -> int:
+    from harness.records import schema
+
+    if given.output == Path("-"):
+        print(schema.text(), end="")
+        return ExitCode.OK
+    path = given.output or schema.DOCUMENT
+    try:
+        path.write_text(schema.text(), encoding="utf-8")
+    except OSError as error:
+        raise UsageProblem(
+            f"Cannot write the schema to {path} ({error.strerror}): give --output FILE."
+        ) from error
+    print(path)
+    return ExitCode.OK
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    from harness.entry.doctor import examine
+    from harness.entry.doctor import text as report
+
+    found = examine.examine(given.device)
+    if given.json:
+        print(json.dumps(examine.document(found), indent=2, ensure_ascii=False))
+    else:
+        print(report.render(found))
+    return found.exit_code

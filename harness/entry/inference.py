@@ -1,0 +1,231 @@
+"""TimmClassifier and the command line of inference.py."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cases.case import InputSource
+from harness.devices.choice import choose
+from harness.devices.opening import open_device
+from harness.entry.arguments import guarded, parsed
+from harness.system import files, quantities
+from harness.system.status import ExitCode, UsageProblem
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+class TimmClassifier:
+    """A timm model directory, ready to classify images on a device.
+
+    `model_path`: directory with config.json and model.safetensors.  `device`: cpu, npu, npu:N,
+    npu-emulated, cuda or auto.  Every weight must match the model, unless its key is in
+    `allow_keys` (fnmatch patterns).
+
+    Raises UsageProblem when the device is not there, CaseProblem when the model does not load;
+    both say what is wrong and what to do.
+    """
+
+    def __init__(
+        self,
+        model_path: str | Path,
+        device: str = "auto",
+        *,
+        batch_size: int = 8,
+        num_classes: int | None = None,
+        allow_keys: Sequence[str] = (),
+        allow_pickle: bool = False,
+    ) -> None:
+        if batch_size < 1:
+            raise UsageProblem(f"batch_size is {batch_size}: it must be at least 1.")
+        self.choice = choose(device)
+        self.device = open_device(self.choice.spec)
+        from harness.cases.models import loading
+
+        self.batch_size = batch_size
+        self.loaded = loading.load_model(
+            Path(model_path),
+            num_classes=num_classes,
+            allow_keys=tuple(allow_keys),
+            allow_pickle=allow_pickle,
+        )
+        self.model = self.loaded.model.to(self.device.torch_device).eval()
+
+    @property
+    def emulated(self) -> bool:
+        """Whether predictions come from the emulated NPU."""
+        return self.choice.spec.emulated
+
+    def predict(self, images: Sequence[str | Path] | str | Path) -> npt.NDArray[Any]:
+        """Classify image files.
+
+        `images`: paths.  Returns softmax probabilities, float32 [N, C], in the order given.
+        Raises UsageProblem for a file that is no readable image.
+        """
+        from harness.cases import inputs
+
+        paths = [images] if isinstance(images, (str, Path)) else list(images)
+        if not paths:
+            raise UsageProblem("No images were given.")
+        return self.predict_tensor(
+            inputs.preprocess([Path(p) for p in paths], self.loaded.data_config)
+        )
+
+    def predict_tensor(self, images: Any) -> npt.NDArray[Any]:
+        """Classify a preprocessed tensor, float32 [N, 3, H, W]; returns as `predict` does."""
+        import torch
+
+        with torch.no_grad():
+            parts = []
+            for batch in images.split(self.batch_size):
+                logits = self.model(batch.to(self.device.torch_device))
+                parts.append(torch.softmax(logits.float(), dim=-1).cpu())
+            self.device.synchronize()
+        probabilities: npt.NDArray[Any] = torch.cat(parts).numpy()
+        return probabilities
+
+    def synthetic(self) -> tuple[Any, list[str]]:
+        """One seeded synthetic image for this model, float32 [1, 3, H, W], and its label."""
+        from harness.cases import inputs
+
+        source = InputSource("synthetic", count=1)
+        stored = inputs.prepare_inputs(source, self.loaded.data_config, files.default_cache_dir())
+        return inputs.load_inputs(stored), list(stored.labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """One line of the Top-5."""
+
+    index: int
+    name: str
+    confidence: float | None  # None where it is not a number: JSON has no NaN
+
+
+def top_k(probabilities: npt.NDArray[Any], k: int = 5, label_names: Any = None) -> list[Prediction]:
+    """The k most probable classes of one image; `probabilities`: [C].
+
+    `label_names`: the model's own class names, as in timm's config.json; ImageNet's otherwise.
+    """
+    import numpy as np
+
+    from harness.cases.models.class_names import class_name
+
+    order = np.argsort(-probabilities, kind="stable")[:k]
+    return [
+        Prediction(
+            index=int(i),
+            name=class_name(int(i), len(probabilities), label_names),
+            confidence=float(probabilities[i]) if np.isfinite(probabilities[i]) else None,
+        )
+        for i in order
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 1 (model does not load or run), 4 (usage)."""
+    given = parsed(lambda: _parser().parse_args(arguments))
+    return given if isinstance(given, int) else guarded(lambda: _classify(given))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="inference.py", description="Classify images with a timm model directory."
+    )
+    add = parser.add_argument
+    add("--model_path", "--model-path", required=True, type=Path, help="timm model directory")
+    add(
+        "--image",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar="FILE|DIR",
+        help="images or a folder of images; without it one synthetic image is classified",
+    )
+    add("--device", default="auto", help="cpu, npu, npu:N, npu-emulated, cuda, auto (default)")
+    add("--batch-size", "--batch_size", type=quantities.positive, default=8)
+    add("--top-k", type=quantities.positive, default=5)
+    add("--num-classes", type=quantities.positive, default=None)
+    add(
+        "--allow-key",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="a weight that may be missing, unexpected or of another shape (repeatable)",
+    )
+    add("--allow-pickle", action="store_true", help="accept model.bin / .pth (weights only)")
+    add("--json", action="store_true", help="print one JSON document")
+    return parser
+
+
+def _classify(given: argparse.Namespace) -> int:
+    import numpy as np
+
+    from harness.cases import inputs
+
+    paths = [
+        path for group in given.image for one in group for path in inputs.check_images(Path(one))
+    ]
+    classifier = TimmClassifier(
+        given.model_path,
+        given.device,
+        batch_size=given.batch_size,
+        num_classes=given.num_classes,
+        allow_keys=given.allow_key,
+        allow_pickle=given.allow_pickle,
+    )
+    try:
+        if paths:
+            probabilities, names = classifier.predict(paths), [str(path) for path in paths]
+        else:
+            images, names = classifier.synthetic()
+            probabilities = classifier.predict_tensor(images)
+    except (RuntimeError, NotImplementedError) as error:
+        problem = classifier.device.explain(error)
+        if problem is None:
+            raise
+        raise problem from error
+    names_of_classes = classifier.loaded.config.get("label_names")
+    tops = [top_k(row, given.top_k, names_of_classes) for row in probabilities]
+    broken = [
+        name for name, row in zip(names, probabilities, strict=True) if not np.isfinite(row).all()
+    ]
+    device = classifier.device.describe()
+    if given.json:
+        document = {
+            "model": str(given.model_path),
+            "device": str(classifier.choice.spec),
+            "device_name": device.name,
+            "emulated": classifier.emulated,
+            "weights": classifier.loaded.weights.summary(),
+            "results": [
+                {
+                    "image": name,
+                    "finite": name not in broken,
+                    "top": [dataclasses.asdict(prediction) for prediction in top],
+                }
+                for name, top in zip(names, tops, strict=True)
+            ],
+        }
+        print(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
+    else:
+        print(f"Device: {classifier.choice.spec} ({device.name}){classifier.choice.spec.caveat}")
+        for name, top in zip(names, tops, strict=True):
+            print(f"{name}:")
+            for rank, found in enumerate(top, start=1):
+                shown = "not finite" if found.confidence is None else f"{found.confidence:.4f}"
+                print(f"  {rank}. {found.index:>4}  {shown}  {found.name}")
+    if broken:
+        print(
+            f"error: fail_nan: the probabilities of {', '.join(broken)} are not finite on "
+            f"{classifier.choice.spec}.",
+            file=sys.stderr,
+        )
+        return ExitCode.FAILED
+    return ExitCode.OK

@@ -1,0 +1,262 @@
+"""pytest options, fixtures and hooks; the work is done elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_metadata.plugin import metadata_key
+
+from harness.cases.case import DTYPES, NUMERICS, TIERS, Case
+from harness.entry.pytest_plugin import ray_state, state
+from harness.entry.pytest_plugin.state import keep_record
+from harness.execution.reference import cache
+from harness.records import results_file
+from harness.records.lines import CaseRecord
+from harness.system import environment, quantities
+from harness.system.status import ExitCode, UsageProblem
+from harness.upgrade import history
+
+_PROBLEM: pytest.StashKey[UsageProblem] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the harness' options."""
+    group = parser.getgroup("accuracy", "NPU accuracy harness")
+    add = group.addoption
+    add(
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        help="cpu, npu, npu:N, npu-emulated, cuda or auto (default: a real NPU, else the "
+        "emulated one)",
+    )
+    add(
+        "--model",
+        action="append",
+        default=[],
+        metavar="GLOB|DIR",
+        help="run these models only: a glob over model names, a timm architecture, or a timm "
+        "model directory (repeatable)",
+    )
+    add(
+        "--case-file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        type=Path,
+        help="read cases from this TOML file instead of cases/*.toml (repeatable)",
+    )
+    add("--tier", choices=TIERS, default="core", help="how many cases (default: core)")
+    add("--dtype", choices=DTYPES, help="run every case in this dtype")
+    add("--numerics", choices=NUMERICS, help="run every case with this numerics profile")
+    add(
+        "--batch-size",
+        type=quantities.positive,
+        metavar="N",
+        help="run every case with this batch size",
+    )
+    add(
+        "--seed",
+        type=quantities.natural,
+        metavar="N",
+        help="seed of synthetic inputs and random weights",
+    )
+    add("--images", metavar="FILE|DIR", help="run every case on these images")
+    add(
+        "--repeat",
+        type=quantities.positive,
+        default=2,
+        metavar="N",
+        help="forwards that must agree bit for bit (default: 2)",
+    )
+    add(
+        "--case-timeout",
+        type=quantities.seconds,
+        default=600.0,
+        metavar="S",
+        help="seconds that the device has for one case (default: 600)",
+    )
+    add(
+        "--allow-cpu-fallback",
+        action="store_true",
+        help="accept operators that ran on the CPU instead of the device",
+    )
+    add(
+        "--results",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="where records go (default: reports/)",
+    )
+    add(
+        "--fault-plan",
+        type=Path,
+        metavar="FILE",
+        help="plant these faults in the emulated NPU (JSON; a fault's field `cases`, a glob over "
+        "case ids, confines it)",
+    )
+    add(
+        "--operator-share",
+        type=quantities.share,
+        metavar="S",
+        help="part of the operators to compare one by one, 0 to 1 (default: 0.2 in float16 and "
+        "bfloat16, else 0)",
+    )
+    add(
+        "--localize",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="find the operator that goes wrong: in cases that fail or are inconclusive (auto, the "
+        "default), in all, in none",
+    )
+    add(
+        "--sensitivity",
+        action="store_true",
+        help="also measure which faults of a fixed catalogue each case would have shown (about "
+        "eighty more forward passes a case)",
+    )
+    add(
+        "--reference-cache",
+        type=Path,
+        metavar="DIR",
+        help="where references and inputs are kept between runs (default: the cache directory)",
+    )
+    add(
+        "--reference-cache-size",
+        type=quantities.size,
+        metavar="SIZE",
+        help="how much of them is kept, such as 500MB; 0: compute references anew (default: "
+        f"${cache.SIZE_VARIABLE}, else 10GB)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Reject bad input before any work is done."""
+    if metadata_key in config.stash:
+        shown = {name.casefold() for name in config.stash[metadata_key]} | {"pytest"}
+        config.stash[metadata_key].update(
+            {k: v for k, v in environment.capture().items() if k.casefold() not in shown}
+        )
+    if state.will_run_cases(config):
+        state.session(config)
+    images = config.getoption("images")
+    try:
+        if images is not None:
+            from harness.cases import inputs
+
+            inputs.check_images(Path(images))
+        # xdist's processes could not report a usage problem.
+        if workers := config.getoption("numprocesses", None):
+            state.plan(config)
+            if state.will_run_cases(config):
+                state.check_workers(config, workers)
+    except UsageProblem as problem:
+        raise pytest.UsageError(str(problem)) from problem
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what the run takes and why, and the versions."""
+    lines = [f"accuracy harness: {environment.short()}"]
+    session = state.made_session(config)
+    if session is not None:
+        lines.append(f"device: {session.choice}")
+        if session.expected is not None:
+            lines.append(f"expected results: {session.expected}")
+    return lines
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrise every test that asks for a case."""
+    if "accuracy_case" in metafunc.fixturenames:
+        try:
+            cases = state.plan(metafunc.config).to_run
+        except UsageProblem as problem:
+            # Raised here it would end as a broken test file, with another exit code.
+            metafunc.config.stash[_PROBLEM] = problem
+            cases = []
+        metafunc.parametrize("accuracy_case", cases, ids=[case.id for case in cases])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the results file and the device's process when there are cases to run."""
+    config = session.config
+    if _PROBLEM in config.stash:
+        raise pytest.UsageError(str(config.stash[_PROBLEM]))
+    node_ids = [item.nodeid for item in session.items if state.case_of(item)]
+    if config.option.collectonly or not (node_ids or state.resumes(config)):
+        return
+    if not state.is_xdist_worker(config):
+        state.begin(config, node_ids)
+    if node_ids and config.option.ray is None:
+        state.session(config).warm_up()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """Start the results file: under xdist the controller collects nothing itself."""
+    cases = [node_id for node_id in ids if "test_accuracy[" in node_id]
+    some = cases or state.resumes(node.config)
+    if some and not state.has_results(node.config):
+        state.begin(node.config, cases)
+
+
+@pytest.fixture
+def case_record(accuracy_case: Case, request: pytest.FixtureRequest) -> CaseRecord:
+    """The record of the case: both sides were built and run, and the verdict is in it."""
+    try:
+        record = ray_state.swept(request.config, accuracy_case.id) or state.session(
+            request.config
+        ).runner.run(accuracy_case)
+    except UsageProblem as problem:
+        pytest.exit(str(problem), returncode=ExitCode.USAGE)
+    keep_record(request.node, record)
+    return record
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Close the device and settle the exit code from the records."""
+    config = session.config
+    run = state.made_session(config)
+    if run is None or config.option.collectonly:
+        return
+    run.close()
+    if state.is_xdist_worker(config) or not state.has_results(config):
+        return
+    # Under xdist the end that --maxfail asks for looks like an interrupt.
+    enough = 0 < (config.option.maxfail or 0) <= session.testsfailed
+    # An earlier run may have left nothing to do.
+    empty = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and state.resumes(config)
+    if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or (
+        empty or (exitstatus == pytest.ExitCode.INTERRUPTED and enough)
+    ):
+        try:
+            session.exitstatus = run.settle(session.testsfailed)
+        except UsageProblem as problem:
+            config.stash[_PROBLEM] = problem
+            session.exitstatus = ExitCode.USAGE
+    run.end(int(session.exitstatus))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the documented tables."""
+    run = state.made_session(config)
+    if run is None or not state.has_results(config) or config.option.collectonly:
+        return
+    from harness.report import text
+    from harness.report.tables import trend
+
+    result = results_file.read(run.results)
+    terminalreporter.section("accuracy")
+    terminalreporter.write_line(text.render_run(result.cases, result.unfinished))
+    if table := trend.trend(history.of_run(run.history, result)):
+        terminalreporter.write_line(f"\n{text.render_table(table)}")
+    if run.comparison is not None:
+        terminalreporter.section("comparison")
+        terminalreporter.write_line(text.render_comparison(run.comparison))
+    terminalreporter.write_line(f"Records: {run.results}")
+    if _PROBLEM in config.stash:
+        terminalreporter.write_line(f"ERROR: {config.stash[_PROBLEM]}", red=True)

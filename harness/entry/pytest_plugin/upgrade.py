@@ -1,0 +1,100 @@
+"""pytest options of the upgrade gate; the work is done elsewhere."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from harness.cases.case import Case
+from harness.entry.arguments import run_arguments
+from harness.system.files import ROOT
+from harness.system.status import UsageProblem
+from harness.upgrade.expected import Update
+from harness.upgrade.expected_of_run import ExpectedOptions
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the upgrade gate."""
+    add = parser.getgroup("gate", "NPU accuracy harness: upgrade gate").addoption
+    add(
+        "--expected",
+        type=Path,
+        metavar="DIR",
+        help="hold every case against the rows in DIR/<device kind>/<numerics>.toml (default: "
+        "the repository's cases against cases/expected, where it has a file for the device)",
+    )
+    add(
+        "--update-expected",
+        action="store_true",
+        help="write the rows of new and changed cases; those cases are skipped, never passed",
+    )
+    add(
+        "--expected-reason",
+        default="",
+        metavar="TEXT",
+        help="why a row may get worse; kept in the row",
+    )
+    add(
+        "--expected-link",
+        default="",
+        metavar="ADDRESS",
+        help="where a known failure is explained; kept in the row",
+    )
+    add(
+        "--compare",
+        type=Path,
+        metavar="RUN",
+        help="also compare with an older run: its results file, or the folder of it",
+    )
+    add(
+        "--compare-fail",
+        default="",
+        metavar="EXPR",
+        help='what fails that comparison, as in "budget_ratio>1.5x, speed<0.9x"',
+    )
+
+
+def check(config: pytest.Config) -> None:
+    """Raise UsageProblem for options that would do nothing."""
+    option = config.getoption
+    for name, needed in (
+        ("expected_reason", "update_expected"),
+        ("expected_link", "update_expected"),
+        ("compare_fail", "compare"),
+    ):
+        if option(name) and not option(needed):
+            given, missing = (f"--{word.replace('_', '-')}" for word in (name, needed))
+            raise UsageProblem(f"{given} belongs to {missing}: add that.")
+
+
+def expected_options(config: pytest.Config, repository: Sequence[Case] | None) -> ExpectedOptions:
+    """What the command line says about expected results.
+
+    `repository`: cases of the repository's case files, None when other files were given.
+    """
+    option = config.getoption
+    update = option("update_expected")
+    return ExpectedOptions(
+        default=ROOT / "cases" / "expected",
+        directory=option("expected"),
+        repository=repository,
+        update=Update(option("expected_reason"), option("expected_link")) if update else None,
+        command=_command(config),
+    )
+
+
+def _command(config: pytest.Config) -> str:
+    """How this run was started, but for the options of an update; xdist's processes know it too."""
+    given = [str(arg) for arg in config.invocation_params.args if arg != "--update-expected"]
+    for name in ("--expected-reason", "--expected-link"):
+        if name in given:
+            del given[given.index(name) : given.index(name) + 2]
+        given = [arg for arg in given if not arg.startswith(f"{name}=")]
+    ours = run_arguments()
+    start = "pytest"
+    if given[: len(ours)] == ours:
+        start, given = "python -m harness run", given[len(ours) :]
+    return " ".join([start, *map(shlex.quote, given)])

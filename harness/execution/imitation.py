@@ -1,0 +1,125 @@
+"""Reduced arithmetic, imitated on the CPU: what a declared format costs a model on its inputs.
+
+HF32 and TF32 round the factors of convolutions (and, if allowed, matrix products) to a shorter
+mantissa and accumulate in float32.  float16 and bfloat16 models store every weight and every
+operator's result in the format, while operators compute in float32 inside.  A form of GELU that
+a device takes whatever the model asks is part of its arithmetic too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from harness.execution import gelu
+from harness.judgement.arithmetic import Arithmetic
+
+_aten = torch.ops.aten
+CONVOLUTIONS = frozenset({_aten.convolution.default, _aten._convolution.default})
+_APPROXIMATE = {form: approximate for approximate, form in gelu.FORMS.items()}
+CPU_ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu.default
+# Operator -> positions of the two factors.
+_PRODUCTS: Mapping[Any, tuple[int, int]] = {
+    _aten.mm.default: (0, 1),
+    _aten.bmm.default: (0, 1),
+    _aten.addmm.default: (1, 2),
+    _aten.baddbmm.default: (1, 2),
+}
+
+
+def round_mantissa(values: torch.Tensor, bits: int) -> torch.Tensor:
+    """Round float32 to `bits` explicit mantissa bits, to nearest, ties to even.
+
+    Returns a new float32 tensor; NaN and infinities stay as they are.
+    """
+    drop = 23 - bits
+    raw = values.view(torch.int32)  # keeps the order of strides
+    rounded = (raw >> drop).bitwise_and_(1).add_(raw).add_((1 << (drop - 1)) - 1)
+    result = rounded.bitwise_and_(~((1 << drop) - 1)).view(torch.float32)
+    if not torch.isfinite(values.sum()):  # or the sum left the range, which does no harm
+        result = torch.where(torch.isfinite(values), result, values)
+    return result
+
+
+def storage_dtype(arithmetic: Arithmetic) -> torch.dtype:
+    """The dtype in which a declared arithmetic stores."""
+    dtype: torch.dtype = getattr(torch, arithmetic.dtype)
+    return dtype
+
+
+class Imitation(TorchDispatchMode):
+    """Makes float32 operators executed inside it round as an arithmetic does."""
+
+    def __init__(self, arithmetic: Arithmetic) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.arithmetic = arithmetic
+        self._store = storage_dtype(arithmetic)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operator with rounded factors or a rounded result."""
+        kwargs = kwargs or {}
+        if func is _aten.gelu.default and self.arithmetic.gelu:
+            kwargs = {**kwargs, "approximate": _APPROXIMATE[self.arithmetic.gelu]}
+        if self.arithmetic.dtype == "float32":
+            if func is CPU_ATTENTION and self.arithmetic.short_matmul is not None:
+                return self._attention(*args, **kwargs)
+            return func(*self._short_factors(func, args), **kwargs)
+        result = func(*args, **kwargs)
+        # Views share memory that was rounded when it was written.
+        if not func.is_view:
+            torch.utils._pytree.tree_map_only(torch.Tensor, self._store_result, result)
+        return result
+
+    def _short_factors(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if func in CONVOLUTIONS:
+            bits, where = self.arithmetic.short_conv, (0, 1)
+        elif func in _PRODUCTS:
+            bits, where = self.arithmetic.short_matmul, _PRODUCTS[func]
+        else:
+            return args
+        if bits is None:
+            return args
+        return tuple(
+            round_mantissa(arg, bits) if i in where and arg.dtype == torch.float32 else arg
+            for i, arg in enumerate(args)
+        )
+
+    def _attention(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        *,
+        attn_mask: torch.Tensor | None = None,
+        scale: float | None = None,
+    ) -> tuple[torch.Tensor, None]:
+        """Attention as its matrix products, which the CPU's kernel hides.
+
+        The second result, logarithms of sums, is for training.
+        """
+        with self:
+            output, _ = _aten._scaled_dot_product_attention_math.default(
+                query, key, value, attn_mask, dropout_p, is_causal, scale=scale
+            )
+        return output, None
+
+    def _store_result(self, tensor: torch.Tensor) -> None:
+        # In place, so that a result which is also an argument (relu_) is rounded for everyone.
+        if tensor.dtype == torch.float32 and tensor.numel():
+            tensor.copy_(tensor.to(self._store))
+
+
+def round_weights(model: torch.nn.Module, arithmetic: Arithmetic) -> torch.nn.Module:
+    """Round a float32 model's parameters and buffers to the storage format, in place."""
+    if arithmetic.dtype != "float32":
+        store = storage_dtype(arithmetic)
+        with torch.no_grad():
+            for tensor in (*model.parameters(), *model.buffers()):
+                if tensor.dtype == torch.float32:
+                    tensor.copy_(tensor.to(store))
+    return model

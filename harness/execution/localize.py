@@ -1,0 +1,101 @@
+"""Where it goes wrong: own and inherited error of every operator, in one streaming pass.
+
+The reference model runs once on the CPU.  After each of its operators
+
+- the device runs the same operator on the reference's input: its **own error**, judged as in
+  `operators.py`, and the only one that names a culprit;
+- the device runs it on what the device itself made of everything before: its **inherited error**,
+  rms(device - reference), the error that the model's own forward pass has there;
+- the CPU does the latter in the declared arithmetic: the **inherited budget**, what honest
+  rounding has grown to by then.  Where float32 itself is declared, the last bit of all factors of
+  convolutions and matrix products is rounded away instead: an error of float32's own size.
+
+Operators are what a dispatch mode sees, so that functional calls between modules, operators
+inside a module and modules that are called several times each have their rows.  No side runs ahead,
+hence no activation lives longer than it does in a forward pass of the model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.cases import inputs
+from harness.execution.legs import LegRequest
+from harness.execution.operators import reproducer
+from harness.execution.operators.trace import trace
+from harness.judgement import arithmetic, operator_rows
+from harness.judgement.localization import Localization
+from harness.system.status import Stage, StageCallback
+
+if TYPE_CHECKING:
+    from harness.devices.device import Device
+REPRODUCERS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalizeRequest:
+    """What to localise.
+
+    `leg`: the device's leg; `start`, `stop`: its images that go through the pass, as one batch;
+    `numerics`: as that leg's record has them; `repeats`: runs of every operator on the device;
+    `directory`: where reproducers go, None for none.
+    """
+
+    leg: LegRequest
+    start: int
+    stop: int
+    numerics: Mapping[str, str]
+    repeats: int = 1
+    directory: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Localized:
+    """What a pass gave: rows, and the device's outputs at its end, name -> float32 [N, ...]."""
+
+    localization: Localization
+    outputs: dict[str, np.ndarray[Any, Any]]
+
+
+def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Localized:
+    """Localise on an opened device.  Raises CaseProblem when it fails."""
+    started = time.perf_counter()
+    leg = request.leg
+    on_stage(Stage.LOAD)
+    device.plant(leg.fault_plan)
+    numerics = device.apply_numerics(leg.numerics)
+    declared = arithmetic.declared(leg.dtype, request.numerics)
+    model = leg.load().model
+    images = inputs.load_inputs(leg.inputs)[request.start : request.stop]
+    on_stage(Stage.FORWARD)
+    rows, outputs, restarts = trace(model, images, device, declared, repeats=request.repeats)
+    written, note = [], ""
+    wanted = {row.index: row for row in operator_rows.culprits(rows)[:REPRODUCERS]}
+    if request.directory is not None and wanted:
+        described = device.describe()
+        try:
+            written = reproducer.write(
+                model, images, described, declared, numerics, wanted, request.directory
+            )
+        except OSError as error:  # a full disk must not cost what was measured
+            note = f"No reproducer in {request.directory}: {error.strerror}."
+    return Localized(
+        Localization(
+            arithmetic=str(declared),
+            start=request.start,
+            stop=request.start + len(images),
+            rows=tuple(rows),
+            repeats=request.repeats,
+            restarts=restarts,
+            reproducers=tuple(written),
+            note=note,
+            seconds=time.perf_counter() - started,
+        ),
+        outputs,
+    )

@@ -1,0 +1,362 @@
+"""One aten operator call, run again elsewhere: in float64, in imitated arithmetic, on a device.
+
+A call is what a dispatch mode sees: the operator and its arguments on the CPU in float32.  Every
+side gets clones of what the operator writes to, so that the forward pass itself is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from harness.execution.imitation import CONVOLUTIONS, CPU_ATTENTION, Imitation, storage_dtype
+from harness.judgement.arithmetic import Arithmetic
+
+_aten = torch.ops.aten
+
+# Products -> position of the left factor, whose last dimension is summed over.
+_PRODUCTS: Mapping[Any, int] = {
+    _aten.mm.default: 0,
+    _aten.bmm.default: 0,
+    _aten.addmm.default: 1,
+    _aten.baddbmm.default: 1,
+}
+
+# Results whose content is undefined.
+_UNDEFINED = frozenset(
+    {
+        _aten.empty.memory_format,
+        _aten.empty_like.default,
+        _aten.empty_strided.default,
+        _aten.new_empty.default,
+        _aten.new_empty_strided.default,
+    }
+)
+# Only the first result means the same everywhere: statistics that evaluation does not use, indices
+# that the 910B packs into a bit mask, logarithms of attention sums.
+_FIRST_ONLY = frozenset(
+    {
+        _aten.native_batch_norm.default,
+        _aten._native_batch_norm_legit_no_training.default,
+        _aten.native_layer_norm.default,
+        _aten.native_group_norm.default,
+        _aten.max_pool2d_with_indices.default,
+        _aten.max_pool3d_with_indices.default,
+        _aten.adaptive_max_pool2d.default,
+        CPU_ATTENTION,
+    }
+)
+
+
+def _attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    attn_mask: torch.Tensor | None = None,
+    scale: float | None = None,
+) -> tuple[torch.Tensor]:
+    """The call that PyTorch turned into the CPU's own attention kernel, in its portable form."""
+    return (
+        torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale
+        ),
+    )
+
+
+# Operators that exist on the CPU alone -> how other devices are asked for the same.
+_PORTABLE: Mapping[Any, tuple[str, Callable[..., Any]]] = {
+    CPU_ATTENTION: ("aten::scaled_dot_product_attention.default", _attention),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """An operator with its arguments on the CPU, in float32 where they are floating point."""
+
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Qualified name with overload: "aten::convolution.default"."""
+        return qualified_name(self.func)
+
+    @property
+    def device_name(self) -> str:
+        """Name of the operator that a device is asked for in its stead."""
+        return _PORTABLE[self.func][0] if self.func in _PORTABLE else self.name
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Every tensor argument, lists included, in order."""
+        return tensors_in((self.args, list(self.kwargs.values())))
+
+    def written(self) -> frozenset[int]:
+        """`id` of every tensor argument that the operator writes to."""
+        found: set[int] = set()
+        for position, argument in enumerate(self.func._schema.arguments):
+            if argument.alias_info is None or not argument.alias_info.is_write:
+                continue
+            value = (
+                self.args[position] if position < len(self.args) else self.kwargs.get(argument.name)
+            )
+            found.update(map(id, tensors_in(value)))
+        return frozenset(found)
+
+    def kind(self) -> str:
+        """What takes another kernel: the operator, for convolutions also their form."""
+        if self.func not in CONVOLUTIONS:
+            return self.name
+        image, weight = self.args[0], self.args[1]
+        groups = int(self.args[8])
+        form = "dense" if groups == 1 else "depthwise" if weight.shape[1] == 1 else "grouped"
+        kernel = "x".join(str(size) for size in weight.shape[2:])
+        return f"{self.name} {form} {kernel} {image.dim() - 2}d"
+
+    def terms(self, output: torch.Tensor) -> int:
+        """How many terms one element of the output sums up, 1 where that is unknown."""
+        if self.func in CONVOLUTIONS:
+            weight, transposed = self.args[1], bool(self.args[6])
+            return max(1, int(weight.numel() // weight.shape[1 if transposed else 0]))
+        if self.func in _PRODUCTS:
+            return max(1, int(self.args[_PRODUCTS[self.func]].shape[-1]))
+        if self.func is CPU_ATTENTION:
+            return max(int(self.args[0].shape[-1]), int(self.args[1].shape[-2]))
+        largest = max((tensor.numel() for tensor in self.tensors()), default=1)
+        return max(1, largest // max(1, output.numel()))
+
+
+def mapped(leaf: Callable[[Any], Any], value: Any) -> Any:
+    """Apply `leaf` inside tuples, lists and dicts: all that an operator's arguments hold.
+
+    PyTorch's own tree utilities know more kinds of containers and take several times as long,
+    which counts with many small operators.
+    """
+    if isinstance(value, (tuple, list)):
+        return type(value)([mapped(leaf, item) for item in value])
+    if isinstance(value, dict):
+        return {name: mapped(leaf, item) for name, item in value.items()}
+    return leaf(value)
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """Tensors in the arguments or the result of an operator, in order."""
+    found: list[torch.Tensor] = []
+    mapped(lambda leaf: found.append(leaf) if isinstance(leaf, torch.Tensor) else None, value)
+    return found
+
+
+def qualified_name(func: Any) -> str:
+    """Name of an operator with its namespace and overload, "aten::relu_.default"."""
+    return f"{func._schema.name}.{func._overloadname or 'default'}"
+
+
+def why_not_comparable(call: Call) -> str:
+    """Why a call has no result to compare; "" when it has one."""
+    func = call.func
+    if func.is_view or torch.Tag.inplace_view in func.tags:
+        return "view"
+    if func in _UNDEFINED:
+        return "uninitialised memory"
+    returns = [str(value.type) for value in func._schema.returns]
+    if not any("Tensor" in name for name in returns):
+        return "no tensor result"
+    if func is CPU_ATTENTION:
+        # Tagged as random for its dropout, which evaluation does not use.
+        dropout = call.args[3] if len(call.args) > 3 else call.kwargs.get("dropout_p", 0.0)
+        return "random" if dropout else ""
+    if torch.Tag.nondeterministic_seeded in func.tags:
+        return "random"
+    return ""
+
+
+def results(call: Call, value: Any) -> list[torch.Tensor]:
+    """Results that mean the same on every device: the floating-point ones, if there are any.
+
+    Complex results come as real ones with a last dimension of 2.
+    """
+    leaves = tensors_in(value)
+    if call.func in _FIRST_ONLY:
+        leaves = leaves[:1]
+    leaves = [torch.view_as_real(leaf) if leaf.is_complex() else leaf for leaf in leaves]
+    return [leaf for leaf in leaves if leaf.is_floating_point()] or leaves
+
+
+def run_oracle(call: Call, arithmetic: Arithmetic) -> list[torch.Tensor]:
+    """The call in float64 on the CPU, on the arguments as the declared dtype holds them."""
+    wide = {torch.float32: torch.float64, torch.complex64: torch.complex128}
+    store = storage_dtype(arithmetic)
+    value = rerun(
+        call,
+        depthwise if _is_depthwise(call) else call.func,
+        lambda tensor: stored(tensor, store).to(wide.get(tensor.dtype, tensor.dtype)),
+        lambda dtype: wide.get(dtype, dtype),
+    )
+    return results(call, value)
+
+
+def _is_depthwise(call: Call) -> bool:
+    if call.func not in CONVOLUTIONS or call.args[1].dim() != 4:
+        return False
+    image, weight, transposed, groups = (call.args[i] for i in (0, 1, 6, 8))
+    return image.dim() == 4 and not transposed and weight.shape[1] == 1 and groups > 1
+
+
+def depthwise(
+    image: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    *unused: Any,
+) -> torch.Tensor:
+    """Depthwise convolution [N, C, H, W] * [C m, 1, h, w] as a sum over the kernel's places.
+
+    PyTorch's own in float64 goes through the groups one by one and takes ten times as long.
+    """
+    vertical, horizontal = padding
+    image = image.repeat_interleave(weight.shape[0] // image.shape[1], 1)
+    image = torch.nn.functional.pad(image, (horizontal, horizontal, vertical, vertical))
+    height, width = (
+        (image.shape[2 + i] - dilation[i] * (weight.shape[2 + i] - 1) - 1) // stride[i] + 1
+        for i in (0, 1)
+    )
+    total = image.new_zeros(image.shape[0], weight.shape[0], height, width)
+    for row in range(weight.shape[2]):
+        for column in range(weight.shape[3]):
+            top, left = row * dilation[0], column * dilation[1]
+            seen = image[
+                :,
+                :,
+                top : top + (height - 1) * stride[0] + 1 : stride[0],
+                left : left + (width - 1) * stride[1] + 1 : stride[1],
+            ]
+            total.addcmul_(seen, weight[:, 0, row, column].view(1, -1, 1, 1))
+    return total if bias is None else total + bias.view(1, -1, 1, 1)
+
+
+def run_budget(call: Call, arithmetic: Arithmetic) -> list[torch.Tensor]:
+    """The call in the declared arithmetic, imitated on the CPU on the same arguments."""
+    store = storage_dtype(arithmetic)
+    context = contextlib.nullcontext() if arithmetic.exact else Imitation(arithmetic)
+    with context:
+        value = rerun(
+            call,
+            call.func,
+            lambda tensor: stored(tensor, store).to(tensor.dtype),
+            lambda dtype: dtype,
+        )
+    return results(call, value)
+
+
+def portable(func: Any) -> Any:
+    """What other devices than the CPU are asked for in the place of an operator."""
+    return _PORTABLE[func][1] if func in _PORTABLE else func
+
+
+def portable_source(func: Any) -> str:
+    """The same as Python source."""
+    if func is CPU_ATTENTION:
+        return (
+            "(lambda q, k, v, dropout_p=0.0, is_causal=False, *, attn_mask=None, scale=None: "
+            "torch.nn.functional.scaled_dot_product_attention("
+            "q, k, v, attn_mask, dropout_p, is_causal, scale=scale))"
+        )
+    return f"torch.ops.{func}"
+
+
+def first_result_only(func: Any) -> bool:
+    """Whether the other results of an operator mean something else on every device."""
+    return func in _FIRST_ONLY
+
+
+def run_single(
+    call: Call, arithmetic: Arithmetic, value: Any
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The call in float32 on the CPU, and a budget: in HF32 imitated, else the same again.
+
+    `value`: what the call gave in the forward pass, None to run it once more.  Float32 serves as
+    an oracle for shorter formats, whose rounding is at least 2^12 times as large; what storing in
+    them costs is known without a run.
+    """
+    store = storage_dtype(arithmetic)
+    if store != torch.float32:
+        value = rerun(
+            call, call.func, lambda tensor: stored(tensor, store).to(tensor.dtype), lambda x: x
+        )
+    elif value is None:
+        value = rerun(call, call.func, lambda tensor: tensor, lambda x: x)
+    exact = results(call, value)
+    return exact, run_budget(call, arithmetic) if _shortens(call, arithmetic) else exact
+
+
+def _shortens(call: Call, arithmetic: Arithmetic) -> bool:
+    """Whether the declared arithmetic shortens factors of this call."""
+    return arithmetic_of(call, arithmetic) not in ("float32", "float16", "bfloat16")
+
+
+def arithmetic_of(call: Call, arithmetic: Arithmetic) -> str:
+    """Declared arithmetic of a call: "float32", "HF32", "float16", ..."""
+    if call.func in CONVOLUTIONS:
+        return str(dataclasses.replace(arithmetic, short_matmul=None)).removesuffix(" conv")
+    if call.func in _PRODUCTS or call.func is CPU_ATTENTION:
+        return str(dataclasses.replace(arithmetic, short_conv=None)).removesuffix(" matmul")
+    return arithmetic.dtype
+
+
+def stored(tensor: torch.Tensor, store: torch.dtype) -> torch.Tensor:
+    """A float32 tensor in the storage dtype; others, and all of them for float32, as they are."""
+    return tensor.to(store) if tensor.dtype == torch.float32 else tensor
+
+
+def rerun(
+    call: Call,
+    func: Any,
+    convert: Callable[[torch.Tensor], torch.Tensor],
+    convert_dtype: Callable[[torch.dtype], torch.dtype],
+    *,
+    device: torch.device | None = None,
+    keep: Callable[[torch.Tensor], torch.Tensor | None] | None = None,
+) -> Any:
+    """Run `func` on converted arguments: what it writes to are clones.
+
+    `device` replaces device arguments; `keep` may answer with a lasting copy of a tensor that is
+    not written to.
+    """
+    written = call.written()
+    seen: dict[int, torch.Tensor] = {}
+
+    def leaf(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            # The same tensor twice stays the same tensor: x.mul_(x).
+            if id(value) not in seen:
+                changes = id(value) in written
+                kept = keep(value) if keep and not changes else None
+                converted = convert(value) if kept is None else kept
+                # A conversion that changes nothing gives the reference's own memory back.
+                own = converted.device == value.device and converted.data_ptr() == value.data_ptr()
+                seen[id(value)] = converted.clone() if changes and own else converted
+            return seen[id(value)]
+        if isinstance(value, torch.dtype):
+            return convert_dtype(value)
+        if isinstance(value, torch.device) and device is not None:
+            return device
+        return value
+
+    args, kwargs = mapped(leaf, call.args), mapped(leaf, call.kwargs)
+    if device is not None and _takes_device(call) and not kwargs.get("device"):
+        kwargs["device"] = device  # a factory that was left to choose the CPU
+    return func(*args, **kwargs)
+
+
+def _takes_device(call: Call) -> bool:
+    names = {argument.name for argument in call.func._schema.arguments}
+    return "device" in names and not call.tensors()

@@ -1,0 +1,275 @@
+"""Reproducers: one operator call as a script and its tensors, to attach to a bug report.
+
+A script needs PyTorch, safetensors and the device's extension, and nothing of this harness.  It
+runs the operator on the device and in float64 on the CPU and says how far they are apart.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from harness.devices.spec import EMULATED_MEANS
+from harness.execution.imitation import storage_dtype
+from harness.execution.operators.calls import Call, first_result_only, portable_source, stored
+from harness.execution.operators.on_device import dense_order
+from harness.judgement.localization import describe
+from harness.judgement.operator_rows import RATIO_LIMIT, OperatorRow
+from harness.system import environment, files
+
+if TYPE_CHECKING:
+    from harness.judgement.arithmetic import Arithmetic
+    from harness.records.leg import DeviceInfo
+
+# Settings of torch_npu that the device had: some change which kernels are chosen.
+_SETUP = {
+    "npu": (
+        "import torch_npu",
+        "torch.npu.set_compile_mode(jit_compile=False)",
+        "torch.npu.config.allow_internal_format = False",
+    ),
+    "cuda": (),
+}
+_SETTING = {"npu": "torch.npu.{}", "cuda": "torch.backends.{}"}
+_RUNS = 10  # enough to see a fault that comes half of the time
+
+_SCRIPT = Template('''\
+"""$operator on $device against float64 on the CPU.
+
+Found in $module, call $index of the forward pass, by an accuracy run on
+$name$emulated, in $arithmetic:
+$finding
+
+Run: python $script [--device $torch_device]
+Needs: torch, safetensors$extension; found with $versions.
+Exit code: 1 when the difference shows, 0 when it does not.
+"""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+RECORDED_RMSE = $rmse  # of the device in the accuracy run, against float64
+ALLOWED_RMSE = $allowed  # $limit times what $arithmetic costs here
+RUNS = $runs  # results of which must be equal bit by bit
+
+
+def arguments(t, device, dtype):
+    """The very inputs and weights; `t`: name -> tensor."""
+    return $args, $kwargs
+
+
+def tensors(device, wide):
+    """The stored tensors on a device, for the CPU in float64; always new ones."""
+    loaded = load_file(Path(__file__).with_suffix(".safetensors"))
+    if wide:
+        loaded = {k: v.double() if v.is_floating_point() else v for k, v in loaded.items()}
+    return {name: value.to(device) for name, value in loaded.items()}
+
+
+def run(device, wide=False):
+    args, kwargs = arguments(
+        tensors(device, wide), torch.device(device), torch.float64 if wide else torch.$dtype
+    )
+    value = $function(*args, **kwargs)
+    found = list(value) if isinstance(value, (tuple, list)) else [value]
+    found = [x for x in found if isinstance(x, torch.Tensor)]$first_only
+    found = [torch.view_as_real(x) if x.is_complex() else x for x in found]
+    return [x.detach().cpu() for x in found if x.is_floating_point()] or [x.cpu() for x in found]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="$torch_device")
+    device = parser.parse_args().device
+    if device.startswith("$kind"):
+$setup
+    with torch.no_grad():
+        exact = run("cpu", wide=True)
+        runs = [run(device) for _ in range(RUNS)]
+    shown = False
+    for number, reference in enumerate(exact):
+        got = runs[0][number]
+        print(f"result {number}: {tuple(got.shape)} {got.dtype} on {device}")
+        if got.shape != reference.shape:
+            print(f"  float64 has the shape {tuple(reference.shape)}")
+            shown = True
+            continue
+        error = (got.double() - reference.double()).abs()
+        rmse = error.square().mean().sqrt().item()
+        at = error.nan_to_num(math.inf).flatten().argmax().item()
+        wrong = got.isfinite().logical_not() & reference.isfinite()
+        differing = sum(
+            (~torch.isclose(other[number], got, rtol=0, atol=0, equal_nan=True)).sum().item()
+            for other in runs[1:]
+        )
+        print(f"  rmse against float64: {rmse:.6g} (recorded {RECORDED_RMSE:.6g}, allowed "
+              f"{ALLOWED_RMSE:.6g})")
+        print(f"  greatest error: {error.max().item():.6g} at element {at}: "
+              f"{got.flatten()[at].item():.8g} for {reference.flatten()[at].item():.8g}")
+        print(f"  NaN or infinite: {wrong.sum().item()}; elements that differ in {RUNS} runs: "
+              f"{differing}")
+        near = rmse >= RECORDED_RMSE / 2 > 0  # a single wrong slice may hide in the whole
+        shown = shown or near or not rmse <= ALLOWED_RMSE or bool(wrong.any()) or differing > 0
+    print("The difference shows." if shown else "No difference beyond rounding.")
+    return int(shown)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+''')
+
+
+def write(
+    model: torch.nn.Module,
+    images: torch.Tensor,
+    device: DeviceInfo,
+    declared: Arithmetic,
+    numerics: Mapping[str, str],
+    wanted: Mapping[int, OperatorRow],
+    directory: Path,
+) -> list[str]:
+    """Write a script and its tensors for each wanted call; returns the scripts' names.
+
+    `model`, `images`: the reference's, float32 on the CPU; `wanted`: place of a call in the
+    forward pass -> its row; `numerics`: the device's settings as read back.  One more forward
+    pass on the CPU, which keeps nothing but the wanted calls' tensors, one call at a time.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    writer = _Writer(device, declared, numerics, wanted, directory)
+    with torch.no_grad(), writer:
+        model(images)
+    return [writer.written[index] for index in wanted if index in writer.written]
+
+
+class _Writer(TorchDispatchMode):
+    """Writes the wanted calls as they come by."""
+
+    def __init__(
+        self,
+        device: DeviceInfo,
+        declared: Arithmetic,
+        numerics: Mapping[str, str],
+        wanted: Mapping[int, OperatorRow],
+        directory: Path,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.written: dict[int, str] = {}
+        self._device = device
+        self._declared = declared
+        self._numerics = numerics
+        self._wanted = wanted
+        self._directory = directory
+        self._calls = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Write before the operator runs: it may write to its arguments."""
+        call = Call(func, args, kwargs or {})
+        row = self._wanted.get(self._calls)
+        self._calls += 1
+        if row is not None:
+            self.written[row.index] = self._write(call, row)
+        return func(*args, **call.kwargs)
+
+    def _write(self, call: Call, row: OperatorRow) -> str:
+        name = f"{row.index:04}-{row.operator}-{row.module}"
+        path = self._directory / (re.sub(r"[^A-Za-z0-9.]+", "-", name).replace(".", "_") + ".py")
+        source = _Source(storage_dtype(self._declared))
+        arguments = source.expression(call.args)
+        kwargs = source.expression(call.kwargs)
+        files.save_tensors(source.tensors, path.with_suffix(".safetensors"), {"format": "pt"})
+        kind = "cuda" if self._device.kind == "cuda" else "npu"
+        versions = environment.capture()
+        script = _SCRIPT.substitute(
+            operator=row.operator,
+            device="the NPU" if kind == "npu" else "the GPU",
+            module=row.module,
+            index=row.index,
+            name=self._device.name,
+            emulated=f" ({EMULATED_MEANS})" * self._device.emulated,
+            arithmetic=row.arithmetic,
+            finding=describe(row),
+            script=path.name,
+            torch_device=f"{kind}:{self._device.index}",
+            extension=", torch_npu" * (kind == "npu"),
+            versions=", ".join(
+                f"{package} {versions[package]}"
+                for package in ("torch", "torch_npu")
+                if package in versions
+            ),
+            rmse=_number(row.own_rmse),
+            allowed=_number(RATIO_LIMIT * row.budget_rmse),
+            limit=f"{RATIO_LIMIT:g}",
+            runs=_RUNS,
+            args=arguments,
+            kwargs=kwargs,
+            dtype=self._declared.dtype,
+            function=portable_source(call.func),
+            first_only="[:1]" if first_result_only(call.func) else "",
+            kind=kind,
+            setup="\n".join(f"        {line}" for line in self._setup(kind)),
+        )
+        path.write_text(script, encoding="utf-8")
+        return path.name
+
+    def _setup(self, kind: str) -> list[str]:
+        lines = list(_SETUP[kind])
+        for name, value in self._numerics.items():
+            if value in ("True", "False"):
+                lines.append(f"{_SETTING[kind].format(name)} = {value}")
+        return lines or ["pass"]
+
+
+class _Source:
+    """Arguments of a call as Python source; its tensors are collected under names."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.tensors: dict[str, torch.Tensor] = {}
+        self._dtype = dtype
+        self._names: dict[int, str] = {}
+
+    def expression(self, value: Any) -> str:
+        """Python source that gives `value` from names `t`, `device`, `dtype` and torch."""
+        if isinstance(value, torch.Tensor):
+            return self._tensor(value)
+        if isinstance(value, dict):
+            inner = (f"{key!r}: {self.expression(item)}" for key, item in value.items())
+            return f"{{{', '.join(inner)}}}"
+        if isinstance(value, list):
+            return f"[{', '.join(map(self.expression, value))}]"
+        if isinstance(value, tuple):
+            return f"({''.join(self.expression(item) + ', ' for item in value)})"
+        if isinstance(value, torch.dtype):
+            return "dtype" if value == torch.float32 else str(value)
+        if isinstance(value, torch.device):
+            return "device"
+        if isinstance(value, float):
+            return _number(value)
+        return repr(value) if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+    def _tensor(self, tensor: torch.Tensor) -> str:
+        if id(tensor) not in self._names:
+            self._names[id(tensor)] = f"arg{len(self._names)}"
+        name = self._names[id(tensor)]
+        order = dense_order(tensor)
+        # safetensors holds dense tensors only: another order of strides is made by a view.
+        self.tensors[name] = stored(tensor, self._dtype).permute(order).contiguous().clone()
+        back = [order.index(axis) for axis in range(tensor.dim())]
+        view = "" if back == sorted(back) else f".permute({back})"
+        return f"t[{json.dumps(name)}]{view}"
+
+
+def _number(value: float) -> str:
+    text = repr(float(value))
+    return text if text[-1].isdigit() else f'float("{text}")'

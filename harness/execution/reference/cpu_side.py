@@ -1,0 +1,265 @@
+"""The CPU's answers: in the case's dtype, in float64, and rounded as the device declares.
+
+They do not depend on the device, so cases that differ only in the device's settings share them,
+and runs on other devices, versions of torch_npu and hosts find them in the reference cache.
+"""
+
+from __future__ import annotations
+
+import collections
+import copy
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.cases.models import loading
+from harness.cases.models.loading import LoadedModel
+from harness.devices.device import Counters, Device
+from harness.devices.opening import open_device
+from harness.devices.spec import DeviceSpec
+from harness.execution import legs
+from harness.execution.legs import LegRequest, LegResult
+from harness.execution.reference import keys
+from harness.execution.reference.cache import ReferenceCache, Stored
+from harness.execution.reference.keys import Fingerprints, Key
+from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.budget import Budget
+from harness.judgement.metrics import Array, count_nonfinite
+from harness.records.leg import LegRecord
+from harness.system.status import CaseProblem, Stage, Status
+
+# Cases that share answers follow each other: a default and a strict one need five legs.
+_KEPT = 8
+# Bytes of the greatest model of which one more copy is held: the host's memory may be tight.
+_KEPT_MODEL = 1 << 30
+
+# Directory, number of classes, allowed keys, whether pickle is allowed; as `models.load_model`.
+_Source = tuple[Path, int | None, tuple[str, ...], bool]
+
+
+class CpuSide:
+    """Runs CPU legs in this process; keeps the last few, and all of them in `cache` if given.
+
+    `computed`: legs that really ran, each of them forward passes on the CPU.  `quieten`: called
+    before forwards that are timed, so that whatever else runs on this host can come to rest.
+    """
+
+    def __init__(
+        self, cache: ReferenceCache | None = None, quieten: Callable[[], None] = lambda: None
+    ) -> None:
+        self.computed = 0
+        self._cache = cache
+        self._quieten = quieten
+        self._fingerprints = Fingerprints()
+        self._models = _Models(self._fingerprints)
+        self._device: Device | None = None
+        self._kept: collections.OrderedDict[LegRequest, LegResult] = collections.OrderedDict()
+
+    def reference(self, request: LegRequest) -> LegResult:
+        """The plain CPU leg in the case's dtype, timed like the device's."""
+        return self._run(request.on_cpu(repeat=request.repeat))
+
+    def oracle(self, request: LegRequest, gelu: str = "") -> dict[str, Array]:
+        """The float64 leg; `gelu`: with every GELU in that form, as `Arithmetic.gelu`.
+
+        Raises CaseProblem (fail_reference) when there is none to be had.
+        """
+        return self._run(request.on_cpu(dtype="float64", imitate=_form(gelu))).outputs
+
+    def plain(self, request: LegRequest, gelu: str) -> LegResult:
+        """The CPU leg in the case's dtype, with its own kernels and every GELU in a form."""
+        return self._run(request.on_cpu(imitate=_form(gelu))) if gelu else self.reference(request)
+
+    def budget(self, request: LegRequest, arithmetic: Arithmetic) -> Budget:
+        """Honest runs in an arithmetic.
+
+        Full float32 is the CPU's own float32 in two orders of summation; a reduced arithmetic
+        is imitated.  Raises CaseProblem (fail_reference) when the format cannot hold the model.
+        """
+        if arithmetic.full:
+            form = _form(arithmetic.gelu)
+            runs = (
+                self.plain(request, arithmetic.gelu),
+                self._run(request.on_cpu(reorder=True, imitate=form)),
+            )
+            return Budget(arithmetic, tuple(run.outputs for run in runs))
+        run = self._run(request.on_cpu(dtype="float32", imitate=arithmetic))
+        broken = [name for name, array in run.outputs.items() if count_nonfinite(array)]
+        if broken:
+            raise CaseProblem(
+                Status.FAIL_REFERENCE,
+                Stage.REFERENCE,
+                f"The model does not fit {arithmetic}: {', '.join(broken)} becomes NaN or "
+                f"infinite on the CPU too when it rounds to that format (its largest number is "
+                "exceeded). Use bfloat16 or float32.",
+            )
+        return Budget(arithmetic, (run.outputs,))
+
+    def planted(
+        self, request: LegRequest, arithmetic: Arithmetic, fault_plan: str | None
+    ) -> LegResult:
+        """One forward in an arithmetic with faults planted through hooks; not kept."""
+        imitate = None if arithmetic.exact else arithmetic
+        return self._fresh(
+            request.on_cpu(
+                dtype="float32", imitate=imitate, fault_plan=fault_plan, hook_faults=True
+            )
+        )
+
+    def data_config(
+        self,
+        model_dir: Path,
+        num_classes: int | None,
+        allow_keys: tuple[str, ...],
+        allow_pickle: bool,
+    ) -> dict[str, Any]:
+        """A model's preprocessing, from the cache or by loading the model.
+
+        An entry means that this very model was loaded before, with every weight accounted for.
+        Raises as `models.load_model` does.
+        """
+
+        source = (model_dir, num_classes, allow_keys, allow_pickle)
+        key = self._models.key(source) if self._cache else None
+        stored = self._cache.get(key) if self._cache and key else None
+        if stored is not None:
+            found: dict[str, Any] = stored.facts["data_config"]
+            # JSON knows no tuples, which timm gives and expects.
+            return {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+        loaded = self._models.original(source)
+        if self._cache and key and self._models.key(source) == key:
+            facts = {"model": model_dir.name, "data_config": loaded.data_config}
+            self._cache.put(key, {}, facts)
+        return loaded.data_config
+
+    def _fresh(self, request: LegRequest) -> LegResult:
+        if self._device is None:
+            self._device = open_device(DeviceSpec("cpu"))
+        if request.repeat:
+            self._quieten()
+        self.computed += 1
+        return legs.run(self._device, request, lambda stage: None, self._models.own)
+
+    def _run(self, request: LegRequest) -> LegResult:
+        if request in self._kept:
+            self._kept.move_to_end(request)
+            return self._kept[request]
+        result = self._through_cache(request)
+        self._kept[request] = result
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return result
+
+    def _through_cache(self, request: LegRequest) -> LegResult:
+        def make_key() -> Key:
+            return keys.leg_key(request, self._fingerprints)
+
+        faulty = request.fault_plan is not None or request.hook_faults
+        key = _key(make_key) if self._cache is not None and not faulty else None
+        if self._cache is None or key is None:
+            return self._fresh(request)
+        stored = self._cache.get(key)
+        if stored is not None:
+            return _restored(stored)
+        with self._cache.making(key):
+            stored = self._cache.get(key)
+            if stored is not None:
+                return _restored(stored)
+            result = self._fresh(request)
+            facts = _facts(result)
+            # The key again: files that changed meanwhile make this another model's answer.
+            if facts is not None and _key(make_key) == key:
+                about = {"model": request.model_dir.name, "inputs": request.inputs.description}
+                self._cache.put(key, result.outputs, {**about, "result": facts})
+        return result
+
+
+class _Models:
+    """Loads models, and keeps the last one while its files stay what they were.
+
+    A copy of it takes a third of the time of building a model, filling and hashing it, and a
+    tenth for a transformer, whose weights are first drawn from a truncated normal distribution.
+    """
+
+    def __init__(self, fingerprints: Fingerprints) -> None:
+        self._fingerprints = fingerprints
+        self._last: tuple[Key, LoadedModel] | None = None
+
+    def key(self, source: _Source) -> Key | None:
+        """What loading depends on; None for a model that cannot be loaded."""
+        return _key(lambda: keys.model_key(*source, self._fingerprints))
+
+    def original(self, source: _Source) -> LoadedModel:
+        """A model to look at only.  Raises as `models.load_model` does."""
+        key = self.key(source)
+        if self._last is None or self._last[0] != key:
+            self._last = None  # its memory may be needed
+            model_dir, num_classes, allow_keys, allow_pickle = source
+            loaded = loading.load_model(
+                model_dir,
+                num_classes=num_classes,
+                allow_keys=allow_keys,
+                allow_pickle=allow_pickle,
+            )
+            if key is None or self.key(source) != key or _bytes(loaded) > _KEPT_MODEL:
+                return loaded
+            self._last = (key, loaded)
+        return self._last[1]
+
+    def own(self, request: LegRequest) -> LoadedModel:
+        """A model that a leg may change.  Raises as `models.load_model` does."""
+        loaded = self.original(
+            (request.model_dir, request.num_classes, request.allow_keys, request.allow_pickle)
+        )
+        if self._last is None or self._last[1] is not loaded:
+            return loaded
+        return dataclasses.replace(loaded, model=copy.deepcopy(loaded.model))
+
+
+def _form(gelu: str) -> Arithmetic | None:
+    return Arithmetic(gelu=gelu) if gelu else None
+
+
+def _bytes(loaded: LoadedModel) -> int:
+    tensors = (*loaded.model.parameters(), *loaded.model.buffers())
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def _key(make: Callable[[], Key]) -> Key | None:
+    """A key, or None for a model that cannot be loaded: loading it says why."""
+    try:
+        return make()
+    except (CaseProblem, OSError):
+        return None
+
+
+def _facts(result: LegResult) -> dict[str, Any] | None:
+    """A plain CPU leg without its outputs, as JSON; None for one that gave more than this holds."""
+    facts = {
+        "logits": result.logits,
+        "unstable": list(result.unstable),
+        "record": result.record.model_dump(mode="json"),
+        "weights": result.weights,
+    }
+    whole = _from_facts(facts, {}) == dataclasses.replace(result, outputs={})
+    return facts if whole else None
+
+
+def _from_facts(facts: dict[str, Any], outputs: dict[str, Array]) -> LegResult:
+    return LegResult(
+        outputs=outputs,
+        logits=facts["logits"],
+        unstable=tuple(facts["unstable"]),
+        record=LegRecord.model_validate(facts["record"]),
+        weights=facts["weights"],
+        counters=Counters(),
+    )
+
+
+def _restored(stored: Stored) -> LegResult:
+    """A leg from the cache; its timing says when it was measured."""
+    result = _from_facts(stored.facts["result"], stored.arrays)
+    timing = result.record.timing.model_copy(update={"cached_since": stored.made})
+    record = result.record.model_copy(update={"timing": timing})
+    return dataclasses.replace(result, record=record)

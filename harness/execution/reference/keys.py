@@ -1,0 +1,149 @@
+"""What a CPU leg depends on, in full: the key under which it is stored.
+
+Two legs with one key would give the same bits on one machine; whatever could change them is in the
+key, and nothing that could not: neither the device, nor torch_npu, nor any path.  The model is not
+built for it: the bytes of config.json and of the weights file stand for the model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from harness.cases.models import directory
+from harness.system import environment, files
+from harness.system.files import ROOT
+
+if TYPE_CHECKING:
+    from harness.execution.legs import LegRequest
+
+Key = dict[str, Any]
+
+# Raised when the stored form changes.
+_SCHEMA = 1
+# The files and rooms that make a CPU leg's outputs: a changed rule must not be answered by an old
+# leg.  A test holds them against what `legs` imports.
+SOURCES = (
+    "cases/inputs.py",
+    "cases/models",
+    "devices/cpu.py",
+    "execution/gelu.py",
+    "execution/imitation.py",
+    "execution/legs.py",
+    "execution/outputs.py",
+    "judgement/arithmetic.py",
+    "system/files.py",
+)
+# Settings that choose kernels or change a model's graph (TIMM_FUSED_ATTN).
+_SETTINGS = ("ATEN_", "DNNL_", "MKL_", "ONEDNN_", "TIMM_")
+# In the key by their content instead.
+_BY_CONTENT = ("model_dir", "inputs", "num_classes", "allow_keys", "allow_pickle")
+
+
+class Fingerprints:
+    """Content hashes of files, taken again only when a file's size, time or inode changes."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}
+
+    def of(self, path: Path) -> str:
+        """The sha256 of a file as hex.  Raises OSError."""
+        found = path.stat()
+        signature = (found.st_size, found.st_mtime_ns, found.st_ino)
+        known = self._known.get(path)
+        if known is None or known[0] != signature:
+            known = self._known[path] = (signature, files.sha256_file(path))
+        return known[1]
+
+
+def model_key(
+    model_dir: Path,
+    num_classes: int | None,
+    allow_keys: tuple[str, ...],
+    allow_pickle: bool,
+    fingerprints: Fingerprints,
+) -> Key:
+    """What loading a model depends on: its files, the options of loading, timm and torch.
+
+    Raises CaseProblem or OSError when the directory is none that can be loaded.
+    """
+    weights = directory.find_weights(model_dir, allow_pickle=allow_pickle)
+    return {
+        "schema": _SCHEMA,
+        "kind": "model",
+        "config_sha256": fingerprints.of(model_dir / "config.json"),
+        "weights_file": weights.name,
+        "weights_file_sha256": fingerprints.of(weights),
+        "num_classes": num_classes,
+        "allow_keys": list(allow_keys),
+        "allow_pickle": allow_pickle,
+        "software": _software(),
+    }
+
+
+def leg_key(request: LegRequest, fingerprints: Fingerprints) -> Key:
+    """What a CPU leg depends on.
+
+    Every field of the request is in it, one that is added later as well.  The number of threads
+    is: it may change the order of sums.  Raises as `model_key` does.
+    """
+    fields = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
+    model = model_key(
+        request.model_dir,
+        request.num_classes,
+        request.allow_keys,
+        request.allow_pickle,
+        fingerprints,
+    )
+    leg = {name: value for name, value in fields.items() if name not in _BY_CONTENT}
+    if request.imitate is not None:
+        leg["imitate"] = dataclasses.asdict(request.imitate)
+    return {
+        **model,
+        "kind": "leg",
+        "inputs_sha256": request.inputs.sha256,
+        "leg": leg,
+        "cpu": _cpu(),
+    }
+
+
+def sources() -> list[Path]:
+    """The files of `SOURCES`, in a fixed order."""
+    named = [ROOT / "harness" / name for name in SOURCES]
+    return sorted(
+        file for path in named for file in (path.glob("*.py") if path.is_dir() else [path])
+    )
+
+
+@functools.cache
+def _software() -> Mapping[str, str]:
+    own = hashlib.sha256()
+    for path in sources():
+        own.update(path.read_bytes())
+    build = hashlib.sha256(torch.__config__.show().encode()).hexdigest()
+    return {
+        "torch": torch.__version__,
+        "torch_build": build[:16],  # MKL and oneDNN with their versions, compiler, flags
+        "timm": environment.version("timm"),
+        "harness": own.hexdigest()[:16],
+    }
+
+
+def _cpu() -> Mapping[str, str]:
+    settings = {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
+    return {
+        "machine": platform.machine(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": str(torch.get_num_threads()),
+        "mkldnn": str(torch.backends.mkldnn.enabled),
+        "deterministic": str(torch.are_deterministic_algorithms_enabled()),
+        **dict(sorted(settings.items())),
+    }

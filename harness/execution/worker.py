@@ -1,0 +1,218 @@
+"""A device's own process: an error, crash or hang there costs one case, not the run.
+
+After a device error torch_npu may silently drop every later operator, so a process that has
+seen one is never asked again: it is replaced.  The process is started fresh (not forked: a
+fork after NPU initialisation fails) and talks over a pipe.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection, Pipe
+from typing import TYPE_CHECKING, Any
+
+from harness.devices.spec import DeviceSpec
+from harness.system.files import ROOT
+from harness.system.status import CaseProblem, Stage, Status, UsageProblem
+
+if TYPE_CHECKING:  # it brings torch in, and the process is to start before that
+    from harness.execution.legs import LegRequest, LegResult
+    from harness.execution.localize import Localized, LocalizeRequest
+    from harness.execution.throughput import MeasureRequest
+    from harness.records.throughput import BatchTiming
+
+START_SECONDS = 600  # first use compiles the emulator
+_SETTLE_SECONDS = 60  # a start that takes longer does not hold up the CPU's side
+# After these the process is not to be trusted.
+_POISONED = (Status.ERROR_DEVICE, Status.ERROR_OOM, Status.ERROR_TIMEOUT, Status.FAIL_UNSUPPORTED)
+
+
+class DeviceWorker:
+    """Runs legs on one device in a process of its own, replacing it when it must."""
+
+    def __init__(self, device: DeviceSpec) -> None:
+        self.device = device
+        self.started_processes = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection[Any, Any] | None = None
+        self._log: Any = None
+        self._ready = False
+
+    def start(self) -> None:
+        """Start the process without waiting for it to be ready."""
+        if self._process is not None:
+            return
+        ours, theirs = Pipe()
+        self._log = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "harness.execution.worker_main", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": _python_path()},
+            start_new_session=True,  # Ctrl-C is the run's to handle
+        )
+        theirs.close()
+        self._pipe = ours
+        self._pipe.send(self.device)
+        self.started_processes += 1
+        self._ready = False
+
+    @property
+    def starting(self) -> bool:
+        """Whether the process was started and has not said yet that it is ready or has failed."""
+        return self._pipe is not None and not self._ready and not self._said_something(0)
+
+    def settle(self) -> None:
+        """Wait a while until the process is ready or has failed, of which the next request tells.
+
+        What is timed in this process meanwhile would share the host's cores with its start.
+        """
+        if self.starting:
+            self._said_something(_SETTLE_SECONDS)
+
+    def _said_something(self, seconds: float) -> bool:
+        try:
+            return self._pipe is None or self._pipe.poll(seconds)
+        except OSError:  # it died
+            return True
+
+    def run(self, request: LegRequest, timeout: float) -> LegResult:
+        """Run one leg; `timeout` in seconds counts from when the process is ready.
+
+        Raises CaseProblem (the leg's own, error_crash, error_timeout), or UsageProblem when the
+        device is not there.
+        """
+        result: LegResult = self._ask(request, timeout)
+        return result
+
+    def localize(self, request: LocalizeRequest, timeout: float) -> Localized:
+        """Find where a leg goes wrong; as `run`."""
+        result: Localized = self._ask(request, timeout)
+        return result
+
+    def measure(self, request: MeasureRequest, timeout: float) -> BatchTiming:
+        """Time one batch size; as `run`."""
+        result: BatchTiming = self._ask(request, timeout)
+        return result
+
+    def _ask(self, request: LegRequest | LocalizeRequest | MeasureRequest, timeout: float) -> Any:
+        self.start()
+        self._wait_ready()
+        assert self._pipe is not None
+        stage = Stage.LOAD
+        deadline = time.monotonic() + timeout
+        try:
+            self._pipe.send(request)
+            while True:
+                if not self._pipe.poll(max(0.0, deadline - time.monotonic())):
+                    tail = self.log_tail()
+                    self.stop()
+                    raise _WithLog(
+                        Status.ERROR_TIMEOUT,
+                        stage,
+                        f"No answer from {self.device} within {timeout:g} s, in stage "
+                        f"{stage.value}: raise --case-timeout or look for a hanging operator.",
+                        tail,
+                    )
+                kind, value = self._pipe.recv()
+                if kind == "stage":
+                    stage = value
+                elif kind == "result":
+                    return value
+                else:
+                    raise self._failed(value)
+        except (EOFError, ConnectionError, BrokenPipeError):
+            raise self._crashed(stage) from None
+
+    def log_tail(self, lines: int = 20) -> str:
+        """Return the last lines that the process printed."""
+        if self._log is None:
+            return ""
+        self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, self._log.tell() - 8192))
+        text: str = self._log.read().decode(errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    def stop(self) -> None:
+        """End the process, by force if it does not go."""
+        if self._process is None:
+            return
+        if self._pipe is not None:
+            self._pipe.close()
+        try:
+            self._process.wait(timeout=2 if self._ready else 0)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._log.close()
+        self._process = self._pipe = self._log = None
+
+    def _wait_ready(self) -> None:
+        if self._ready:
+            return
+        assert self._pipe is not None
+        try:
+            if not self._pipe.poll(START_SECONDS):
+                tail = self.log_tail()
+                self.stop()
+                raise _WithLog(
+                    Status.ERROR_TIMEOUT,
+                    Stage.LOAD,
+                    f"The process of {self.device} was not ready within {START_SECONDS} s.",
+                    tail,
+                )
+            kind, value = self._pipe.recv()
+        except (EOFError, ConnectionError):
+            raise self._crashed(Stage.LOAD) from None
+        if kind == "unavailable":
+            self.stop()
+            raise UsageProblem(value)
+        if kind == "failed":
+            raise self._failed(value)
+        self._ready = True
+
+    def _failed(self, problem: tuple[str, str, str]) -> CaseProblem:
+        status, stage, reason = Status(problem[0]), Stage(problem[1]), problem[2]
+        tail = self.log_tail()
+        if status in _POISONED or status is Status.ERROR_HARNESS:
+            self.stop()
+        return _WithLog(status, stage, reason, tail)
+
+    def _crashed(self, stage: Stage) -> CaseProblem:
+        assert self._process is not None
+        try:
+            code = self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            code = 0
+        tail = self.log_tail()
+        self._ready = False
+        self.stop()
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return _WithLog(
+            Status.ERROR_CRASH,
+            stage,
+            f"The process of {self.device} died ({how}) in stage {stage.value}; the "
+            "record keeps what it printed last.",
+            tail,
+        )
+
+
+class _WithLog(CaseProblem):
+    """A problem together with the last lines of the process that had it."""
+
+    def __init__(self, status: Status, stage: Stage, reason: str, log_tail: str) -> None:
+        super().__init__(status, stage, reason)
+        self.log_tail = log_tail
+
+
+def _python_path() -> str:
+    root = str(ROOT)
+    inherited = os.environ.get("PYTHONPATH")
+    return f"{root}{os.pathsep}{inherited}" if inherited else root

@@ -1,0 +1,196 @@
+"""What a declared arithmetic costs a model on its inputs, and how a device's error compares.
+
+The measure is the ratio of two errors against the same float64 run of the same model on the same
+inputs: the device's, and that of the CPU when it rounds as the declared arithmetic does (the
+format budget).  Both contain the model's own amplification of rounding, so that the ratio is
+near 1 for honest rounding whatever the model, and one limit serves all of them.
+
+Limits.  Two honest roundings of one computation (other summation orders, other fusion, native
+float16 and bfloat16 kernels against the imitation) were measured to differ by at most 1.5 overall
+and 2.1 for a single image (docs/verdict.md has the distributions).  A reduced format may
+therefore cost three times its budget.  Exact float32 may cost ten times the CPU's own error,
+since accelerators may sum thousands of terms in orders that cost a small multiple of the CPU's
+blocked sums; HF32 left on costs 500 and more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.judgement import metrics
+from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.metrics import Array, Float64
+
+EXACT_LIMIT = 10.0
+FORMAT_LIMIT = 3.0
+# An image's own budget is a single sample of its rounding error and may be small by luck,
+# the more so the fewer outputs there are: it never counts for less than half the overall one.
+_LEAST_SHARE = 0.5
+_FLOAT32_ROUNDOFF = 2.0**-24
+
+
+def limit(*, exact: bool) -> float:
+    """The greatest ratio that passes; `exact`: plain float32 was declared."""
+    return EXACT_LIMIT if exact else FORMAT_LIMIT
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """Honest CPU runs in the declared arithmetic: output name -> array, one dict a run."""
+
+    arithmetic: Arithmetic
+    runs: tuple[dict[str, Array], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class OracleError:
+    """Error of one side against float64, over all images and for each.
+
+    `rmse`, `max_abs`: in the output's unit; `nrmse`: rmse divided by the spread of the float64
+    output between images (`metrics.spread`).
+    """
+
+    rmse: float
+    max_abs: float
+    nrmse: float
+    image_rmse: tuple[float, ...]
+    image_max_abs: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputBudget:
+    """One output's error against float64 on both sides, and what the arithmetic may cost.
+
+    `budget_nrmse`: of the honest runs, as `OracleError.nrmse`.  `ratio` = device / budget over
+    all images; `image_ratios`: the same for each image.
+    """
+
+    name: str
+    device: OracleError
+    cpu: OracleError
+    budget_nrmse: float
+    ratio: float
+    image_ratios: tuple[float, ...]
+    limit: float
+
+    @property
+    def worst_ratio(self) -> float:
+        """The greatest of the overall and the per-image ratios."""
+        return max(self.ratio, *self.image_ratios)
+
+    @property
+    def within(self) -> bool:
+        """Whether every ratio is a number and at most the limit."""
+        return all(value <= self.limit for value in (self.ratio, *self.image_ratios))
+
+
+def image_rmse(oracle: Array, values: Array) -> Float64:
+    """Root mean squared difference of each image; arrays [N, ...] -> float64 [N]."""
+    return _image_rms(_image_differences(oracle, values))
+
+
+def _image_differences(oracle: Array, values: Array) -> Float64:
+    """values - oracle, a row for each image; arrays [N, ...] -> float64 [N, D]."""
+    difference = np.asarray(values, np.float64) - np.asarray(oracle, np.float64)
+    return np.ascontiguousarray(difference).reshape(len(difference), -1)
+
+
+def _image_rms(images: Float64) -> Float64:
+    """Root mean square of each row, float64 [N, D] -> [N]."""
+    mean_squares = metrics.row_products(images, images) / images.shape[1]
+    return np.asarray(np.sqrt(mean_squares), np.float64)
+
+
+def oracle_error(oracle: Array, values: Array, spread: float | None = None) -> OracleError:
+    """Error of a side's output against float64; arrays [N, ...], finite.
+
+    `spread`: `metrics.spread(oracle)` where it is known already.
+    """
+    images = _image_differences(oracle, values)
+    largest = np.maximum(images.max(axis=1), -images.min(axis=1))
+    of_images = _image_rms(images)
+    rmse = metrics.root_mean_square(of_images)  # all have as many elements
+    return OracleError(
+        rmse=rmse,
+        max_abs=float(largest.max()),
+        nrmse=metrics.quotient(rmse, metrics.spread(oracle) if spread is None else spread),
+        image_rmse=tuple(map(float, of_images)),
+        image_max_abs=tuple(map(float, largest)),
+    )
+
+
+def image_budget(oracle: Array, budgets: Sequence[Array]) -> Float64:
+    """Budget of each image, float64 [N], in the output's unit.
+
+    `budgets`: one or more honest runs in the declared arithmetic; the greatest error counts.
+    The floor is half a unit in the last place of float32, for runs that happen to be exact.
+    """
+    errors = np.max([image_rmse(oracle, run) for run in budgets], axis=0)
+    overall = metrics.root_mean_square(errors)
+    floor = _FLOAT32_ROUNDOFF * metrics.root_mean_square(np.asarray(oracle, np.float64))
+    return np.asarray(np.maximum(np.maximum(errors, _LEAST_SHARE * overall), floor), np.float64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Allowance:
+    """What an output's arithmetic may cost: the same for every way to batch the images.
+
+    `oracle`: float64 run [N, ...]; `spread`: of it; `images`: budget of each image, float64 [N];
+    `cpu`: error of the run in the case's dtype; `limit`: greatest ratio that passes.
+    """
+
+    oracle: Float64
+    spread: float
+    images: Float64
+    cpu: OracleError
+    limit: float
+
+
+def allowance(oracle: Array, cpu: Array, budgets: Sequence[Array], *, exact: bool) -> Allowance:
+    """What one output may cost; all arrays [N, ...] and finite.
+
+    `oracle`: float64 run; `cpu`: run in the case's dtype; `budgets`: honest CPU runs in the
+    declared arithmetic; `exact`: whether that is plain float32.
+    """
+    oracle = np.asarray(oracle, np.float64)
+    spread = metrics.spread(oracle)
+    return Allowance(
+        oracle=oracle,
+        spread=spread,
+        images=image_budget(oracle, budgets),
+        cpu=oracle_error(oracle, cpu, spread),
+        limit=limit(exact=exact),
+    )
+
+
+def compare(name: str, device: Array, allowed: Allowance) -> OutputBudget:
+    """Compare the error of one output on the device, [N, ...] and finite, with its budget."""
+    error = oracle_error(allowed.oracle, device, allowed.spread)
+    ratio, *of_images = _ratios(np.array(error.image_rmse), allowed)
+    return OutputBudget(
+        name=name,
+        device=error,
+        cpu=allowed.cpu,
+        budget_nrmse=metrics.quotient(metrics.root_mean_square(allowed.images), allowed.spread),
+        ratio=ratio,
+        image_ratios=tuple(of_images),
+        limit=allowed.limit,
+    )
+
+
+def worst_ratio(values: Array, allowed: Allowance) -> float:
+    """`OutputBudget.worst_ratio` of other values [N, ...] alone; NaN where some are not finite."""
+    with np.errstate(invalid="ignore"):
+        return float(np.max(_ratios(image_rmse(allowed.oracle, values), allowed)))
+
+
+def _ratios(image_errors: Float64, allowed: Allowance) -> list[float]:
+    """Error / budget, over all images and of each; `image_errors`: float64 [N]."""
+    overall = map(metrics.root_mean_square, (image_errors, allowed.images))
+    return [
+        metrics.quotient(*overall),
+        *map(metrics.quotient, image_errors.tolist(), allowed.images.tolist()),
+    ]

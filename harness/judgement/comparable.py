@@ -1,0 +1,81 @@
+"""Whether outputs can be compared at all: the same names and shapes, and finite numbers.
+
+Pure functions over NumPy arrays [N, ...], N = number of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from harness.judgement import metrics
+from harness.judgement.metrics import Array
+from harness.system.status import Finding, Stage, Status
+
+
+def mismatches(
+    reference: Mapping[str, Array], candidate: Mapping[str, Array], images: int
+) -> list[Finding]:
+    """Outputs that are missing on one side, of another shape or empty; `images`: how many."""
+
+    def finding(reason: str) -> Finding:
+        return Finding(Status.FAIL_SHAPE, Stage.COMPARE, reason)
+
+    found = []
+    if not reference:
+        found.append(finding("The model gave no output on the CPU: there is nothing to compare."))
+    for name in reference.keys() - candidate.keys():
+        found.append(finding(f"Output {name!r} is missing on the device."))
+    for name in candidate.keys() - reference.keys():
+        found.append(finding(f"Output {name!r} exists on the device but not on the CPU."))
+    for name in reference.keys() & candidate.keys():
+        want, got = reference[name].shape, candidate[name].shape
+        if want != got:
+            found.append(
+                finding(
+                    f"Output {name!r} has shape {list(got)} on the device but {list(want)} on "
+                    "the CPU."
+                )
+            )
+        elif not want or want[0] != images:
+            found.append(
+                finding(
+                    f"Output {name!r} has shape {list(want)}: its first dimension must be the "
+                    f"{images} images."
+                )
+            )
+        elif 0 in want:
+            found.append(finding(f"Output {name!r} of shape {list(want)} has no elements."))
+    return sorted(found, key=lambda f: f.reason)
+
+
+def nonfinite(reference: Mapping[str, Array], candidate: Mapping[str, Array]) -> list[Finding]:
+    """Outputs with NaN or infinite values on either side."""
+    found = []
+    for name in reference:
+        on_cpu = metrics.count_nonfinite(reference[name])
+        on_device = metrics.count_nonfinite(candidate[name])
+        size = reference[name].size
+        if on_cpu:
+            # Also when both sides agree: NaN against NaN proves nothing about the device.
+            found.append(
+                Finding(
+                    Status.FAIL_REFERENCE,
+                    Stage.REFERENCE,
+                    f"Output {name!r} has {on_cpu} NaN or infinite values of {size} on the CPU "
+                    "itself: look at the weights and inputs before judging a device.",
+                )
+            )
+        if on_device:
+            where = np.argwhere(~np.isfinite(candidate[name]))[0].tolist()
+            value = candidate[name][tuple(where)]
+            found.append(
+                Finding(
+                    Status.FAIL_NAN,
+                    Stage.COMPARE,
+                    f"Output {name!r} has {on_device} NaN or infinite values of {size} on the "
+                    f"device, the first ({value}) at index {where}; the CPU has {on_cpu}.",
+                )
+            )
+    return found

@@ -1,0 +1,127 @@
+"""What a localisation found; no torch here.  `harness/execution/localize.py` measures it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from harness.judgement import budget, metrics, operator_rows
+from harness.judgement.budget import OutputBudget
+from harness.judgement.metrics import Array
+from harness.judgement.operator_rows import OperatorRow
+
+
+@dataclasses.dataclass(frozen=True)
+class Localization:
+    """Own and inherited error of every operator of a forward pass, in order of execution.
+
+    `arithmetic`: what the device declares; `start`, `stop`: the case's images that went through,
+    as one batch; `repeats`: runs of each operator; `restarts`: results that the device's forward
+    pass took from the reference, since its own did not fit.  `reproduced`: whether the pass,
+    operator by operator, ended where the model's own forward pass did on the device; None when
+    the two cannot be compared.  `reproducers`: scripts, relative to the results; `note`: why there
+    are none though they were wanted.  `problem`: why there are no rows.
+    """
+
+    arithmetic: str = ""
+    start: int = 0
+    stop: int = 0
+    rows: tuple[OperatorRow, ...] = ()
+    repeats: int = 1
+    restarts: int = 0
+    reproduced: bool | None = None
+    reproducers: tuple[str, ...] = ()
+    note: str = ""
+    seconds: float = 0.0
+    problem: str = ""
+
+    @property
+    def culprits(self) -> list[OperatorRow]:
+        """Operators whose own error no honest rounding explains, the worst first."""
+        return operator_rows.culprits(self.rows)
+
+    @property
+    def worst(self) -> list[OperatorRow]:
+        """All compared operators, culprits first, then by how near they come to a limit."""
+        return operator_rows.ranked(self.rows)
+
+    @property
+    def first_beyond(self) -> OperatorRow | None:
+        """The first operator after which the inherited error exceeds its budget."""
+        limit = budget.limit(exact=self.arithmetic == "float32")
+        return next((row for row in self.rows if row.inherited_ratio > limit), None)
+
+    def conclusion(self) -> str:
+        """What was found, in a sentence or two."""
+        if self.problem:
+            return f"Not localised: {self.problem}"
+        found = self.culprits
+        seen = f"{len(operator_rows.compared(self.rows))} of {len(self.rows)} operators"
+        if not found:
+            text = (
+                f"No culprit: none of {seen}, each on the reference's own input, errs by more "
+                f"than {self.arithmetic} explains."
+            )
+            if self.reproduced is False:
+                text += (
+                    " Run one by one they do not give the model's result on the device either: "
+                    "the fault comes and goes, or lies where the model takes another way on the "
+                    "device."
+                )
+            return text
+        worst = found[0]
+        return f"Culprit: {describe(worst)}" + (
+            f" {len(found) - 1} more of {seen} exceed what {self.arithmetic} explains."
+            if len(found) > 1
+            else ""
+        )
+
+
+def worst_batch(budgets: Sequence[OutputBudget], images: int, batch_size: int) -> tuple[int, int]:
+    """First image and end of the batch that holds the image with the greatest budget ratio."""
+    worst, image = -1.0, 0
+    for row in budgets:
+        for number, ratio in enumerate(row.image_ratios):
+            if not ratio <= worst:  # a NaN ratio is the worst there is
+                worst, image = ratio if ratio == ratio else math.inf, number
+    start = image // batch_size * batch_size
+    return start, min(images, start + batch_size)
+
+
+def reproduced(
+    traced: Mapping[str, Array], leg: Mapping[str, Array], budgets: Sequence[OutputBudget]
+) -> bool | None:
+    """Whether outputs of a trace are the device's own, within what honest rounding explains.
+
+    Arrays [N, ...] of the same images; None when no output can be compared.
+    """
+    verdicts = []
+    for name, array in traced.items():
+        if name not in leg or leg[name].shape != array.shape:
+            continue
+        if np.array_equal(array, leg[name], equal_nan=True):
+            verdicts.append(True)
+            continue
+        allowed = [
+            row.limit * row.device.rmse / row.ratio
+            for row in budgets
+            if row.name == name and row.ratio
+        ]
+        verdicts.append(bool(allowed) and metrics.rmse(leg[name], array) <= allowed[0])
+    return all(verdicts) if verdicts else None
+
+
+def describe(row: OperatorRow) -> str:
+    """One culprit in a sentence."""
+    where = f"{row.operator} in {row.module} (operator {row.index}): "
+    if row.unstable:
+        return f"{where}{row.unstable} elements differ when it is repeated on the same input."
+    if row.nonfinite:
+        return f"{where}{row.nonfinite} NaN or infinite values of its own."
+    return (
+        f"{where}own error {row.ratio:.3g} times what {row.arithmetic} costs there, "
+        f"{row.worst_slice_ratio:.3g} times in {row.worst_slice or 'all of it'}."
+    )

@@ -1,0 +1,199 @@
+"""Error of one operator's result, in units of the rounding that any device has to be allowed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from harness.judgement.metrics import PIECE, Array, Float64
+
+
+@dataclasses.dataclass(frozen=True)
+class Rounding:
+    """Rounding that a result has to be allowed, whatever was measured.
+
+    `unit`: unit roundoff of the format that the result is stored in; `inner`: relative error (a
+    bound of the same kind) of the arithmetic before that; `smallest`: the format's smallest
+    positive number, below which rounding is absolute.
+    """
+
+    unit: float
+    inner: float = 0.0
+    smallest: float = 0.0
+
+    def mean_square(self, own: Any, whole: Any) -> Any:
+        """Mean squared rounding error of values with mean square `own`.
+
+        Rounding to nearest errs by at most unit x |x|; an error uniform within that has the mean
+        square (unit x)^2 / 3.  Hence a correctly rounded result exceeds this value by a factor
+        of at most 3, and its root by sqrt(3), whatever the values are; a faithfully rounded one
+        (either neighbour) has at most twice that root.  The inner error of a part of a result
+        goes by the mean square of the `whole` where that is greater: a part that is small is so
+        because what was summed up cancelled, not because it was small.
+        """
+        inner = self.inner**2 * np.maximum(own, whole)
+        return (self.unit**2 * own + inner + (self.smallest / 2) ** 2) / 3
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnError:
+    """Error of a result against an exact one, in units of what the arithmetic costs.
+
+    `ratio` = rmse / budget_rmse; `worst_slice_ratio`: the greatest such ratio of any slice, which
+    is `worst_slice` = (dimension, index), None when the result has fewer than two dimensions.
+    `nonfinite`: elements that are NaN or infinite where exact and budget results are finite; they
+    are left out of the other numbers.
+    """
+
+    rmse: float
+    budget_rmse: float
+    reference_rms: float
+    ratio: float
+    worst_slice_ratio: float
+    worst_slice: tuple[int, int] | None
+    nonfinite: int
+
+
+# A slice's measured budget is drawn towards the whole result's as if it held this many elements
+# more: the error of a few elements says little about what the arithmetic costs there.
+SLICE_PRIOR = 16
+
+
+def own_error(oracle: Array, budget: Array, candidate: Array, rounding: Rounding) -> OwnError:
+    """Compare a candidate with an exact result, against a budget result of the same exact one.
+
+    `oracle`, `budget`, `candidate`: float of one shape.  With e, b, o the mean squares of
+    candidate - oracle, budget - oracle and oracle:
+
+        ratio = sqrt(e / max(b, r(o, o))),   r = rounding.mean_square
+
+    and for a slice of m elements, with its own mean squares e_s, b_s, o_s,
+
+        ratio_s = sqrt(e_s / max((m b_s + P max(b, r(o, o))) / (m + P), r(o_s, o)))
+
+    with P = SLICE_PRIOR.  Slices are taken along every dimension: channels, batch items, rows,
+    tokens.  A result that differs where nothing is to be rounded (all zero, or integers with
+    `Rounding(0)`) has an infinite ratio.
+
+    Computes a piece at a time, in the arguments' precision, which is good for five digits, so that
+    large results cost little time and memory.  Raises ValueError when the shapes differ or there
+    are no elements.
+    """
+    sums = _Sums(oracle, budget, candidate)
+    count = max(1, sums.comparable)
+    error, cost, power = (total / count for total in sums.totals)
+    cost = max(cost, float(rounding.mean_square(power, power)))
+    ratio = float(_root_ratio(np.float64(error), np.float64(cost)))
+
+    worst, where = ratio, None
+    for axis, size in enumerate(oracle.shape if oracle.ndim > 1 else ()):
+        error_s, cost_s, power_s = (table[axis] for table in sums.by_axis)
+        elements = np.maximum(1, sums.counts[axis])
+        drawn = (cost_s + SLICE_PRIOR * cost) / (elements + SLICE_PRIOR)
+        allowed_s = np.maximum(drawn, rounding.mean_square(power_s / elements, power))
+        ratios = _root_ratio(error_s / elements, allowed_s)
+        index = int(np.argmax(ratios))
+        if size > 1 and (where is None or ratios[index] > worst):
+            worst, where = float(ratios[index]), (axis, index)
+    return OwnError(
+        rmse=float(np.sqrt(error)),
+        budget_rmse=float(np.sqrt(cost)),
+        reference_rms=float(np.sqrt(power)),
+        ratio=ratio,
+        worst_slice_ratio=worst,
+        worst_slice=where,
+        nonfinite=sums.nonfinite,
+    )
+
+
+class _Sums:
+    """Sums of squares of an operator's errors, of all elements and of the slices of every axis.
+
+    `totals`, `by_axis`: of candidate - oracle, budget - oracle and oracle, where all three are
+    finite; `counts`: for every axis the number of such elements in each slice; `comparable`: of
+    all.  `nonfinite`: elements where only the candidate is not finite.
+    """
+
+    def __init__(self, oracle: Array, budget: Array, candidate: Array) -> None:
+        for other in (budget, candidate):
+            if other.shape != oracle.shape:
+                raise ValueError(f"shapes differ: {oracle.shape} and {other.shape}")
+        if oracle.size == 0:
+            raise ValueError("no elements to compare")
+        shape = oracle.shape or (1,)
+        self.totals = [0.0, 0.0, 0.0]
+        self.by_axis = [[np.zeros(size) for size in shape] for _ in self.totals]
+        self.counts = [np.zeros(size) for size in shape]
+        self.comparable = self.nonfinite = 0
+        along = next((axis for axis, size in enumerate(shape) if size > 1), 0)
+        step = max(1, PIECE * shape[along] // oracle.size)
+        arrays = [oracle.reshape(shape), candidate.reshape(shape)]
+        if budget is not oracle:
+            arrays.append(budget.reshape(shape))
+        for start in range(0, shape[along], step):
+            where = slice(start, start + step)
+            self._add(along, where, [x[(*(slice(None),) * along, where)] for x in arrays])
+
+    def _add(self, along: int, where: slice, arrays: list[Array]) -> None:
+        exact = arrays[0]
+        counts = [np.full(size, exact.size / size) for size in exact.shape]
+        comparable = exact.size
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            tables = self._tables(arrays)
+        # Squares in float32 are good enough unless they leave its range.
+        if not all(np.isfinite(table[0]).all() for table in tables) or not tables[2][0].any():
+            arrays = [np.asarray(x, np.float64) for x in arrays]
+            usable = np.all([np.isfinite(x) for x in (arrays[0], *arrays[2:])], axis=0)
+            finite = np.isfinite(arrays[1])
+            self.nonfinite += int(np.count_nonzero(usable & ~finite))
+            usable &= finite
+            comparable = int(np.count_nonzero(usable))
+            counts = _slice_sums(usable.astype(np.float64))
+            tables = self._tables([np.where(usable, x, 0.0) for x in arrays])
+        self.comparable += comparable
+        for number, table in enumerate(tables):
+            self.totals[number] += float(np.sum(table[0]))
+        for mine, found in zip([*self.by_axis, self.counts], [*tables, counts], strict=True):
+            for axis, values in enumerate(found):
+                mine[axis][where if axis == along else slice(None)] += values
+
+    @staticmethod
+    def _tables(arrays: list[Array]) -> list[list[Float64]]:
+        exact, got, *budget = arrays
+        cost = (
+            _square_sums(np.subtract(budget[0], exact))
+            if budget
+            else [np.zeros(size) for size in exact.shape]
+        )
+        return [_square_sums(np.subtract(got, exact)), cost, _square_sums(exact)]
+
+
+def _square_sums(values: Array) -> list[Float64]:
+    """For every dimension, the sums of squares over all the others; values float32 or float64.
+
+    Halves the dimensions: two passes over the array, however many there are.
+    """
+    if values.ndim == 1:
+        return [np.square(values.astype(np.float64))]
+    half = values.ndim // 2
+    table = values.reshape(int(np.prod(values.shape[:half])), -1)
+    rows = np.einsum("ij,ij->i", table, table).astype(np.float64)
+    columns = np.einsum("ij,ij->j", table, table).astype(np.float64)
+    return [
+        *_slice_sums(rows.reshape(values.shape[:half])),
+        *_slice_sums(columns.reshape(values.shape[half:])),
+    ]
+
+
+def _slice_sums(values: Float64) -> list[Float64]:
+    """For every dimension, the sums over all the others."""
+    axes = range(values.ndim)
+    return [values.sum(axis=tuple(other for other in axes if other != axis)) for axis in axes]
+
+
+def _root_ratio(error: Any, cost: Any) -> Any:
+    """sqrt(error / cost): 0 for no error, infinite for an error where none is allowed."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(error > 0, np.sqrt(error / cost), 0.0)

@@ -1,0 +1,374 @@
+"""Limits applied to outputs: structure first, finiteness second, numbers last.
+
+Pure functions over NumPy arrays; nothing here knows a device or pytest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence, Set
+
+import numpy as np
+
+from harness.judgement import budget, comparable, metrics
+from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.budget import Allowance, Budget, OutputBudget
+from harness.judgement.documented import ERROR_RATE_LIMIT_PERCENT, DocumentedGate, documented_gate
+from harness.judgement.metrics import Array
+from harness.judgement.operator_rows import OperatorCheck
+from harness.system.status import Finding, Stage, Status, worst
+
+# Outputs of different images more alike than this cannot be told apart by the documented gate:
+# with an error rate limit of 1 % (cosine 0.99), swapping two such images would still pass it.
+DISCRIMINATION_LIMIT = 1.0 - ERROR_RATE_LIMIT_PERCENT / 100.0
+
+_FLIP_SIGMAS = 4.0
+# Budget in units of the spread between images: from half of it on, noise and signal are alike.
+NOISE_LIMIT = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputNumbers:
+    """Errors of one output of the model, device against CPU."""
+
+    name: str
+    shape: tuple[int, ...]
+    min_cosine: float  # smallest over the images, on the raw output
+    max_abs_error: float
+    max_abs_index: tuple[int, ...]
+    mean_abs_error: float
+    rmse: float
+    nrmse: float  # rmse / spread of the float64 output between the images
+    norm_ratio: float
+    sample: metrics.PairedSample | None = None  # None: a record from before there was one
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """All that a verdict rests on; arrays are [N, ...], N = number of images.
+
+    `reference`, `candidate`: output name -> array of the CPU and of the device, in the case's
+    dtype; `oracle`: the CPU in float64, with GELU in the form that the device declares; `as_asked`:
+    in the form that the model asks for, where that is another; `budget`: honest CPU runs in the
+    arithmetic that the device declares.  `logits`: name of the classifier output [N, C], or None
+    for a model without classifier: then the documented gate, which is about classes, does not
+    apply.  `labels`: one name per image.  `operators`: the device's operators one by one, where
+    that was asked for.  `variants`: the device's outputs for other ways to batch the same images.
+    """
+
+    reference: Mapping[str, Array]
+    candidate: Mapping[str, Array]
+    logits: str | None
+    labels: Sequence[str]
+    oracle: Mapping[str, Array]
+    budget: Budget
+    as_asked: Mapping[str, Array] | None = None
+    variants: Mapping[str, Mapping[str, Array]] = dataclasses.field(default_factory=dict)
+    operators: OperatorCheck | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Outcome of a comparison with all its reasons and every number that could be taken.
+
+    `notes` were seen and are no reason against the case.
+    """
+
+    findings: tuple[Finding, ...]
+    gate: DocumentedGate | None = None
+    outputs: tuple[OutputNumbers, ...] = ()
+    discrimination: metrics.Discrimination | None = None
+    arithmetic: str = ""
+    budgets: tuple[OutputBudget, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> Status:
+        """The finding that wins; `pass` only when there is none."""
+        return worst(f.status for f in self.findings) if self.findings else Status.PASS
+
+    @property
+    def leading(self) -> Finding | None:
+        """The finding that gave the status."""
+        return next((f for f in self.findings if f.status is self.status), None)
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Judge the device's outputs: structure, then finiteness, then numbers."""
+    structural = comparable.mismatches(evidence.reference, evidence.candidate, len(evidence.labels))
+    if structural:
+        return Verdict(tuple(structural))
+    broken = comparable.nonfinite(evidence.reference, evidence.candidate)
+    if broken:
+        return Verdict(tuple(broken))
+
+    evidence = _in_float64(evidence)
+    reference, candidate, logits = evidence.reference, evidence.candidate, evidence.logits
+    allowed = {name: _allowance(evidence, name) for name in reference}
+    budgets = tuple(budget.compare(name, candidate[name], allowed[name]) for name in reference)
+    findings = [f for b in budgets for f in _judge_budget(b, evidence.budget.arithmetic)]
+    findings += _judge_variants(evidence, allowed, {b.name for b in budgets if b.within})
+    findings += _judge_operators(evidence.operators)
+    outputs = tuple(
+        _numbers(name, reference[name], candidate[name], allowed[name].spread) for name in reference
+    )
+    findings += [finding for numbers in outputs for finding in _judge_direction(numbers)]
+    notes = _form_notes(evidence, allowed) + _format_notes(evidence, budgets)
+    gate = discrimination = None
+    if logits is not None:
+        gate = documented_gate(reference[logits], candidate[logits], evidence.labels)
+        discrimination = metrics.discrimination(reference[logits])
+        if metrics.is_distribution(reference[logits]):
+            notes.append(
+                f"Output {logits!r} holds probabilities already: they are compared as they are, "
+                "without another softmax."
+            )
+        findings += _judge_flips(evidence, gate, allowed[logits], notes)
+        findings += _judge_gate(gate, within=not findings)
+    findings += _judge_discrimination(evidence, discrimination, budgets)
+    return Verdict(
+        findings=tuple(findings),
+        gate=gate,
+        outputs=outputs,
+        discrimination=discrimination,
+        arithmetic=str(evidence.budget.arithmetic),
+        budgets=budgets,
+        notes=tuple(notes),
+    )
+
+
+def _in_float64(evidence: Evidence) -> Evidence:
+    """Both sides converted once: every formula would do it anew."""
+
+    def convert(outputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {name: np.asarray(values, np.float64) for name, values in outputs.items()}
+
+    return dataclasses.replace(
+        evidence, reference=convert(evidence.reference), candidate=convert(evidence.candidate)
+    )
+
+
+def _numbers(name: str, reference: Array, candidate: Array, spread: float) -> OutputNumbers:
+    pair = metrics.Pair.of(reference, candidate)
+    worst_element = pair.worst
+    return OutputNumbers(
+        name=name,
+        shape=tuple(reference.shape),
+        min_cosine=float(np.min(pair.cosines)),
+        max_abs_error=worst_element.difference,
+        max_abs_index=worst_element.index,
+        mean_abs_error=pair.mean_absolute,
+        rmse=pair.rmse,
+        nrmse=metrics.quotient(pair.rmse, spread),
+        norm_ratio=pair.norm_ratio,
+        sample=metrics.paired_sample(pair),
+    )
+
+
+def _allowance(evidence: Evidence, name: str) -> Allowance:
+    runs = [run[name] for run in evidence.budget.runs]
+    return budget.allowance(
+        evidence.oracle[name],
+        evidence.reference[name] if evidence.as_asked is None else runs[0],  # of the same form
+        runs,
+        exact=evidence.budget.arithmetic.full,
+    )
+
+
+def _judge_budget(row: OutputBudget, arithmetic: Arithmetic) -> list[Finding]:
+    if row.within:
+        return []
+    image = int(np.argmax(row.image_ratios))
+    what = "the CPU's own float32 error" if arithmetic.full else f"what {arithmetic} costs"
+    return [
+        Finding(
+            Status.FAIL_ACCURACY,
+            Stage.COMPARE,
+            f"Output {row.name!r}: the error against float64 is {row.ratio:.3g} times {what} on "
+            f"this model and these images (worst image {image}: {row.image_ratios[image]:.3g} "
+            f"times), allowed is {row.limit:g} times; nrmse {row.device.nrmse:.3g}, budget "
+            f"{row.budget_nrmse:.3g}.",
+        )
+    ]
+
+
+def _judge_variants(
+    evidence: Evidence, allowed: Mapping[str, Allowance], right: Set[str]
+) -> list[Finding]:
+    """The same images batched in another way must be as right as before.
+
+    `right`: outputs that are within their budget as one batch; of the others it says nothing.
+    """
+    how = {"permuted": "in reverse order", "alone": "one by one"}
+    found = []
+    for variant, outputs in evidence.variants.items():
+        for problem in comparable.mismatches(evidence.reference, outputs, len(evidence.labels)):
+            found.append(dataclasses.replace(problem, reason=f"{how[variant]}: {problem.reason}"))
+        for name, values in outputs.items():
+            if name not in evidence.oracle or values.shape != evidence.oracle[name].shape:
+                continue
+            ratio = budget.worst_ratio(values, allowed[name])
+            if not np.isfinite(ratio) and metrics.count_nonfinite(values):
+                found.append(
+                    Finding(
+                        Status.FAIL_NAN,
+                        Stage.COMPARE,
+                        f"Output {name!r} has NaN or infinite values when the images run "
+                        f"{how[variant]}, and none when they run as one batch.",
+                    )
+                )
+            elif name in right and not ratio <= allowed[name].limit:
+                found.append(
+                    Finding(
+                        Status.FAIL_ACCURACY,
+                        Stage.COMPARE,
+                        f"Output {name!r} is {ratio:.3g} times its budget when the images run "
+                        f"{how[variant]} (allowed {allowed[name].limit:g}): the result of an "
+                        "image depends on its batch.",
+                    )
+                )
+    return found
+
+
+def _judge_operators(check: OperatorCheck | None) -> list[Finding]:
+    """Each operator on the reference's own input, where a format's noise has not piled up."""
+    if check is None or not check.culprits:
+        return []
+    worst = check.worst[0]
+    return [
+        Finding(
+            Status.FAIL_ACCURACY,
+            Stage.COMPARE,
+            f"{check.culprits} of {check.compared} operators compared one by one exceed what "
+            f"their format costs; worst is {worst.operator} in {worst.module} (operator "
+            f"{worst.index}): {worst.ratio:.3g} times its budget, its worst slice "
+            f"{worst.worst_slice_ratio:.3g} times ({worst.worst_slice or 'all of it'}), "
+            f"{worst.nonfinite} NaN or infinite values.",
+        )
+    ]
+
+
+def _judge_direction(numbers: OutputNumbers) -> list[Finding]:
+    if np.isfinite(numbers.min_cosine):
+        return []
+    return [
+        Finding(
+            Status.FAIL_NAN,
+            Stage.COMPARE,
+            f"The cosine of output {numbers.name!r} is not a number: an image's output is all "
+            "zero on one side, so it has no direction to compare.",
+        )
+    ]
+
+
+def _judge_flips(
+    evidence: Evidence, gate: DocumentedGate, allowed: Allowance, notes: list[str]
+) -> list[Finding]:
+    """A Top-1 flip counts when no allowed error explains it.
+
+    The device swapped two classes whose logits on the CPU differ by `gap`.  The difference of
+    two errors of the size seen (at most the size allowed) has a standard deviation of sqrt(2)
+    times that size; beyond four of them rounding is no explanation.
+    """
+    assert evidence.logits is not None
+    seen = budget.image_rmse(allowed.oracle, evidence.candidate[evidence.logits])
+    errors = np.minimum(np.maximum(seen, allowed.images), allowed.limit * allowed.images)
+    if evidence.as_asked is not None:  # the CPU's Top-1 is that of the form that was asked for
+        errors = errors + budget.image_rmse(evidence.as_asked[evidence.logits], allowed.oracle)
+    found = []
+    for row in gate.rows:
+        if row.match:
+            continue
+        logits = evidence.reference[evidence.logits][row.image]
+        gap = float(logits[row.cpu_top1]) - float(logits[row.device_top1])
+        explained = _FLIP_SIGMAS * np.sqrt(2.0) * float(errors[row.image])
+        text = (
+            f"Top-1 of image {row.image} ({row.label}) is {row.cpu_top1} on the CPU and "
+            f"{row.device_top1} on the device; on the CPU these two logits differ by {gap:.3g}, "
+            f"and the allowed error explains up to {explained:.3g}."
+        )
+        if gap <= explained:
+            notes.append(text)
+        else:
+            found.append(Finding(Status.FAIL_ACCURACY, Stage.COMPARE, text))
+    return found
+
+
+def _judge_gate(gate: DocumentedGate, *, within: bool) -> list[Finding]:
+    """The documented error rate; `within`: whether everything else is as the format allows."""
+    if gate.error_rate_percent < ERROR_RATE_LIMIT_PERCENT:
+        return []
+    bad = min(gate.rows, key=lambda row: row.cosine)
+    reason = (
+        f"Error rate {gate.error_rate_percent:.4g} % (softmax probabilities), allowed is "
+        f"less than {ERROR_RATE_LIMIT_PERCENT} %; worst is image {bad.image} "
+        f"({bad.label}) with cosine {bad.cosine:.6f}."
+    )
+    if within:
+        # The device computes as its format must: no fault is shown, and no port accepted either.
+        reason += (
+            " The device's error is what its declared arithmetic costs: choose a more exact "
+            "one (--numerics strict, --dtype float32)."
+        )
+    return [Finding(Status.INCONCLUSIVE if within else Status.FAIL_ACCURACY, Stage.COMPARE, reason)]
+
+
+def _format_notes(evidence: Evidence, budgets: Sequence[OutputBudget]) -> list[str]:
+    arithmetic = evidence.budget.arithmetic
+    if arithmetic.full:
+        return []
+    noise = max(row.budget_nrmse for row in budgets)
+    check = evidence.operators
+    more = (
+        f" end to end; of its operators {check.compared} of {check.total} were compared one by one."
+        if check
+        else " in this case."
+    )
+    return [
+        f"Faults smaller than the noise of {arithmetic} (nrmse {noise:.2g} on this model) cannot "
+        f"be seen{more} Float32 with --numerics strict sees them."
+    ]
+
+
+def _form_notes(evidence: Evidence, allowed: Mapping[str, Allowance]) -> list[str]:
+    """What another form of GELU changes, which is no rounding and is in no budget."""
+    if evidence.as_asked is None:
+        return []
+    cost = max(
+        metrics.quotient(metrics.rmse(own.oracle, evidence.as_asked[name]), own.spread)
+        for name, own in allowed.items()
+    )
+    return [
+        f"The device computes every gelu in its {evidence.budget.arithmetic.gelu} form where the "
+        "model asks for another (measured on it after the forward), and is judged for that form. "
+        f"The form alone changes the outputs by nrmse {cost:.2g}; with "
+        "TORCH_NPU_USE_COMPATIBLE_IMPL=1 torch_npu computes what is asked."
+    ]
+
+
+def _judge_discrimination(
+    evidence: Evidence,
+    measured: metrics.Discrimination | None,
+    budgets: Sequence[OutputBudget],
+) -> list[Finding]:
+    """Could this case have failed?"""
+    found = []
+    if len(evidence.labels) < 2:
+        found.append(
+            "One image only: nothing shows that the output depends on the image. Give two or more."
+        )
+    elif measured is not None and not measured.max_cosine < DISCRIMINATION_LIMIT:
+        found.append(
+            f"Two different images give softmax outputs with cosine {measured.max_cosine:.6f} on "
+            f"the CPU ({measured.distinct_top1} different Top-1 in {measured.images} images): the "
+            "documented gate could not tell them apart, so its pass means nothing. Use other "
+            "images or weights that discriminate."
+        )
+    for row in budgets:
+        if not row.budget_nrmse < NOISE_LIMIT:
+            found.append(
+                f"Output {row.name!r}: the noise of {evidence.budget.arithmetic} "
+                f"(nrmse {row.budget_nrmse:.3g}) is as large as the differences between the "
+                "images, so that an error of that size proves nothing."
+            )
+    return [Finding(Status.INCONCLUSIVE, Stage.COMPARE, reason) for reason in found]

@@ -1,0 +1,77 @@
+"""What one side of a case is and did: its device, its times, its memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+
+import pydantic
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryUse:
+    """Peak memory in bytes; None where it is not known.
+
+    `host_before`: resident when the work began.  `host_since_start`: the peak could not be reset,
+    so it is the process' since it began.  `device_peak`: allocated for tensors; `device_reserved`:
+    taken from the device by PyTorch's allocator.
+    """
+
+    host_peak: int | None
+    host_before: int | None
+    host_since_start: bool
+    device_peak: int | None = None
+    device_reserved: int | None = None
+
+
+class DeviceInfo(pydantic.BaseModel):
+    """One side of the comparison."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    spec: str  # as given: "npu:0", "cpu", ...
+    kind: str
+    name: str  # marketing name as the driver gives it
+    emulated: bool
+    index: int = 0
+    uuid: str | None = None
+    total_memory_bytes: int | None = None
+    details: dict[str, str] = {}
+
+
+class Timing(pydantic.BaseModel):
+    """Seconds of each timed forward of one leg, synchronised, after one warm-up.
+
+    `cached_since`: read from the reference cache, measured at that time; None: in this run.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    batch_size: int
+    images: int
+    forward_seconds: list[float]
+    first_forward_seconds: float
+    threads: int | None = None  # of the CPU side
+    cached_since: datetime.datetime | None = None
+
+    @property
+    def cached(self) -> bool:
+        """Whether this was measured in an earlier run, perhaps on another host."""
+        return self.cached_since is not None
+
+    @property
+    def images_per_second(self) -> float:
+        """Images through the model per second, from the median forward."""
+        ordered = sorted(self.forward_seconds)
+        return self.images / ordered[len(ordered) // 2]
+
+
+class LegRecord(pydantic.BaseModel):
+    """What one leg did, without its outputs."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    device: DeviceInfo
+    numerics: dict[str, str]  # settings as read back from the device
+    timing: Timing
+    operators: dict[str, int]  # aten operator -> calls in one pass over the images
+    fallback_operators: list[str]  # ran on the CPU though the model was on the device
+    weights_sha256: str
+    memory: MemoryUse | None = None  # loading and all forwards, without operators one by one

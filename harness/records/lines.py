@@ -1,0 +1,155 @@
+"""The lines of a results file, as versioned models.  The source of truth of every report.
+
+Non-finite numbers are the strings "NaN", "Infinity" and "-Infinity".
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Literal
+
+import pydantic
+
+from harness.cases.case import Case
+from harness.judgement.budget import OutputBudget
+from harness.judgement.documented import DocumentedGate
+from harness.judgement.localization import Localization
+from harness.judgement.metrics import Discrimination
+from harness.judgement.operator_rows import OperatorCheck
+from harness.judgement.timing import Ratio
+from harness.judgement.verdict import OutputNumbers
+from harness.records.expectation import Expectation
+from harness.records.leg import LegRecord
+from harness.records.sensitivity import Sensitivity
+from harness.records.throughput import Throughput
+from harness.system.status import Stage, Status
+
+SCHEMA_VERSION = 1
+
+
+class _Record(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", ser_json_inf_nan="strings", protected_namespaces=()
+    )
+    schema_version: Literal[1] = 1
+
+
+class ShardInfo(pydantic.BaseModel):
+    """Which part of a divided run this is.
+
+    `whole`: ids of all cases of the undivided run; `plan`: a digest of how they were divided.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    number: int  # from 1
+    of: int
+    whole: list[str]
+    plan: str
+
+
+class RunRecord(_Record):
+    """First line of a results file.
+
+    `fingerprints`: of the cases, by id; `settings`: options that a result depends on; `parts`: ids
+    of the earlier runs whose records this file holds as well.
+    """
+
+    type: Literal["run"] = "run"
+    run_id: str
+    started: datetime.datetime
+    device: str
+    device_reason: str
+    emulated: bool
+    cases: list[str]
+    environment: dict[str, str]
+    fingerprints: dict[str, str] = {}
+    settings: dict[str, str] = {}
+    shard: ShardInfo | None = None
+    parts: list[str] = []
+
+    @property
+    def device_kind(self) -> str:
+        """The device without its index."""
+        return self.device.partition(":")[0]
+
+
+class StartRecord(_Record):
+    """A case begins: without its `case` line it was in flight when its process ended."""
+
+    type: Literal["start"] = "start"
+    case_id: str
+    device: str = ""
+
+
+class CaseRecord(_Record):
+    """One case with its verdict."""
+
+    type: Literal["case"] = "case"
+    case_id: str
+    case: Case
+    status: Status
+    stage: Stage | None = None
+    reason: str = ""
+    findings: list[str] = []
+    emulated: bool = False
+    weights: str = ""
+    weights_sha256: str = ""
+    inputs: str = ""
+    inputs_sha256: str = ""
+    labels: list[str] = []
+    reference: LegRecord | None = None
+    candidate: LegRecord | None = None
+    gate: DocumentedGate | None = None
+    outputs: list[OutputNumbers] = []
+    discrimination: Discrimination | None = None
+    arithmetic: str = ""  # what the device declares and is judged against
+    budgets: list[OutputBudget] = []
+    operators: OperatorCheck | None = None  # compared one by one, where that was asked for
+    localization: Localization | None = None  # where it goes wrong, where that was asked for
+    notes: list[str] = []  # what was seen and is no reason against the case
+    sensitivity: Sensitivity | None = None  # only where it was asked for
+    duration_seconds: float = 0.0
+    log_tail: str = ""  # what the device's process printed before it died
+    throughput: Throughput | None = None  # only where it was asked for; never part of the verdict
+    expected: Expectation | None = None  # beside its expected row, where it was compared
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files that belong to the record, relative to its results."""
+        return self.localization.reproducers if self.localization is not None else ()
+
+    @property
+    def budget_ratio(self) -> float | None:
+        """The greatest budget ratio over outputs and images; None when not measured."""
+        return max((row.worst_ratio for row in self.budgets), default=None)
+
+    @property
+    def speed_ratio(self) -> float | None:
+        """Device throughput over the CPU's; None when not timed, or no measure of a device."""
+        sides = self.reference, self.candidate
+        if self.emulated or any(leg is None or not leg.timing.forward_seconds for leg in sides):
+            return None
+        assert self.reference is not None and self.candidate is not None
+        cpu, device = self.reference.timing, self.candidate.timing
+        return device.images_per_second / cpu.images_per_second
+
+    @property
+    def fair_speed_up(self) -> Ratio | None:
+        """Speed-up over the CPU at its best setting, at the case's batch size; None as above."""
+        if self.emulated or self.throughput is None:
+            return None
+        return self.throughput.speed_up(self.case.batch_size)
+
+
+class EndRecord(_Record):
+    """Last line: its absence means that the run was cut short."""
+
+    type: Literal["end"] = "end"
+    exit_code: int
+    finished: datetime.datetime
+
+
+AnyRecord = RunRecord | StartRecord | CaseRecord | EndRecord
+ADAPTER: pydantic.TypeAdapter[AnyRecord] = pydantic.TypeAdapter(
+    Annotated[AnyRecord, pydantic.Field(discriminator="type")]
+)

@@ -1,0 +1,210 @@
+"""Records: everything measured, as versioned JSON lines.  The source of truth of every report.
+
+A results file holds one `run` line, a `start` line for each case as it begins and a `case` line as
+it ends, and one `end` line.  A line is appended with a single write and flushed to disk, so that a
+run killed at any moment loses at most the case in flight, which its `start` line names.
+Non-finite numbers are the strings "NaN", "Infinity"
+and "-Infinity".
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from harness.records.lines import (
+    ADAPTER,
+    SCHEMA_VERSION,
+    AnyRecord,
+    CaseRecord,
+    EndRecord,
+    RunRecord,
+    StartRecord,
+)
+from harness.system import files
+from harness.system.status import UsageProblem
+
+
+def append(path: Path, record: AnyRecord) -> None:
+    """Append one line with one write and force it to disk.
+
+    Several processes may append to the same file: O_APPEND keeps their lines whole.
+    """
+    line = _line(record)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        if _ends_torn(path):
+            line = b"\n" + line
+        os.write(descriptor, line)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Run(pydantic.BaseModel):
+    """A results file as read back."""
+
+    run: RunRecord | None
+    cases: list[CaseRecord]
+    end: EndRecord | None
+    torn_lines: int = 0  # lines cut off by a crash
+    started: list[str] = []  # ids of cases that began
+
+    @property
+    def in_flight(self) -> list[str]:
+        """Ids of cases that began and have no record: their process was killed, or still runs."""
+        have = {case.case_id for case in self.cases}
+        return [case for case in dict.fromkeys(self.started) if case not in have]
+
+    @property
+    def unfinished(self) -> list[str]:
+        """The missing cases, first those that were in flight, marked as such."""
+        caught = set(self.in_flight)
+        note = " (in flight when the run was cut short)"
+        ordered = sorted(self.missing, key=lambda case: case not in caught)
+        return [f"{case}{note * (case in caught)}" for case in ordered]
+
+    @property
+    def missing(self) -> list[str]:
+        """Ids of selected cases without a record."""
+        have = {case.case_id for case in self.cases}
+        return [case for case in (self.run.cases if self.run else []) if case not in have]
+
+
+def read(path: Path) -> Run:
+    """Read a results file; a torn last line (crash) is counted, not fatal.
+
+    Raises UsageProblem when the file is missing, has another schema version or is no such file.
+    """
+    if not path.is_file():
+        raise UsageProblem(f"No results file {path}: run pytest first, or give another path.")
+    run: RunRecord | None = None
+    end: EndRecord | None = None
+    cases: dict[str, CaseRecord] = {}
+    started: list[str] = []
+    torn = 0
+    for number, text in _lines(path):
+        try:
+            raw = json.loads(text)
+        except ValueError:
+            torn += 1
+            continue
+        record = _parse(raw, path, number)
+        if isinstance(record, RunRecord):
+            run = record
+        elif isinstance(record, EndRecord):
+            end = record
+        elif isinstance(record, StartRecord):
+            started.append(record.case_id)
+        else:
+            cases[record.case_id] = record
+    if run is None and not cases:
+        raise UsageProblem(f"{path} holds no record of a run: is it a results.jsonl file?")
+    return Run(run=run, cases=list(cases.values()), end=end, torn_lines=torn, started=started)
+
+
+def write(run: Run, path: Path) -> None:
+    """Write a whole run as a results file, in place of what is there."""
+    lines = [record for record in (run.run, *run.cases, run.end) if record is not None]
+    path.write_bytes(b"".join(map(_line, lines)))
+
+
+def read_run(path: Path) -> Run:
+    """Read a results file, or the one in a folder.  Raises UsageProblem as `read` does."""
+    return read(results_file(path))
+
+
+def results_file(path: Path) -> Path:
+    """The results file, where a folder may have been given instead."""
+    return path / "results.jsonl" if path.is_dir() else path
+
+
+def folder(path: Path) -> Path:
+    """Where the records of `read_run` and what belongs to them lie."""
+    return path if path.is_dir() else path.parent
+
+
+def start(results_dir: Path, record: RunRecord, kept: Iterable[AnyRecord] = ()) -> Path:
+    """Begin results_dir/results.jsonl; an earlier one moves to results_dir/previous/, never lost.
+
+    `kept`: records to begin with.  At every moment the file is wholly the old one or the new one.
+    Raises UsageProblem when the directory cannot be written.
+    """
+    path = results_dir / "results.jsonl"
+    try:
+        with files.replacing(path) as temporary:
+            with temporary.open("wb") as stream:
+                stream.writelines(_line(item) for item in (record, *kept))
+                stream.flush()
+                os.fsync(stream.fileno())
+            if path.exists():
+                _set_aside(path)
+    except OSError as error:
+        raise UsageProblem(
+            f"Cannot write results to {results_dir} ({error.strerror}): give --results DIR."
+        ) from error
+    return path
+
+
+def _set_aside(path: Path) -> None:
+    """Keep a results file under previous/ as well; it stays where it is until it is replaced."""
+    previous = path.parent / "previous"
+    previous.mkdir(exist_ok=True)
+    stamp = datetime.datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y%m%d-%H%M%S")
+    serial = 0
+    while (target := previous / f"results-{stamp}-{serial:03}.jsonl").exists():
+        serial += 1
+    try:
+        target.hardlink_to(path)
+    except OSError:  # the file system has no links
+        shutil.copy2(path, target)
+
+
+def carry(case: CaseRecord, old_dir: Path, new_dir: Path) -> None:
+    """Copy the files that a record names, relative to its results, beside other results."""
+    for name in case.files:
+        source, target = old_dir / name, new_dir / name
+        if source.is_file() and source.resolve() != target.resolve():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+
+
+def _line(record: AnyRecord) -> bytes:
+    return record.model_dump_json().encode() + b"\n"
+
+
+def _parse(raw: Any, path: Path, number: int) -> AnyRecord:
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UsageProblem(
+            f"{path}, line {number}: schema version {version!r}, this harness reads "
+            f"{SCHEMA_VERSION}."
+        )
+    try:
+        return ADAPTER.validate_python(raw, strict=False)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageProblem(f"{path}, line {number}: {where}: {first['msg']}.") from error
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        for number, line in enumerate(stream, start=1):
+            if line.strip():
+                yield number, line
+
+
+def _ends_torn(path: Path) -> bool:
+    with path.open("rb") as stream:
+        if stream.seek(0, os.SEEK_END) == 0:
+            return False
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) != b"\n"

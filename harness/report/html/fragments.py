@@ -1,0 +1,185 @@
+"""HTML fragments of cases and tables; every text is escaped by the template engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import jinja2
+from markupsafe import Markup, escape
+
+from harness.records.lines import CaseRecord
+from harness.report.html import glossary, plots
+from harness.report.tables import cells, detection, localization, per_case, throughput, two_runs
+from harness.report.tables.cells import Table
+from harness.upgrade.compare import Comparison
+
+ENVIRONMENT = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+_TABLE = ENVIRONMENT.from_string(
+    """\
+<div class="harness-scroll"><table class="harness-table"><caption>{{ table.title }}</caption>
+<thead><tr>
+{% for cell in table.header %}<th scope="col"{{ meaning(cell) }}>{{ cell }}</th>{% endfor %}
+</tr></thead>
+<tbody>
+{% for row in table.rows %}
+<tr>
+{% for cell in row %}
+<td{% if loop.first and row|length == 2 %}{{ meaning(cell) }}{% endif %}>{{ cell }}</td>
+{% endfor %}
+</tr>
+{% endfor %}
+</tbody></table></div>
+"""
+)
+
+_CASE = ENVIRONMENT.from_string(
+    """\
+{% macro long(text) %}
+{% if text|length > 800 %}<details><summary>{{ text[:400] }} ...</summary>{{ text }}</details>
+{% else %}{{ text }}{% endif %}
+{% endmacro %}
+<section class="harness-case harness-{{ case.status.value }}">
+<div class="harness-conclusion">{{ long(conclusion) }}</div>
+{% if case.findings|length > 1 %}
+<ul>{% for finding in case.findings %}<li>{{ long(finding) }}</li>{% endfor %}</ul>
+{% endif %}
+{% if case.notes %}
+<ul>{% for note in case.notes %}<li>Note: {{ note }}</li>{% endfor %}</ul>
+{% endif %}
+{% if detection %}<p>{{ detection }}</p>{% endif %}
+{% for line in localization %}<p>{{ line }}</p>{% endfor %}
+{% for line in throughput %}<p>{{ line }}</p>{% endfor %}
+{% for plot in plots %}<figure class="harness-figure">{{ plot }}</figure>{% endfor %}
+<div class="harness-tables">{% for table in tables %}{{ table }}{% endfor %}</div>
+{% if case.log_tail %}<details><summary>Last lines of the device's process</summary>
+<pre tabindex="0">{{ case.log_tail }}</pre></details>{% endif %}
+</section>
+"""
+)
+
+_COMPARISON = ENVIRONMENT.from_string(
+    """\
+<details class="harness-details" open><summary>{{ line }}</summary>
+{% if hits %}<ul>{% for hit in hits %}<li>{{ hit }}</li>{% endfor %}</ul>{% endif %}
+{% for table in tables %}{{ table }}{% endfor %}
+</details>
+"""
+)
+
+# Columns that are added to pytest-html's table: class, title, property, what stands where the
+# property is absent.
+_COLUMNS = (
+    ("status", "Status", "status", "no case"),
+    ("ratio", "Budget ratio", "budget_ratio", cells.NOT_MEASURED),
+    ("errorrate", "Error rate, %", "error_rate_percent", cells.NOT_MEASURED),
+    ("top1", "Top-1", "top1_agreement", cells.NOT_MEASURED),
+    ("culprit", "Culprit", "culprit", "not looked for"),
+)
+
+
+def render_table(table: Table) -> Markup:
+    """Render one table; what a number is and its formula show on hover."""
+    return Markup(_TABLE.render(table=table, meaning=lambda cell: _meaning(cell, table.title)))
+
+
+def headers(given: Sequence[str]) -> list[str]:
+    """Header cells of the results: pytest-html's, which sorts by them, with ours among them.
+
+    Its column of links goes: they stand behind the name of the test.
+    """
+    ours = [
+        Markup('<th class="sortable" tabindex="0" data-column-type="{}"{}>{}</th>').format(
+            name, _meaning(title), title
+        )
+        for name, title, *_ in _COLUMNS
+    ]
+    theirs = [cell.replace("<th ", '<th tabindex="0" ') for cell in given if ">Links<" not in cell]
+    return [*theirs[:2], *ours, *theirs[2:]]
+
+
+def row(given: Sequence[str], properties: Mapping[str, object]) -> list[str]:
+    """The cells of one result; `properties`: as the plugin attaches them to a test's report.
+
+    pytest-html sorts by the text of a cell, hence the number with leading zeros that is not shown.
+    """
+    result, name, *more = (cell for cell in given if "col-links" not in cell)
+    if "case" in properties:
+        name = Markup('<td class="col-testId">{}</td>').format(properties["case"])
+    for links in (cell for cell in given if "<a" in cell and "col-links" in cell):
+        name = f"{name.removesuffix('</td>')} {links.partition('>')[2]}"
+    ours: list[str] = []
+    for column, _, key, absent in _COLUMNS:
+        text = str(properties.get(key, absent))
+        try:
+            number = float(text)
+            hidden = Markup("<span hidden>{:024.9f}</span>").format(number)
+            shown = hidden + f"{number:.4g}"
+        except ValueError:
+            shown = Markup("{}").format(text)
+        ours.append(Markup('<td class="col-{}">{}</td>').format(column, shown))
+    return [result.replace("<td ", '<td tabindex="0" ', 1), name, *ours, *more]
+
+
+def escaped(values: Mapping[str, object]) -> dict[str, object]:
+    """The environment as pytest-html takes it: names as text, values as HTML."""
+    return {
+        name: escaped({str(escape(k)): v for k, v in value.items()})
+        if isinstance(value, Mapping)
+        else str(escape(value))
+        for name, value in values.items()
+    }
+
+
+def place_of(case_id: str) -> str:
+    """Where the script of the page puts a case's details as soon as they are seen.
+
+    A plain string: pytest-xdist takes no other from its workers.
+    """
+    return str(Markup('<div class="harness-lazy" data-case="{}"></div>').format(case_id))
+
+
+def render_case(case: CaseRecord, *, full: bool = True, plots: bool = True) -> str:
+    """Render one case: conclusion, findings, and all tables or only the documented ones."""
+    worst = localization.worst(case)
+    brief = [*per_case.documented(case), *filter(None, [per_case.budget(case), worst])]
+    more = filter(None, [worst, throughput.memory(case)])
+    chosen = [*per_case.everything(case), *more] if full else brief
+    return _CASE.render(
+        case=case,
+        conclusion=per_case.conclusion(case),
+        detection=detection.line(case),
+        localization=localization.lines(case),
+        throughput=throughput.lines(case),
+        plots=_plots(case, "full" if full else "brief") if plots else [],
+        tables=[render_table(table) for table in [*chosen, *throughput.tables(case)]],
+    )
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """Render a comparison with an older run."""
+    return _COMPARISON.render(
+        line=two_runs.line(comparison),
+        hits=comparison.hits,
+        tables=[render_table(table) for table in two_runs.tables(comparison)],
+    )
+
+
+def _meaning(cell: str, title: str = "") -> Markup:
+    """A title attribute for a cell that names a number; nothing for others."""
+    text = glossary.meaning(cell, title)
+    return Markup(' title="{}"').format(text) if text else Markup("")
+
+
+def _plots(case: CaseRecord, copy: str) -> list[Markup]:
+    found = case.localization
+    traced = found is not None and any(row.reference_rms > 0 for row in found.rows)
+    if not (traced or case.outputs or case.throughput):
+        return []
+
+    drawn = [plots.agreement(case, copy=copy)]
+    if found is not None and traced:
+        name = cells.label(case, case.case_id)
+        drawn.insert(0, plots.error_over_depth(found, name, copy=copy))
+    drawn.append(plots.plot(case, copy=copy))
+    return [plot for plot in drawn if plot is not None]

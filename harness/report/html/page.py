@@ -1,0 +1,190 @@
+"""What stands around pytest-html's table: the summary above it, controls, details and script.
+
+The details of all cases are packed (gzip) into one element, and the script puts them where they
+are looked at: a page of hundreds of cases stays small and quick.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Collection, Sequence
+
+from markupsafe import Markup
+
+from harness.records.lines import CaseRecord, RunRecord
+from harness.report.html import fragments, glossary
+from harness.report.html.assets import SCRIPT
+from harness.report.tables import cells, expected, per_case, provenance, trend
+from harness.report.tables.cells import Table
+from harness.upgrade.history import Entry
+
+# With more cases than this, only the first that are not as they should be stand in the summary.
+_IN_SUMMARY = 12
+# Cases with their plots: drawing takes time, and hundreds of plots are not looked at.
+_PLOTTED = 40
+_OPEN = 2  # cases of the summary that are not folded
+_OVERVIEW = 40  # rows of the overview
+
+_SUMMARY = fragments.ENVIRONMENT.from_string(
+    """\
+{% if emulated %}<p class="harness-banner">EMULATED: the device is the CANN emulator on this
+host. These results check the harness and the software stack; they are no evidence about NPU
+hardware.</p>{% endif %}
+<p class="harness-top harness-{{ 'pass' if good else 'fail' }}">{{ word }} - {{ top_line }}</p>
+{% if device %}<p class="harness-device">Device: {{ device }}</p>{% endif %}
+{% if plot %}<figure class="harness-figure">{{ plot }}</figure>{% endif %}
+{% if missing %}<p>Cases without a record: {{ missing|join(', ') }}</p>{% endif %}
+{{ overview }}
+{% if expected_line %}
+<details class="harness-details"{{ ' open' if sentences }}><summary>{{ expected_line }}</summary>
+{% for table in expected_tables %}{{ table }}{% endfor %}
+{% if sentences %}<ul>{% for text in sentences %}<li>{{ text }}</li>{% endfor %}</ul>{% endif %}
+</details>
+{% endif %}
+{% for title, body, open in cases %}
+<details class="harness-details"{{ ' open' if open }}><summary>{{ title }}</summary>
+{{ body }}</details>
+{% endfor %}
+{% if more %}<p>{{ more }} more cases that are not as they should be: see the results below.</p>
+{% endif %}
+{% if sides %}
+<details class="harness-details"><summary>Devices and settings</summary>{{ sides }}</details>
+{% endif %}
+"""
+)
+
+_CONTROLS = fragments.ENVIRONMENT.from_string(
+    """\
+{% for title, place in apart %}
+<details class="harness-details"><summary>{{ title }}</summary>{{ place }}</details>
+{% endfor %}
+<div class="harness-controls" role="search">
+<label>Search <input type="search" id="harness-search"
+placeholder="case, model, status, operator"></label>
+<label>Status <select id="harness-status"><option value="">all</option></select></label>
+<span id="harness-count" role="status"></span>
+</div>
+<p id="harness-none" hidden>No case fits the search and the status.</p>
+"""
+)
+
+_SCRIPTS = fragments.ENVIRONMENT.from_string(
+    """\
+<details class="harness-details harness-glossary"><summary>What the numbers mean</summary>
+{{ meanings }}</details>
+<script type="text/plain" id="harness-details">{{ packed }}</script>
+<script>{{ script }}</script>
+"""
+)
+
+
+def render_summary(
+    run: RunRecord | None, cases: Sequence[CaseRecord], missing: Sequence[str] = ()
+) -> str:
+    """Render the head of the report: verdict, EMULATED banner, overview, documented tables."""
+    device = f"{run.device} ({run.device_reason})" if run else ""
+    bad = [case for case in cases if not expected.is_fine(case)]
+    good = bool(cases) and not missing and not bad
+    many = len(cases) > _IN_SUMMARY
+    shown = bad[:_OPEN] if many else bad + [case for case in cases if expected.is_fine(case)]
+    return _SUMMARY.render(
+        emulated=any(case.emulated for case in cases) or bool(run and run.emulated),
+        good=good,
+        word="PASSED" if good else "NOT PASSED" if cases or missing else "NOTHING RAN",
+        top_line=per_case.top_line(cases, missing),
+        device=device,
+        sides=fragments.render_table(provenance.sides(cases)) if cases else "",
+        sentences=expected.sentences(shown),
+        expected_line=expected.line(cases),
+        expected_tables=[fragments.render_table(table) for table in expected.all_tables(cases)],
+        plot=_budget_plot(cases),
+        overview=_overview(cases, bad),
+        missing=missing,
+        cases=[
+            (
+                cells.label(case, case.case_id),
+                Markup(fragments.render_case(case, full=False)),
+                number < _OPEN and (number < len(bad) or len(cases) <= _OPEN),
+            )
+            for number, case in enumerate(shown)
+        ],
+        more=len(bad) - len(shown) if many else 0,
+    )
+
+
+def render_trend(found: Sequence[Entry]) -> str:
+    """Render the trend over versions; "" for a single run."""
+    table = trend.trend(found)
+    if table is None:
+        return ""
+    from harness.report.html import plots  # brings matplotlib in
+
+    plot = plots.trend(found)
+    figure = Markup('<figure class="harness-figure">{}</figure>').format(plot) if plot else ""
+    return Markup(
+        '<details class="harness-details"><summary>Trend over versions</summary>{}{}</details>'
+    ).format(figure, fragments.render_table(table))
+
+
+def render_controls(cases: Sequence[CaseRecord], with_row: Collection[str]) -> str:
+    """Render search and filter, and places for cases without a row in pytest-html's table.
+
+    `with_row`: ids of the cases that have one; those that an earlier run settled, or whose
+    process died under pytest-xdist, have none.
+    """
+    apart = [case for case in cases if case.case_id not in with_row]
+    return _CONTROLS.render(
+        apart=[
+            (
+                f"Without a row below: {cells.label(case, case.case_id)}, {case.status.value}",
+                Markup(fragments.place_of(case.case_id)),
+            )
+            for case in apart
+        ]
+    )
+
+
+def render_scripts(cases: Sequence[CaseRecord]) -> str:
+    """Render the glossary, the packed details of all cases, and the script of the page."""
+    plotted = _plotted(cases)
+    bodies = {
+        case.case_id: fragments.render_case(case, plots=case.case_id in plotted) for case in cases
+    }
+    packed = gzip.compress(json.dumps(bodies).encode(), mtime=0)
+    meanings = Table("Numbers of this report", ("number", "meaning"), tuple(glossary.all_items()))
+    return _SCRIPTS.render(
+        meanings=fragments.render_table(meanings),
+        packed=base64.b64encode(packed).decode("ascii"),
+        script=Markup(SCRIPT.read_text(encoding="utf-8")),
+    )
+
+
+def _plotted(cases: Sequence[CaseRecord]) -> set[str]:
+    """Ids of the cases with plots: those that are not as they should be, and all where few."""
+    bad = [case.case_id for case in cases if not expected.is_fine(case)]
+    if len(cases) <= _IN_SUMMARY:
+        return {case.case_id for case in cases}
+    return set(bad[:_PLOTTED])
+
+
+def _overview(cases: Sequence[CaseRecord], bad: Sequence[CaseRecord]) -> Markup | str:
+    """All cases, or, of many, those that are not as they should be: results has them all."""
+    if len(cases) <= _OVERVIEW:
+        return fragments.render_table(per_case.overview(cases)) if cases else ""
+    if not bad:
+        return ""
+    table = per_case.overview(bad[:_OVERVIEW])
+    title = f"Not as they should be: {len(bad)} of {len(cases)} cases"
+    if len(bad) > _OVERVIEW:
+        title += f", the first {_OVERVIEW}"
+    return fragments.render_table(Table(title, table.header, table.rows))
+
+
+def _budget_plot(cases: Sequence[CaseRecord]) -> Markup | None:
+    if not any(case.budgets for case in cases):
+        return None
+    from harness.report.html import plots  # brings matplotlib in
+
+    return plots.budgets(cases)

@@ -1,0 +1,292 @@
+"""What a port publishes of one model, from the records of a run: no rendering here.
+
+The documented protocol is one case.  Where a run holds several of a model (dtypes, numerics,
+inputs), `choose` takes the one nearest to the documented settings; it never looks at a result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.cases.case import ModelSource
+from harness.judgement.documented import (
+    DOCUMENTED_BATCH,
+    DOCUMENTED_IMAGES,
+    DOCUMENTED_SIZE,
+    ERROR_RATE_LIMIT_PERCENT,
+)
+from harness.records.lines import CaseRecord
+from harness.records.results_file import Run
+from harness.report.tables.missing import (
+    PERCENTILE_PASSES,
+    gate_missing,
+    image_count,
+    image_size,
+    percentiles,
+    speed_missing,
+)
+from harness.system.status import Status, UsageProblem, worst
+
+# Both are synthetic; structured images first, since noise hardly tells a model's classes apart.
+_INPUTS = ("synthetic", "noise", "photos", "images")
+
+
+class Draft(enum.Enum):
+    """Why a report is a draft and must not be published."""
+
+    EMULATED = "emulated"  # ran on the emulator
+    NO_NPU = "no_npu"  # ran on another device, or reached none
+    INCOMPLETE = "incomplete"  # the run was cut short or cases of the model have no record
+    RANDOM_WEIGHTS = "random_weights"  # not the weights of the model that the report names
+
+
+@dataclasses.dataclass(frozen=True)
+class Port:
+    """One model of a run.
+
+    `cases`: its records; `missing`: ids of its selected cases without a record; `main`: the case
+    that stands for the documented protocol, None when no case has a record.
+    """
+
+    name: str
+    source: ModelSource | None
+    run: Run
+    cases: tuple[CaseRecord, ...]
+    missing: tuple[str, ...]
+    main: CaseRecord | None
+
+    @property
+    def directory_name(self) -> str:
+        """Its name as part of a path."""
+        return re.sub(r"[^\w.+-]+", "_", self.name).strip(".") or "model"
+
+    @property
+    def emulated(self) -> bool:
+        """Whether anything of it ran on the emulator."""
+        emulated_run = self.run.run is not None and self.run.run.emulated
+        return emulated_run or any(case.emulated for case in self.cases)
+
+    @property
+    def device_kinds(self) -> set[str]:
+        """Kinds of device that the run took or was to take."""
+        kinds = {case.candidate.device.kind for case in self.cases if case.candidate is not None}
+        return kinds | ({self.run.run.device_kind} if self.run.run else set())
+
+    @property
+    def drafts(self) -> tuple[Draft, ...]:
+        """Why this is no more than a draft; empty for a report that may be published."""
+        found = []
+        if self.emulated:
+            found.append(Draft.EMULATED)
+        elif self.device_kinds != {"npu"}:
+            found.append(Draft.NO_NPU)
+        if self.missing or not self.cases or self.run.end is None or self.run.torn_lines:
+            found.append(Draft.INCOMPLETE)
+        if self.source is not None and self.source.kind == "architecture":
+            found.append(Draft.RANDOM_WEIGHTS)
+        return tuple(found)
+
+    @property
+    def status(self) -> Status | None:
+        """The worst status of its cases; None without any."""
+        return worst(case.status for case in self.cases) if self.cases else None
+
+    def of_model(self) -> Run:
+        """The run as if it had held this model alone."""
+        ids = [case.case_id for case in self.cases] + list(self.missing)
+        run = self.run.run.model_copy(update={"cases": ids}) if self.run.run else None
+        return self.run.model_copy(update={"run": run, "cases": list(self.cases)})
+
+
+def choose(run: Run, wanted: str | None) -> Port:
+    """Take one model of a run, by name, architecture or directory.
+
+    Raises UsageProblem when it is not there, or when the run holds several and none was named.
+    """
+    sources = list(dict.fromkeys(case.case.model for case in run.cases))
+    names = ", ".join(dict.fromkeys(source.name for source in sources))
+    found = [source for source in sources if wanted is None or _matches(source, wanted)]
+    if wanted is not None and not found:
+        return _unrecorded(run, wanted, names)
+    if not found:
+        raise UsageProblem("The run holds no case: name the model of the report with --model.")
+    if len({(source.name, source.num_classes, source.seed, source.ref) for source in found}) > 1:
+        raise UsageProblem(
+            f"The run holds several models ({names}): name one with --model. A report is about "
+            "one model with one set of weights."
+            if wanted is None
+            else f"--model {wanted} fits several models of the run, which differ in their "
+            "directory, seed or number of classes: run them apart."
+        )
+    source = found[0]
+    cases = tuple(case for case in run.cases if case.case.model in found)
+    prefix = cases[0].case_id.removesuffix(_rest(cases[0])) + "-"
+    others = [case.case_id for case in run.cases if case not in cases]
+    missing = tuple(name for name in run.missing if name.startswith(prefix) and name not in others)
+    return Port(source.name, source, run, cases, missing, min(cases, key=_distance))
+
+
+def documented_differences(case: CaseRecord) -> tuple[tuple[str, str, str], ...]:
+    """Name, documented and own value of every setting that is not the documented one."""
+    own = case.case
+    wanted = {
+        "inputs": ("synthetic", "synthetic" if own.inputs.kind == "noise" else own.inputs.kind),
+        "images": (str(DOCUMENTED_IMAGES), str(image_count(case))),
+        "size": (DOCUMENTED_SIZE, image_size(case) or DOCUMENTED_SIZE),  # unknown: not prepared
+        "batch_size": (str(DOCUMENTED_BATCH), str(own.batch_size)),
+        "dtype": ("float32", own.dtype),
+        "numerics": ("default", own.numerics),
+    }
+    return tuple((name, *pair) for name, pair in wanted.items() if pair[0] != pair[1])
+
+
+def accuracy_document(port: Port) -> dict[str, Any]:
+    """Content of results/accuracy.json: the documented metrics, or why they are missing."""
+    main = port.main
+    dumped = _dumped(main)
+    why = gate_missing(main)
+    return {
+        **_head(port, "accuracy"),
+        "error_rate_limit_percent": ERROR_RATE_LIMIT_PERCENT,
+        "documented_gate": dumped.get("gate"),
+        "missing": {} if why is None else {"documented_gate": why},
+        **{key: dumped.get(key) for key in ("arithmetic", "budgets", "discrimination", "notes")},
+        "cases": [
+            {
+                key: value
+                for key, value in _dumped(case).items()
+                if key in ("case_id", "status", "reason", "findings", "emulated", "gate")
+            }
+            for case in port.cases
+        ],
+    }
+
+
+def performance_document(port: Port) -> dict[str, Any]:
+    """Content of results/performance.json: both sides' timings, or why they are missing."""
+    main, why = port.main, speed_missing(port.main)
+    found: dict[str, Any] = {
+        "device_images_per_second": None,
+        "cpu_images_per_second": None,
+        "speed_up": None,
+    }
+    missing = {} if why is None else {"device_images_per_second": why, "speed_up": why}
+    if main is not None and main.reference is not None and main.reference.timing.forward_seconds:
+        found["cpu_images_per_second"] = main.reference.timing.images_per_second
+    else:
+        missing["cpu_images_per_second"] = why or "no forward pass was timed"
+    if main is not None and main.candidate is not None and why is None:
+        found["device_images_per_second"] = main.candidate.timing.images_per_second
+        found["speed_up"] = main.speed_ratio
+        found["device_pass_seconds"] = percentiles(main.candidate.timing)
+        if found["device_pass_seconds"] is None:
+            missing["device_pass_seconds"] = f"fewer than {PERCENTILE_PASSES} timed passes"
+    dumped = _dumped(main)
+    sides = {"cpu": dumped.get("reference"), "device": dumped.get("candidate")}
+    for side, leg in sides.items():
+        timed = leg is not None and not (side == "device" and port.emulated)
+        found[f"{side}_timing"] = leg["timing"] if leg is not None and timed else None
+    found["throughput"] = None if port.emulated else _without_samples(dumped.get("throughput"))
+    if found["throughput"] is None:
+        missing["throughput"] = why or "not measured: --throughput was not given"
+    return {**_head(port, "performance"), **found, "missing": missing}
+
+
+def write_json(document: dict[str, Any], path: Path) -> None:
+    """Write strict JSON; numbers that are none were turned into strings by the records."""
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _head(port: Port, kind: str) -> dict[str, Any]:
+    main, run = port.main, port.run.run
+    return {
+        "kind": kind,
+        "publishable": not port.drafts,
+        "draft_reasons": [draft.value for draft in port.drafts],
+        "emulated": port.emulated,
+        "model": {
+            "name": port.name,
+            "weights": main.weights if main else None,
+            "weights_sha256": main.weights_sha256 if main else None,
+        },
+        "run": json.loads(run.model_dump_json()) if run is not None else None,
+        "case_id": main.case_id if main else None,
+        "case": _dumped(main).get("case"),
+        "inputs": main.inputs if main else None,
+        "inputs_sha256": main.inputs_sha256 if main else None,
+        "documented_protocol": main is not None and not documented_differences(main),
+        "differences": [
+            {"setting": name, "documented": wanted, "here": own}
+            for name, wanted, own in (documented_differences(main) if main else ())
+        ],
+        "device": (_dumped(main).get("candidate") or {}).get("device"),
+        "numerics": (_dumped(main).get("candidate") or {}).get("numerics"),
+        "status": main.status.value if main else None,
+        "reason": main.reason if main else None,
+        "missing_cases": list(port.missing),
+    }
+
+
+def _dumped(case: CaseRecord | None) -> dict[str, Any]:
+    # Through JSON text: it is what turns NaN into a string, as in the records.
+    return {} if case is None else dict(json.loads(case.model_dump_json()))
+
+
+def _without_samples(throughput: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A throughput measurement without the times of single calls, which the records keep."""
+    if throughput is None:
+        return None
+    rows = [
+        {
+            side: {key: item for key, item in value.items() if key != "seconds"}
+            if isinstance(value, dict)
+            else value
+            for side, value in row.items()
+        }
+        for row in throughput["rows"]
+    ]
+    return {**throughput, "rows": rows}
+
+
+def _unrecorded(run: Run, wanted: str, names: str) -> Port:
+    """A model of which the run has no record, if the run can have meant to run it."""
+    name = Path(wanted).name or wanted
+    prefix = re.sub(r"[^\w.+-]+", "_", name) + "-"
+    missing = tuple(case for case in run.missing if case.startswith(prefix))
+    if run.cases and not missing:
+        raise UsageProblem(f"The run holds no case of {wanted}: its models are {names}.")
+    return Port(name, None, run, (), missing, None)
+
+
+def _matches(source: ModelSource, wanted: str) -> bool:
+    if wanted in (source.name, source.ref):
+        return True
+    # Also a directory that stood elsewhere when the run was made.
+    return source.kind == "directory" and Path(wanted).resolve().name == source.name
+
+
+def _rest(case: CaseRecord) -> str:
+    """What follows the model in a case's id."""
+    own = case.case
+    words: Sequence[str] = (own.inputs.name, own.dtype, f"b{own.batch_size}", own.numerics)
+    return "-" + "-".join(re.sub(r"[^\w.+-]+", "_", word) for word in words)
+
+
+def _distance(case: CaseRecord) -> tuple[object, ...]:
+    own = case.case
+    return (
+        own.dtype != "float32",
+        own.numerics != "default",
+        _INPUTS.index(own.inputs.kind),
+        image_count(case) != DOCUMENTED_IMAGES,
+        own.batch_size != DOCUMENTED_BATCH,
+        own.inputs.seed,
+        case.case_id,
+    )

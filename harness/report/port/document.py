@@ -1,0 +1,172 @@
+"""The port report: the Markdown document that a port publishes, in English or Chinese.
+
+One template serves both languages; data/port.toml holds every text twice.  The documented tables
+keep the documented columns and rows; what else users ask for stands in tables of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import jinja2
+
+from harness.judgement.documented import ERROR_RATE_LIMIT_PERCENT
+from harness.records import results_file
+from harness.report import markdown, text
+from harness.report.markdown import Verbatim, escaped
+from harness.report.port import content, sections, setup
+from harness.report.port.content import Draft, Port
+from harness.report.port.texts import Language, Texts, as_text, cut, texts
+from harness.report.tables import cells
+from harness.report.tables.cells import EMULATED, Table
+from harness.system.status import Status, UsageProblem
+
+_TEMPLATE = Path(__file__).with_name("port.md.j2")
+
+
+def render(found: Port, language: Language) -> str:
+    """The Markdown document."""
+    t = texts(language)
+    environment = jinja2.Environment(
+        # Whatever is not meant as Markdown is escaped, wherever the template puts it.
+        finalize=lambda value: escaped(as_text(value)),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    mark = _mark(found, t)
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    shown = template.render(
+        t=t,
+        port=found,
+        table=lambda table: _table(table, mark),
+        code=_code,
+        verdict=_verdict(found, t),
+        drafts=[_draft(found, draft, t) for draft in found.drafts],
+        limit=f"{ERROR_RATE_LIMIT_PERCENT:.1f}",
+        conclusion=_conclusion(found, t),
+        **setup.sections(found, t),
+        **sections.sections(found, t),
+    )
+    return re.sub(r"\n{3,}", "\n\n", shown).strip() + "\n"
+
+
+def write(found: Port, language: Language, directory: Path) -> Path:
+    """Write the document, results/*.json and *.jsonl and logs/run.log; returns the document.
+
+    Raises UsageProblem when the directory cannot be written.
+    """
+    document = directory / f"README_{language}.md"
+    try:
+        (directory / "results").mkdir(parents=True, exist_ok=True)
+        (directory / "logs").mkdir(exist_ok=True)
+        results = directory / "results"
+        content.write_json(content.accuracy_document(found), results / "accuracy.json")
+        content.write_json(content.performance_document(found), results / "performance.json")
+        results_file.write(found.of_model(), results / "records.jsonl")
+        (directory / "logs" / "run.log").write_text(_log(found), encoding="utf-8")
+        document.write_text(render(found, language), encoding="utf-8")
+    except OSError as error:
+        raise UsageProblem(
+            f"Cannot write the report to {directory} ({error.strerror}): give --output DIR."
+        ) from error
+    return document
+
+
+def line(found: Port) -> str:
+    """What the report is, in one line of English."""
+    reasons = [_draft(found, draft, texts("en")) for draft in found.drafts]
+    status = found.status.value if found.status is not None else "none"
+    return (
+        f"Result: {status}. DRAFT, not to be published: {' '.join(reasons)}"
+        if reasons
+        else f"Result: {status}. The evidence is complete: the report may be published."
+    )
+
+
+def _log(found: Port) -> str:
+    run = found.run.run
+    head = []
+    if run is not None:
+        head = [f"run {run.run_id} of {run.started:%Y-%m-%d %H:%M:%S} UTC"]
+        head.append(f"device: {run.device} ({run.device_reason}){f' {EMULATED}' * run.emulated}")
+        head += [f"{name}: {value}" for name, value in run.environment.items()]
+    blocks = ["\n".join([line(found), *head])]
+    blocks.append(text.render_run(found.cases, found.missing, full=True))
+    for case in found.cases:
+        if case.log_tail:
+            blocks.append(f"Last lines of the device's process, {case.case_id}:\n{case.log_tail}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _verdict(found: Port, t: Texts) -> Verbatim:
+    status = found.status
+    if status is None:
+        return t("verdict_none")
+    passed = status is Status.PASS and not found.missing
+    word = " - ".join(filter(None, [t(f"word.{'' if passed else 'not_'}passed"), _mark(found, t)]))
+    count = len(found.cases) + len(found.missing)
+    return t("verdict", word=word, count=count, status=status.value)
+
+
+def _draft(found: Port, draft: Draft, t: Texts) -> Verbatim:
+    kinds = ", ".join(sorted(found.device_kinds)) or "-"
+    return t(f"draft.{draft.value}", device=kinds)
+
+
+def _mark(found: Port, t: Texts) -> str:
+    if not found.drafts:
+        return ""
+    return f"{t('draft.mark')}{f', {EMULATED}' * found.emulated}"
+
+
+def _table(table: Table, mark: str) -> Verbatim:
+    caption = " - ".join(filter(None, [table.title, mark]))
+    lines = [f"**{escaped(caption)}**", ""] if caption else []
+    return Verbatim("\n".join([*lines, *markdown.rows(table)]))
+
+
+def _code(language: str, content: str) -> Verbatim:
+    """A fenced block, with a fence that its content does not hold."""
+    runs = re.findall(r"`+", content)
+    fence = "`" * max(3, *(len(run) + 1 for run in runs)) if runs else "```"
+    return Verbatim(f"{fence}{language}\n{content}\n{fence}")
+
+
+def _conclusion(found: Port, t: Texts) -> list[Verbatim]:
+    main = found.main
+    lines = [t("conclusion.none")] if main is None else []
+    if main is not None:
+        gate = main.gate
+        if main.status is not Status.PASS:
+            lines.append(t(f"status.{main.status.value}"))
+            lines.append(t("conclusion.reason", reason=cut(main.reason, t)))
+            if gate is not None and gate.passed:
+                lines.append(t("conclusion.gate_alone"))
+        elif gate is None:
+            lines.append(t("conclusion.pass_no_gate"))
+        else:
+            # "Far below" as published; a tenth of the threshold is where that word begins here.
+            far = gate.error_rate_percent < ERROR_RATE_LIMIT_PERCENT / 10
+            agree = gate.top1_matches == gate.images
+            lines.append(
+                t(
+                    "conclusion.pass" if agree else "conclusion.pass_flips",
+                    rate=cells.fixed(gate.error_rate_percent, 4),
+                    far=t("conclusion.far") if far else "",
+                    limit=f"{ERROR_RATE_LIMIT_PERCENT:g}",
+                    matches=gate.top1_matches,
+                    images=gate.images,
+                )
+            )
+        failed = sum(case.status is not Status.PASS for case in found.cases)
+        key = "conclusion.some_failed" if failed else "conclusion.all_passed"
+        lines.append(t(key, failed=failed, count=len(found.cases)))
+    if found.missing:
+        lines.append(t("conclusion.missing", cases=", ".join(found.missing)))
+    if mark := _mark(found, t):
+        lines = [Verbatim(f"{line} ({mark})") for line in lines]
+    lines += [_draft(found, draft, t) for draft in found.drafts]
+    return lines

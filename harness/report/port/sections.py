@@ -1,0 +1,280 @@
+"""Figures of the port report and what follows from them; no cell is empty or made up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.judgement import documented
+from harness.records.lines import CaseRecord
+from harness.report.markdown import Verbatim
+from harness.report.port import throughput
+from harness.report.port.content import Port
+from harness.report.port.texts import Texts, cut
+from harness.report.tables import cells, missing, per_case
+from harness.report.tables.cells import Table
+
+
+def sections(found: Port, t: Texts) -> dict[str, Any]:
+    """What the template names."""
+    main = found.main
+    accuracy_why = _gate_why(main, t)
+    return {
+        "protocol": _protocol(main, t),
+        "performance": _performance(main, t),
+        "how": _how(main, t),
+        **throughput.sections(main, t),
+        "accuracy": _accuracy(main, accuracy_why, t),
+        "why_missing": t("accuracy.why", reason=cut(main.reason, t))
+        if accuracy_why and main is not None and main.reason
+        else "",
+        "per_image": _per_image(main, accuracy_why, t),
+        "budget": _budget(main, t),
+        "cases": _cases(found, t),
+        "limits": _limits(found, t),
+    }
+
+
+def _protocol(main: CaseRecord | None, t: Texts) -> dict[str, str]:
+    size = missing.image_size(main) if main is not None else None
+    if main is None or size is None:  # nothing was prepared that could be described
+        return {"performance": "", "accuracy": ""}
+    images = t(
+        "protocol",
+        count=missing.image_count(main),
+        kind=t(f"kind.{main.case.inputs.kind}"),
+        size=size,
+    )
+    device = cells.device_word(main)
+    return {
+        "performance": t(
+            "performance.protocol", images=images, batch=main.case.batch_size, device=device
+        ),
+        "accuracy": t("accuracy.protocol", images=images, device=device),
+    }
+
+
+def _speed_why(main: CaseRecord | None, t: Texts) -> str | None:
+    """Why there is no throughput of the device; None when there is."""
+    if missing.speed_missing(main) is None:
+        return None
+    if main is None:
+        return t("missing.no_record")
+    if main.emulated:
+        return t("missing.emulated")
+    if main.candidate is None or main.reference is None:
+        return main.status.value
+    return t("missing.not_timed")
+
+
+def _performance(main: CaseRecord | None, t: Texts) -> Table:
+    """The documented table: two rows."""
+    why = _speed_why(main, t)
+    device = cells.device_word(main) if main is not None else "NPU"
+    names = (t("performance.throughput", device=device), t("performance.speed_up", device=device))
+    values: tuple[str, ...]
+    if why is not None or main is None or main.candidate is None or main.reference is None:
+        values = (t("missing.cell", why=why),) * len(names)
+    else:
+        speed_up: str = f"{main.speed_ratio:.1f} x"
+        if main.reference.timing.cached:
+            speed_up = t("performance.cached", value=speed_up)
+        values = (f"{main.candidate.timing.images_per_second:.1f} img/s", speed_up)
+    return Table("", (t("head.metric"), t("head.value")), tuple(zip(names, values, strict=True)))
+
+
+def _how(main: CaseRecord | None, t: Texts) -> Table:
+    """What users ask for beyond the documented table: the CPU's side and latencies."""
+    why = _speed_why(main, t)
+    device = cells.device_word(main) if main is not None else "NPU"
+    count = missing.image_count(main) if main is not None else documented.DOCUMENTED_IMAGES
+    rows: list[tuple[str, str]] = [(t("performance.cpu"), _cpu_speed(main, t))]
+    names = (
+        t("performance.passes", device=device),
+        t("performance.first"),
+        t("performance.latency", count=count),
+    )
+    if why is not None or main is None or main.candidate is None:
+        rows += [(name, t("missing.cell", why=why)) for name in names]
+    else:
+        timing = main.candidate.timing
+        passes = len(timing.forward_seconds)
+        points = missing.percentiles(timing)
+        latency = (
+            " / ".join(map(_milliseconds, points.values()))
+            if points
+            else t(
+                "missing.cell",
+                why=t("missing.passes", passes=passes, wanted=missing.PERCENTILE_PASSES),
+            )
+        )
+        values = (
+            t("performance.passes_value", passes=passes),
+            _milliseconds(timing.first_forward_seconds),
+            latency,
+        )
+        rows += list(zip(names, values, strict=True))
+    return Table(t("performance.how"), (t("head.item"), t("head.value")), tuple(rows))
+
+
+def _milliseconds(seconds: float) -> str:
+    """Three digits, without an exponent."""
+    value = 1e3 * seconds
+    return f"{value:.0f} ms" if value >= 1000 else f"{value:.3g} ms"
+
+
+def _cpu_speed(main: CaseRecord | None, t: Texts) -> str:
+    if main is None:
+        return t("missing.cell", why=t("missing.no_record"))
+    if main.reference is None:
+        return t("missing.cell", why=main.status.value)
+    timing = main.reference.timing
+    if not timing.forward_seconds:
+        return t("missing.cell", why=t("missing.not_timed"))
+    shown = t(
+        "performance.cpu_value",
+        value=f"{timing.images_per_second:.1f} img/s",
+        threads=timing.threads or "?",
+        passes=len(timing.forward_seconds),
+    )
+    if timing.cached_since is None:
+        return shown
+    return t("performance.cpu_since", value=shown, time=f"{timing.cached_since:%Y-%m-%d %H:%M}")
+
+
+def _gate_why(main: CaseRecord | None, t: Texts) -> str | None:
+    """Why there are no documented accuracy tables; None when there are."""
+    if missing.gate_missing(main) is None:
+        return None
+    if main is None:
+        return t("missing.no_record")
+    if main.budgets or main.status.is_pass:
+        return t("missing.no_classifier")
+    return Verbatim(main.status.value)
+
+
+def _accuracy(main: CaseRecord | None, why: str | None, t: Texts) -> Table:
+    """The documented table: four rows."""
+    names = tuple(t(f"accuracy.{key}") for key in ("cosine", "mae", "error_rate", "top1"))
+    values: tuple[str, ...]
+    shown = per_case.accuracy(main) if main is not None else None
+    if shown is None:
+        values = (t("missing.cell", why=why),) * len(names)
+    else:
+        values = tuple(value for _, value in shown.rows)
+    return Table("", (t("head.metric"), t("head.value")), tuple(zip(names, values, strict=True)))
+
+
+def _per_image(main: CaseRecord | None, why: str | None, t: Texts) -> Table:
+    """The documented table: a row an image."""
+    device = cells.device_word(main) if main is not None else "NPU"
+    header = (
+        t("head.image"),
+        t("head.top1", device="CPU"),
+        t("head.top1", device=device),
+        t("head.match"),
+        t("head.cosine"),
+    )
+    if main is None or main.gate is None:
+        none = t("missing.cell", why=why)
+        count = missing.image_count(main) if main is not None else 1
+        rows: tuple[tuple[str, ...], ...] = tuple(
+            (str(image) if main is not None else none, *[none] * 4) for image in range(count)
+        )
+    else:
+        rows = tuple(
+            (
+                str(row.image),
+                str(row.cpu_top1),
+                str(row.device_top1),
+                t("word.yes" if row.match else "word.no"),
+                cells.cosine(row.cosine),
+            )
+            for row in main.gate.rows
+        )
+    return Table("", header, rows)
+
+
+def _budget(main: CaseRecord | None, t: Texts) -> Table | None:
+    """What the documented gate leaves out; absent where nothing was judged."""
+    if main is None or not main.budgets:
+        return None
+    return Table(
+        t("accuracy.budget", arithmetic=main.arithmetic),
+        (t("head.output"), t("head.budget_ratio"), t("head.allowed")),
+        tuple((row.name, f"{row.worst_ratio:.3g}", f"{row.limit:g}") for row in main.budgets),
+    )
+
+
+def _cases(found: Port, t: Texts) -> Table:
+    rows = []
+    for case in found.cases:
+        why = t("missing.cell", why=_gate_why(case, t) or "")
+        rate = cells.gate_error_rate(case.gate) if case.gate else why
+        top1 = f"{case.gate.top1_matches}/{case.gate.images}" if case.gate else why
+        ratio = case.budget_ratio
+        no_ratio = t("missing.cell", why=t("missing.not_judged"))
+        shown = no_ratio if ratio is None else f"{ratio:.3g}"
+        rows.append((case.case_id, case.status.value, rate, top1, shown))
+    header = (
+        *(t("head.case"), t("head.status"), t("head.error_rate")),
+        *(t("accuracy.top1"), t("head.budget_ratio")),
+    )
+    return Table(t("conclusion.cases"), header, tuple(rows))
+
+
+def _limits(found: Port, t: Texts) -> list[str]:
+    main = found.main
+    if main is None:
+        return [t("limit.no_speed", why=t("missing.no_record")), t("limit.one_device")]
+    lines: list[str] = [t("limit.images", count=missing.image_count(main))]
+    seen = main.discrimination
+    if seen is None:
+        lines.append(t("limit.no_discrimination", why=_gate_why(main, t) or main.status.value))
+    else:
+        cosine = cells.cosine(seen.max_cosine)
+        lines.append(
+            t(
+                "limit.discrimination",
+                cosine=cosine,
+                distinct=seen.distinct_top1,
+                count=seen.images,
+            )
+        )
+    if main.arithmetic:
+        lines.append(t("limit.arithmetic", arithmetic=main.arithmetic))
+    lines += _speed_limits(main, t)
+    lines.append(t("limit.one_device"))
+    power = main.sensitivity
+    if power is None or power.problem:
+        lines.append(t("limit.no_detection"))
+    else:
+        lines.append(
+            t(
+                "limit.detection",
+                effective=power.effective,
+                gate=power.missed_by_gate,
+                missed=power.missed,
+            )
+        )
+    if main.candidate is not None and main.candidate.fallback_operators:
+        operators = ", ".join(main.candidate.fallback_operators)
+        lines.append(t("limit.fallback", operators=cut(operators, t)))
+    return lines + [t("limit.note", note=cut(note, t)) for note in main.notes]
+
+
+def _speed_limits(main: CaseRecord, t: Texts) -> list[str]:
+    why = _speed_why(main, t)
+    if why is not None or main.candidate is None or main.reference is None:
+        return [t("limit.no_speed", why=why or main.status.value)]
+    timing = main.reference.timing
+    lines: list[str] = [
+        t(
+            "limit.speed",
+            passes=len(main.candidate.timing.forward_seconds),
+            threads=timing.threads or "?",
+            name=main.reference.device.name,
+        )
+    ]
+    if timing.cached_since is not None:
+        lines.append(t("limit.cpu_cached", time=f"{timing.cached_since:%Y-%m-%d %H:%M}"))
+    return lines

@@ -1,0 +1,180 @@
+"""Sections of the port report before its figures: model, environment, installation, inference."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from harness.records.leg import LegRecord
+from harness.records.lines import CaseRecord
+from harness.report.markdown import Verbatim
+from harness.report.port import content
+from harness.report.port.content import Port
+from harness.report.port.texts import Texts
+from harness.report.tables import cells
+from harness.report.tables.cells import EMULATED, Table
+from harness.system import environment
+
+# What a port installs, torch first and what belongs to it.
+_INSTALLED = ("torch", "torch_npu", "torchvision", "timm", "safetensors")
+
+
+def sections(found: Port, t: Texts) -> dict[str, Any]:
+    """What the template names."""
+    main = found.main
+    recorded = found.run.run.environment if found.run.run is not None else {}
+    install, not_installed = _install(recorded)
+    return {
+        "model": _model(found, t),
+        "environment": _environment(found, recorded, t),
+        "warnings": _warnings(recorded, main),
+        "install": install,
+        "not_installed": ", ".join(not_installed),
+        "cann": _cann(main) or t("missing.not_recorded"),
+        "x86": "x86" in recorded.get("platform", ""),
+        "directory": _directory(found, t),
+        "made_from": _made_from(found, recorded, t),
+    }
+
+
+def _model(found: Port, t: Texts) -> Table:
+    main = found.main
+    none = t("missing.cell", why=t("missing.no_record"))
+    not_loaded = t("missing.cell", why=t("missing.not_loaded"))
+    not_prepared = t("missing.cell", why=t("missing.not_prepared"))
+    rows: list[tuple[str, str]] = [(t("model.name"), found.name)]
+    if main is None:
+        rows += [(t(f"model.{key}"), none) for key in ("weights", "protocol", "inputs")]
+    else:
+        rows += [
+            (t("model.weights"), main.weights or not_loaded),
+            (t("model.weights_sha256"), main.weights_sha256 or not_loaded),
+            (t("model.protocol"), _protocol_cell(main, t)),
+            (t("model.inputs"), main.inputs or not_prepared),
+            (t("model.inputs_sha256"), main.inputs_sha256 or not_prepared),
+        ]
+    return Table("", (t("head.item"), t("head.value")), tuple(rows))
+
+
+def _protocol_cell(main: CaseRecord, t: Texts) -> str:
+    differences = content.documented_differences(main)
+    if not differences:
+        return t("model.documented", case=main.case_id)
+    parts = [
+        t("model.difference", setting=name, own=own, documented=documented)
+        for name, documented, own in differences
+    ]
+    return t("model.differs", case=main.case_id, differences=Verbatim(", ".join(parts)))
+
+
+def _environment(found: Port, recorded: Mapping[str, str], t: Texts) -> Table:
+    main = found.main
+    unknown = t("missing.not_recorded")
+    rows = [(name, recorded.get(name, unknown)) for name in ("torch", "torch_npu", "timm")]
+    rows.append(("CANN", _cann(main) or unknown))
+    rows.append(("Python", recorded.get("python", unknown)))
+    device = cells.device_word(main) if main is not None else "NPU"
+    candidate = main.candidate if main is not None else None
+    no_device = t("missing.cell", why=t("missing.no_device"))
+    rows.append((device, _cards(candidate, t) if candidate is not None else no_device))
+    rows.append((t("environment.driver"), recorded.get("driver", unknown)))
+    read_back = _pairs(candidate.numerics) if candidate is not None else no_device
+    rows.append((t("environment.numerics", device=device), read_back or unknown))
+    rows.append((t("environment.cpu"), _cpu(main, t) or no_device))
+    rows.append((t("environment.platform"), recorded.get("platform", unknown)))
+    return Table("", (t("head.component"), t("head.version")), tuple(rows))
+
+
+def _cards(leg: LegRecord, t: Texts) -> str:
+    device = leg.device
+    name = f"{device.name} {EMULATED}" if device.emulated else device.name
+    count = device.details.get("visible_devices")
+    if count is None:
+        return t("environment.cards_unknown", name=name, spec=device.spec)
+    return t("environment.cards", count=count, name=name, spec=device.spec)
+
+
+def _cpu(main: CaseRecord | None, t: Texts) -> str | None:
+    if main is None or main.reference is None:
+        return None
+    threads = main.reference.timing.threads
+    return t("environment.cpu_value", name=main.reference.device.name, threads=threads or "?")
+
+
+def _cann(main: CaseRecord | None) -> str | None:
+    if main is None or main.candidate is None:
+        return None
+    version = main.candidate.device.details.get("cann")
+    return None if version in (None, "unknown") else version
+
+
+def _warnings(recorded: Mapping[str, str], main: CaseRecord | None) -> list[str]:
+    if "torch" not in recorded or "torch_npu" not in recorded:
+        return []
+    warning = environment.compatibility_warning(
+        recorded["torch"], recorded["torch_npu"], _cann(main)
+    )
+    return [warning] if warning else []
+
+
+def _install(recorded: Mapping[str, str]) -> tuple[str, list[str]]:
+    """One command with the run's own versions, and what was not installed."""
+    have = {
+        name: recorded[name].partition("+")[0]
+        for name in _INSTALLED
+        if recorded.get(name, "")[:1].isdigit()
+    }
+    if "torch" not in have:
+        return "", []
+    pinned = [f"{name}=={version}" for name, version in have.items()]
+    more = (*environment.UNDECLARED, "pillow") if "torch_npu" in have else ("pillow",)
+    absent = [name for name in _INSTALLED if name not in have]
+    return " ".join(["pip install", *pinned, *more]), absent
+
+
+def _directory(found: Port, t: Texts) -> dict[str, str]:
+    kind = found.source.kind if found.source is not None else "directory"
+    name = "model-directory" if kind == "architecture" else found.name
+    path = f"./{name}"
+    quoted = shlex.quote(path)
+    command = f"python inference.py --model_path {quoted}"
+    synthetic = f"{command} --device npu"
+    keys = {"sample": "inference.sample", "architecture": "inference.no_directory"}
+    return {
+        "text": t(keys.get(kind, "inference.directory")),
+        "prepare": f"python -m harness sample-model --output {quoted}" if kind == "sample" else "",
+        "commands": f"{command} --image photo.jpg --device npu\n"
+        f"{synthetic}        # {t('inference.synthetic')}",
+        "python": "from inference import TimmClassifier\n"
+        f'clf = TimmClassifier(model_path={_literal(path)}, device="npu")\n'
+        'probs = clf.predict(["photo.jpg"])        '
+        f"# {t('inference.probabilities', classes=_classes(found))}",
+    }
+
+
+def _literal(path: str) -> str:
+    """A Python string literal, with double quotes as documented where that is possible."""
+    return f'"{path}"' if path.isprintable() and not set(path) & set('"\\') else repr(path)
+
+
+def _classes(found: Port) -> str:
+    main = found.main
+    logits = [output for output in main.outputs if len(output.shape) == 2] if main else []
+    return str(logits[0].shape[1]) if main is not None and main.gate and logits else "classes"
+
+
+def _made_from(found: Port, recorded: Mapping[str, str], t: Texts) -> str:
+    run = found.run.run
+    if run is None:
+        return t("files.run_unknown")
+    return t(
+        "files.run",
+        run=run.run_id,
+        time=f"{run.started:%Y-%m-%d %H:%M}",
+        version=recorded.get("harness", "?"),
+    )
+
+
+def _pairs(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())

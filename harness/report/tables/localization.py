@@ -1,0 +1,83 @@
+"""The localisation as a table: the operators that come nearest to being, or are, the culprit."""
+
+from __future__ import annotations
+
+from harness.judgement.operator_rows import OperatorRow
+from harness.records.lines import CaseRecord
+from harness.report.tables.cells import Table, label
+
+_SHOWN = 5
+
+
+def worst(case: CaseRecord) -> Table | None:
+    """The five worst operators; own errors name culprits, inherited ones show what arrives."""
+    found = case.localization
+    if found is None or not found.rows:
+        return None
+    culprits = {row.index for row in found.culprits}
+    title = (
+        f"Where it goes wrong: images {found.start} to {found.stop - 1}, judged for "
+        f"{found.arithmetic}, errors as rms; the worst {min(_SHOWN, len(found.worst))} of "
+        f"{len(found.worst)} operators"
+    )
+    header = (
+        "call",
+        "operator",
+        "module",
+        "shapes",
+        "arithmetic",
+        "own error",
+        "own budget",
+        "own ratio",
+        "worst slice",
+        "inherited error",
+        "inherited budget",
+        "culprit",
+    )
+    rows = tuple(
+        (
+            str(row.index),
+            row.operator.removeprefix("aten::").removesuffix(".default"),
+            row.module,
+            f"{', '.join(row.shapes)} -> {', '.join(row.outputs)}",
+            f"{row.arithmetic}, {row.memory_format}",
+            _own(row),
+            f"{row.budget_rmse:.3g}",
+            f"{row.ratio:.3g}",
+            f"{row.worst_slice_ratio:.3g} ({row.worst_slice or 'all of it'})",
+            f"{row.inherited_rmse:.3g}",
+            f"{row.inherited_budget_rmse:.3g}",
+            "CULPRIT" if row.index in culprits else "no",
+        )
+        for row in found.worst[:_SHOWN]
+    )
+    return Table(label(case, title), header, rows)
+
+
+def lines(case: CaseRecord) -> list[str]:
+    """What was found, in sentences."""
+    found = case.localization
+    if found is None:
+        return []
+    text = [label(case, found.conclusion())]
+    if (first := found.first_beyond) is not None:
+        text.append(
+            f"The device's own activations leave their budget first after {first.operator} in "
+            f"{first.module} (operator {first.index}): {first.inherited_ratio:.3g} times."
+        )
+    if found.restarts:
+        text.append(
+            f"{found.restarts} results were taken from the CPU, since the device's did not fit: "
+            "inherited errors start anew there."
+        )
+    text += [f"Reproducer: {path}" for path in found.reproducers]
+    text += [found.note] if found.note else []
+    return text
+
+
+def _own(row: OperatorRow) -> str:
+    if row.unstable:
+        return f"{row.own_rmse:.3g}, {row.unstable} elements differ when repeated"
+    if row.nonfinite:
+        return f"{row.nonfinite} NaN or infinite"
+    return f"{row.own_rmse:.3g}"

@@ -1,0 +1,41 @@
+"""Tables of speed: the documented one, with how the CPU was measured."""
+
+from __future__ import annotations
+
+from harness.judgement.documented import DOCUMENTED_BATCH, DOCUMENTED_IMAGES
+from harness.records.lines import CaseRecord
+from harness.report.tables.cells import EMULATED, MINUTE, Table, device_word, label
+
+
+def documented(case: CaseRecord) -> Table | None:
+    """The documented performance table; an emulated device gives no figure of merit."""
+    if case.reference is None or case.candidate is None:
+        return None
+    cpu, device = case.reference.timing, case.candidate.timing
+    word = device_word(case)
+    protocol = (
+        "documented protocol"
+        if (device.images, device.batch_size) == (DOCUMENTED_IMAGES, DOCUMENTED_BATCH)
+        else "not the documented protocol"
+    )
+    title = (
+        f"Performance ({protocol}: {device.images} images, batch {device.batch_size}, "
+        f"one warm-up, {len(device.forward_seconds)} timed)"
+    )
+    if case.emulated:
+        none = f"none: an {EMULATED} device runs on this CPU"
+        rows = ((f"{word} throughput", none), (f"CPU/{word} speed-up", none))
+    else:
+        ratio = device.images_per_second / cpu.images_per_second
+        earlier = ", the CPU measured earlier" if cpu.cached else ""
+        rows = (
+            (f"{word} throughput", f"{device.images_per_second:.1f} img/s"),
+            (f"CPU/{word} speed-up", f"{ratio:.1f} x{earlier}"),
+        )
+    reference = f"{cpu.images_per_second:.1f} img/s, {cpu.threads} threads"
+    if cpu.cached_since is not None:
+        reference += (
+            f", measured when the reference was made ({cpu.cached_since:{MINUTE}}, "
+            f"{case.reference.device.name})"
+        )
+    return Table(label(case, title), ("metric", "value"), (*rows, ("CPU throughput", reference)))

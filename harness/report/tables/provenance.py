@@ -1,0 +1,52 @@
+"""Where weights, inputs and settings came from, and what both sides were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.records.lines import CaseRecord
+from harness.report.tables.cells import EMULATED, MINUTE, Table, label
+
+
+def table(case: CaseRecord) -> Table:
+    """Where weights, inputs and settings came from."""
+    rows = [
+        ("weights", case.weights or "not loaded"),
+        ("weights sha256", case.weights_sha256 or "not loaded"),
+        ("inputs", case.inputs or "not prepared"),
+        ("inputs sha256", case.inputs_sha256 or "not prepared"),
+    ]
+    rows += _side_rows(case)
+    if case.candidate is not None:
+        fallback = ", ".join(case.candidate.fallback_operators) or "none"
+        rows.append(("operators that ran on the CPU instead", fallback))
+        rows.append(("operators", _pairs({k: str(v) for k, v in case.candidate.operators.items()})))
+    return Table("Provenance", ("item", "value"), tuple(rows))
+
+
+def sides(cases: Sequence[CaseRecord]) -> Table:
+    """Both sides of the run, as the first case that reached the device saw them."""
+    reached = next((case for case in cases if case.candidate is not None), cases[0])
+    return Table(label(reached, "Devices"), ("item", "value"), tuple(_side_rows(reached)))
+
+
+def _side_rows(case: CaseRecord) -> list[tuple[str, str]]:
+    rows = []
+    for side, leg in (("CPU", case.reference), ("device", case.candidate)):
+        if leg is None:
+            rows.append((side, "did not run"))
+            continue
+        device = leg.device
+        rows.append((side, f"{device.name} ({device.spec})" + (f" {EMULATED}" * device.emulated)))
+        rows.append((f"{side} numerics, read back", _pairs(leg.numerics)))
+        rows.append((f"{side} details", _pairs(device.details) or "none"))
+        if leg.timing.cached_since is not None:
+            made = f"{leg.timing.cached_since:{MINUTE}}"
+            rows.append((f"{side} answers", f"from the reference cache, made {made}"))
+        if device.uuid:
+            rows.append((f"{side} uuid", device.uuid))
+    return rows
+
+
+def _pairs(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())

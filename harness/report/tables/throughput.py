@@ -1,0 +1,295 @@
+"""Throughput, latency and peak memory as tables; the verdict does not know them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from harness.judgement.timing import needed
+from harness.records.leg import MemoryUse
+from harness.records.lines import CaseRecord
+from harness.records.throughput import BatchTiming, Row, Throughput
+from harness.report.tables.cells import EMULATED, Table, device_word, label
+from harness.system.processor import HostInfo
+
+NOT_SHOWN = f"not shown: {EMULATED}"
+_NONE = "not measured"
+_MIB = 1 << 20
+# Load over logical cores; the case's own verdict, just before, makes up to 1.
+_BUSY = 1.25
+
+
+def tables(case: CaseRecord) -> list[Table]:
+    """All tables of a case whose throughput was measured, else none."""
+    found = case.throughput
+    if found is None or not found.rows:
+        return []
+    made = [_latency(case, found), _speed_up(case, found), _how(case, found), _search(found)]
+    host = found.host
+    return [*filter(None, made), *([_host(host)] if host is not None else [])]
+
+
+def lines(case: CaseRecord) -> list[str]:
+    """What was not measured, or not as asked, in sentences."""
+    found = case.throughput
+    if found is None:
+        return []
+    text = [found.problem] if found.problem else []
+    imprecise, unstable = [], []
+    for row, word, timing, problem in sides(case, found):
+        where = f"{word} at batch {row.batch_size}"
+        if timing is None:
+            text.append(f"{where} has no times: {problem}")
+            continue
+        if not found.reached(timing):
+            reached = _percent(timing.wall.precision)
+            imprecise.append(f"{where} ({reached} after {timing.wall.repeats} repeats)")
+        if not timing.stable:
+            unstable.append(f"{where} ({timing.warm_up} calls)")
+    if imprecise:
+        text.append(
+            f"PRECISION NOT REACHED, {_percent(found.plan.precision)} was asked for: "
+            f"{', '.join(imprecise)}; raise --throughput-seconds, or leave the machine to this run."
+        )
+    if unstable:
+        text.append(
+            "NOT STABLE, the times still moved by more than 5 % when the warm-up ended: "
+            f"{', '.join(unstable)}."
+        )
+    host = found.host
+    if host is not None and is_busy(host):
+        text.append(
+            f"HOST BUSY: its load was {host.load:.2f} on {host.logical_cores} logical cores when "
+            "the measurement began: other work took part of the CPU."
+        )
+    return [label(case, f"Throughput: {line}") for line in text]
+
+
+def is_busy(host: HostInfo) -> bool:
+    """Whether other work had part of the CPU when the measurement began."""
+    return host.load > _BUSY * host.logical_cores
+
+
+def memory(case: CaseRecord) -> Table | None:
+    """Peak memory of both legs of the case."""
+    legs = (("CPU", case.reference), (device_word(case), case.candidate))
+    rows = []
+    for word, leg in legs:
+        if leg is None or leg.memory is None:
+            continue
+        since = leg.timing.cached_since
+        when = f", measured {since:%Y-%m-%d %H:%M UTC}" if since is not None else ""
+        emulated = f" {EMULATED}" if leg.device.emulated else ""
+        rows.append((f"{word}{emulated}{when}", *_memory_cells(leg.memory)))
+    header = (
+        "side",
+        "peak device memory [MiB]",
+        "reserved device memory [MiB]",
+        "peak host memory [MiB]",
+        "host memory before [MiB]",
+    )
+    return Table(label(case, "Peak memory"), header, tuple(rows)) if rows else None
+
+
+def _latency(case: CaseRecord, found: Throughput) -> Table:
+    header = (
+        "side",
+        "batch",
+        "images/s",
+        "images/s, 95 %",
+        "mean [ms]",
+        "p50 [ms]",
+        "p50, 95 % [ms]",
+        "p90 [ms]",
+        "p95 [ms]",
+        "p99 [ms]",
+        "repeats",
+        "outliers",
+        "precision",
+    )
+
+    def cells(row: Row, timing: BatchTiming) -> tuple[str, ...]:
+        wall = timing.wall
+        shown = _speed(timing)
+        if timing is row.device and case.emulated:
+            shown = (NOT_SHOWN, NOT_SHOWN)
+        precision = _percent(wall.precision)
+        if not found.reached(timing):
+            precision += f" NOT REACHED ({_percent(found.plan.precision)})"
+        return (
+            *shown,
+            _ms(wall.mean),
+            _ms(wall.p50),
+            _range(wall.p50_low, wall.p50_high, 1e3),
+            _percentile(wall.p90, 90),
+            _percentile(wall.p95, 95),
+            _percentile(wall.p99, 99),
+            str(wall.repeats),
+            str(wall.outliers),
+            precision,
+        )
+
+    title = f"Throughput and latency ({found.plan})"
+    return Table(label(case, title), header, _rows(case, found, len(header), cells))
+
+
+def _speed_up(case: CaseRecord, found: Throughput) -> Table | None:
+    """The speed-up with its interval and the CPU's setting beside it."""
+    rows = []
+    for row in found.rows:
+        if row.cpu is None:
+            continue
+        ratio = row.speed_up
+        if case.emulated:
+            shown = (NOT_SHOWN, NOT_SHOWN)
+        elif ratio is None:
+            shown = (_NONE, _NONE)
+        else:
+            sides = (row.cpu, row.device)
+            loud = "" if all(s and found.reached(s) for s in sides) else ", PRECISION NOT REACHED"
+            shown = (f"{ratio.value:.3g} x{loud}", _range(ratio.low, ratio.high))
+        rows.append((str(row.batch_size), *shown, str(row.cpu.setting)))
+    header = ("batch", f"CPU/{device_word(case)} speed-up", "speed-up, 95 %", "CPU setting")
+    title = "Speed-up: median latency of the CPU at its best setting over that of the device"
+    return Table(label(case, title), header, tuple(rows)) if rows else None
+
+
+def _how(case: CaseRecord, found: Throughput) -> Table:
+    header = (
+        "side",
+        "batch",
+        "first call [ms]",
+        "warm-up calls",
+        "stable",
+        "events p50 [ms]",
+        "copy in [ms]",
+        "copy out [ms]",
+        "cores busy",
+        "peak device memory [MiB]",
+        "peak host memory [MiB]",
+    )
+
+    def cells(row: Row, timing: BatchTiming) -> tuple[str, ...]:
+        device, _, host, _ = _memory_cells(timing.memory)
+        return (
+            _ms(timing.first_seconds),
+            str(timing.warm_up),
+            "yes" if timing.stable else "NO",
+            _ms(timing.events.p50) if timing.events else "no events",
+            _ms(timing.copies.into) if timing.copies else "no copy",
+            _ms(timing.copies.out) if timing.copies else "no copy",
+            f"{timing.cores:.2f}",
+            device,
+            host,
+        )
+
+    title = f"Beside the forward (clock of the events: {found.clock})"
+    return Table(label(case, title), header, _rows(case, found, len(header), cells))
+
+
+def _search(found: Throughput) -> Table | None:
+    """Every setting of the CPU that was tried."""
+    rows = tuple(
+        (
+            str(row.batch_size),
+            str(setting.threads),
+            setting.layout,
+            _ms(setting.seconds) if setting.seconds else setting.note,
+            f"{row.batch_size / setting.seconds:.4g}" if setting.seconds else setting.note,
+            "chosen" if setting == row.cpu.setting else "no",
+        )
+        for row in found.rows
+        if row.cpu is not None
+        for setting in row.cpu.search
+    )
+    header = ("batch", "threads", "layout", "trial [ms]", "trial [images/s]", "chosen")
+    return Table("CPU settings tried", header, rows) if rows else None
+
+
+def _host(host: HostInfo) -> Table:
+    limit = "none" if host.quota is None else f"{host.quota:g} cores"
+    settings = ", ".join(f"{key}={value}" for key, value in host.settings.items())
+    return Table(
+        "The CPU that was measured",
+        ("item", "value"),
+        (
+            ("model", f"{host.model} ({host.architecture})"),
+            ("cores that it may use", f"{host.physical_cores} ({host.logical_cores} logical)"),
+            ("affinity", host.affinity),
+            ("limit of the control group", limit),
+            ("instruction sets", ", ".join(host.flags) or "none that matter here"),
+            ("PyTorch's kernels", host.capability),
+            ("oneDNN", "on" if host.onednn else "OFF: not in this PyTorch"),
+            ("PyTorch's own number of threads", str(host.default_threads)),
+            ("settings", settings or "none"),
+            ("load of the host before", f"{host.load:.2f}"),
+        ),
+    )
+
+
+def _rows(
+    case: CaseRecord,
+    found: Throughput,
+    columns: int,
+    cells: Callable[[Row, BatchTiming], tuple[str, ...]],
+) -> tuple[tuple[str, ...], ...]:
+    """A row for each batch size and side; `cells`: what stands behind these two."""
+    rows = []
+    for row, word, timing, _ in sides(case, found):
+        start = (word, str(row.batch_size))
+        measured = (_NONE,) * (columns - len(start)) if timing is None else cells(row, timing)
+        rows.append((*start, *measured))
+    return tuple(rows)
+
+
+def sides(
+    case: CaseRecord, found: Throughput
+) -> Iterator[tuple[Row, str, BatchTiming | None, str]]:
+    """Row, word for the side, its times or why it has none."""
+    for row in found.rows:
+        yield row, "CPU", row.cpu, row.cpu_problem
+        yield row, _word(case), row.device, row.device_problem
+
+
+def _word(case: CaseRecord) -> str:
+    word = device_word(case)
+    if word == "CPU":  # a comparison of the CPU with itself
+        word = "CPU as device"
+    return f"{word} {EMULATED}" if case.emulated else word
+
+
+def _memory_cells(used: MemoryUse) -> tuple[str, str, str, str]:
+    since = ", since the process began" if used.host_since_start else ""
+    return (
+        _mib(used.device_peak, "the host's"),
+        _mib(used.device_reserved, "the host's"),
+        _mib(used.host_peak) + since,
+        _mib(used.host_before),
+    )
+
+
+def _speed(timing: BatchTiming) -> tuple[str, str]:
+    interval = timing.images_per_second_interval
+    shown = _range(*interval) if interval else "too few independent repeats"
+    return f"{timing.images_per_second:.4g}", shown
+
+
+def _percentile(value: float | None, percent: int) -> str:
+    return f"fewer than {needed(percent)} repeats" if value is None else _ms(value)
+
+
+def _range(low: float | None, high: float | None, factor: float = 1.0) -> str:
+    if low is None or high is None:
+        return "too few independent repeats"
+    return f"{factor * low:.4g} to {factor * high:.4g}"
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.4g}"
+
+
+def _mib(value: int | None, none: str = "unknown") -> str:
+    return none if value is None else f"{value / _MIB:.1f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %" if share < 1e3 else "no interval"

@@ -1,0 +1,52 @@
+"""How far a run has come, as plain lines for a terminal or the log of a CI system."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+
+from harness.system.status import Status
+
+
+@dataclasses.dataclass
+class Progress:
+    """Counts the cases of a run as they end; times in seconds, of any one clock.
+
+    `total`: cases to run; `every`: at least so long between two lines, the last one excepted.
+    """
+
+    total: int
+    started: float
+    every: float
+    counts: collections.Counter[Status] = dataclasses.field(default_factory=collections.Counter)
+    _said: float = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self._said = self.started
+
+    def ended(self, status: Status, now: float) -> str | None:
+        """Count a case; returns a line when it is time for one."""
+        self.counts[status] += 1
+        done = sum(self.counts.values())
+        if done < self.total and now - self._said < self.every:
+            return None
+        self._said = now
+        return self.line(now)
+
+    def line(self, now: float) -> str:
+        """Done, not passed, rate, and the time left if the rest goes on like this."""
+        done = sum(self.counts.values())
+        bad = [f"{self.counts[s]} {s.value}" for s in Status if self.counts[s] and not s.is_pass]
+        elapsed = max(now - self.started, 1e-9)
+        parts = [f"{done} of {self.total} cases", ", ".join(bad) or "all passed"]
+        parts.append(f"{60 * done / elapsed:.1f} a minute")
+        left = self.total - done
+        parts.append(f"about {show_time(left * elapsed / done)} left" if left and done else "done")
+        return "; ".join(parts)
+
+
+def show_time(seconds: float) -> str:
+    """Seconds as "40 s", "12 min" or "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

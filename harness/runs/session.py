@@ -1,0 +1,290 @@
+"""One run: its cases, its device, its results file and its exit code.  No pytest here."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.cases.case import Case
+from harness.devices.choice import Choice, choose
+from harness.devices.fault_plan import read_fault_plan
+from harness.execution.reference.cache import DEFAULT_SIZE
+from harness.execution.worker import DeviceWorker
+from harness.records import results_file
+from harness.records.expectation import Outcome
+from harness.records.lines import CaseRecord, EndRecord, RunRecord, ShardInfo, StartRecord
+from harness.records.results_file import Run
+from harness.records.throughput import Plan
+from harness.runs import resume
+from harness.runs.resume import Resumed
+from harness.system import environment, files, process
+from harness.system.status import ExitCode, Status, UsageProblem, worst_exit_code
+from harness.upgrade import compare, conditions, expected_of_run, history
+from harness.upgrade.compare import Comparison
+from harness.upgrade.expected_of_run import ExpectedOptions
+
+if TYPE_CHECKING:
+    from harness.runs.runner import CaseRunner, RunnerOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class SessionOptions:
+    """What the command line says about a run."""
+
+    device: str = "auto"
+    choice: Choice | None = None  # where the device was settled already
+    results_dir: Path = Path("reports")
+    cache_dir: Path = dataclasses.field(default_factory=files.default_cache_dir)
+    case_timeout: float = 600.0
+    repeat: int = 2
+    allow_cpu_fallback: bool = False
+    fault_plan: Path | None = None
+    operator_share: float | None = None
+    sensitivity: bool = False
+    localize: str = "auto"
+    reference_cache: Path | None = None
+    reference_cache_size: int = DEFAULT_SIZE
+    expected: ExpectedOptions | None = None
+    compare: Path | None = None  # records of an older run
+    compare_fail: str = ""
+    environment: Mapping[str, str] | None = None  # of the device's host, where that is another
+    throughput: Plan | None = None
+
+
+class Session:
+    """Holds what lives as long as a run."""
+
+    def __init__(self, options: SessionOptions) -> None:
+        """Settle the device.  Raises UsageProblem, with the remedy, when it is not there."""
+        self.options = options
+        self.choice = options.choice or choose(options.device)
+        self.results = options.results_dir / "results.jsonl"
+        self.history = options.results_dir / "history"
+        self.started = False
+        self.began = 0.0  # on time.monotonic's clock
+        self.to_run = 0  # cases
+        self._worker = DeviceWorker(self.choice.spec)
+        self._runner: CaseRunner | None = None
+        self._kept: Mapping[str, CaseRecord] = {}
+        self._in_history: frozenset[str] = frozenset()
+        self._fault_plan = self._read_fault_plan()
+        self.expected = expected_of_run.choose(options.expected, self.choice.spec)
+        # Read now: it may be the very file that this run moves aside.
+        self._old = results_file.read_run(options.compare) if options.compare is not None else None
+        fail_on = options.compare_fail
+        self._fail_on = conditions.parse(fail_on, "--compare-fail") if fail_on else ()
+        self.comparison: Comparison | None = None
+
+    def begin(
+        self,
+        cases: Sequence[Case],
+        shard: ShardInfo | None = None,
+        resumed: Resumed | None = None,
+    ) -> None:
+        """Open the results file with the run's own line; done once, by the controlling process.
+
+        `cases`: all that the file is to hold; `resumed`: an earlier run, whose verdicts it holds
+        from the start.  Raises UsageProblem when that run is another than this one, or the file
+        cannot be written.
+        """
+        spec = self.choice.spec
+        found = dict(self.options.environment or environment.capture())
+        if resumed is not None:
+            resume.check(resumed, cases, shard, self.settings, spec.kind, found)
+            if not resumed.run.missing:  # only complete runs have a history
+                self._in_history = frozenset(resumed.kept)
+            self._kept = {key: self._expect(case) for key, case in resumed.kept.items()}
+        record = RunRecord(
+            run_id=uuid.uuid4().hex[:12],
+            started=datetime.datetime.now(datetime.timezone.utc),
+            device=str(spec),
+            device_reason=self.choice.reason,
+            emulated=spec.emulated,
+            cases=[case.id for case in cases],
+            environment=found,
+            fingerprints={case.id: case.fingerprint for case in cases},
+            settings=dict(self.settings),
+            shard=shard,
+            parts=resumed.parts if resumed is not None else [],
+        )
+        results_file.start(self.options.results_dir, record, self._kept.values())
+        for case in self._kept.values():
+            assert resumed is not None
+            results_file.carry(case, resumed.directory, self.options.results_dir)
+        self.to_run = len(cases) - len(self._kept)
+        self.began = time.monotonic()
+        self.started = True
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """The options that a result depends on, beside the case itself."""
+        names = ("repeat", "allow_cpu_fallback", "operator_share", "sensitivity", "localize")
+        found = {name: str(getattr(self.options, name)) for name in names}
+        plan = self._fault_plan
+        found["fault_plan"] = hashlib.sha256(plan.encode()).hexdigest()[:12] if plan else "none"
+        if self.options.throughput is not None:  # no setting of runs without it
+            found["throughput"] = str(self.options.throughput)
+        return found
+
+    def record_crash(self, case: Case) -> None:
+        """Record a case whose own process died, unless it had come to its record."""
+        if all(record.case_id != case.id for record in results_file.read(self.results).cases):
+            crashed = CaseRecord(
+                case_id=case.id,
+                case=case,
+                status=Status.ERROR_CRASH,
+                emulated=self.choice.spec.emulated,
+                reason="The process that ran this case's CPU side and judged it died (killed, out "
+                "of memory, or a crash on the CPU): see what it printed, or run the case alone.",
+            )
+            results_file.append(self.results, self._expect(crashed))
+
+    def warm_up(self) -> None:
+        """Start the device's process: it loads while this one loads torch and the first case."""
+        self._worker.start()
+
+    @property
+    def runner(self) -> CaseRunner:
+        """The runner, made on first use."""
+        if self._runner is None:
+            with process.importing():
+                from harness.runs.runner import CaseRunner  # brings torch in
+
+            self._runner = CaseRunner(self.runner_options(), self._worker)
+        return self._runner
+
+    def runner_options(self) -> RunnerOptions:
+        """How this run's cases are run."""
+        from harness.runs.runner import RunnerOptions
+
+        return RunnerOptions(
+            device=self.choice.spec,
+            cache_dir=self.options.cache_dir,
+            results=self.results,
+            case_timeout=self.options.case_timeout,
+            repeat=self.options.repeat,
+            allow_cpu_fallback=self.options.allow_cpu_fallback,
+            fault_plan=self._fault_plan,
+            operator_share=self.options.operator_share,
+            sensitivity=self.options.sensitivity,
+            localize=self.options.localize,
+            reference_cache=self.options.reference_cache,
+            reference_cache_size=self.options.reference_cache_size,
+            expected=self.expected.expected if self.expected else None,
+            throughput=self.options.throughput,
+        )
+
+    def record_start(self, case_id: str, device: str) -> None:
+        """Record that another host began a case."""
+        results_file.append(self.results, StartRecord(case_id=case_id, device=device))
+
+    def record_end(self, case: CaseRecord, files: Mapping[str, bytes]) -> CaseRecord:
+        """Record a case that another host ran, and the files that it names; returns the record."""
+        for name, content in files.items():
+            path = self.options.results_dir / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        found = self._expect(case)
+        results_file.append(self.results, found)
+        return found
+
+    def close(self) -> None:
+        """End the device's process."""
+        if self._runner is not None:
+            self._runner.close()
+        self._worker.stop()
+
+    def settle(self, tests_failed: int) -> ExitCode:
+        """Settle the exit code from the records; write the rows asked for and the history.
+
+        `tests_failed`: how many tests failed, the cases' own among them.  Raises UsageProblem
+        when expected results cannot be written, or no case compared with the older run.
+        """
+        run = results_file.read(self.results)
+        if self.expected is not None:
+            expected_of_run.write(self.expected, run.cases)
+        # A case without a record is one whose process died: its test failed for that.
+        here = (case for case in run.cases if case.case_id not in self._kept)
+        judged = sum(map(fails, here)) + len(run.missing)
+        codes = [exit_code(run, other_failures=max(0, tests_failed - judged))]
+        if self._old is not None:
+            self.comparison = compare.compare(self._old, run, self._fail_on)
+            codes.append(self.comparison.code)
+        # Planted faults are no history of a stack.
+        if not run.missing and self._fault_plan is None:
+            new = [case for case in run.cases if case.case_id not in self._in_history]
+            history.append(self.history, run.model_copy(update={"cases": new}))
+        return worst_exit_code(codes)
+
+    def end(self, exit_code: int) -> None:
+        """Write the last line of the results file."""
+        now = datetime.datetime.now(datetime.timezone.utc)
+        results_file.append(self.results, EndRecord(exit_code=exit_code, finished=now))
+
+    def _expect(self, record: CaseRecord) -> CaseRecord:
+        """The record beside its expected row, where this run has rows."""
+        rows = self.expected.expected if self.expected else None
+        return rows.beside(record) if rows else record.model_copy(update={"expected": None})
+
+    def _read_fault_plan(self) -> str | None:
+        path = self.options.fault_plan
+        if path is None:
+            return None
+        if not self.choice.spec.emulated:
+            raise UsageProblem(
+                f"--fault-plan works on the emulated NPU only, not on {self.choice.spec}: add "
+                "--device npu-emulated."
+            )
+        return read_fault_plan(path)
+
+
+def exit_code(run: Run, *, other_failures: int = 0, ended: bool = True) -> ExitCode:
+    """The exit code that records call for (design: 1 before 12 before 10 before 11 before 0).
+
+    `other_failures`: failures outside the cases, such as a broken test.  `ended`: whether the run
+    came to its end; one that was cut short is incomplete even when every case has a record.
+    """
+    found = {case_exit_code(case) for case in run.cases}
+    if other_failures:
+        found.add(ExitCode.FAILED)
+    if run.missing or not ended:
+        found.add(ExitCode.INCOMPLETE)
+    return worst_exit_code(found)
+
+
+def final_exit_code(run: Run) -> int:
+    """The exit code of a run that is over, from its records; cut short, it is incomplete.
+
+    What only pytest saw (an interrupt, a broken test) stands in the last line.
+    """
+    ended = run.end.exit_code if run.end is not None else None
+    if ended is not None and 2 <= ended <= 4:
+        return ended
+    broken = int(ended == ExitCode.FAILED)
+    return exit_code(run, other_failures=broken, ended=ended is not None)
+
+
+def case_exit_code(case: CaseRecord) -> ExitCode:
+    """The exit code that one case alone calls for."""
+    outcome = case.expected.outcome if case.expected is not None else None
+    if outcome in (Outcome.SAME, Outcome.KNOWN):
+        return ExitCode.OK
+    if case.status.is_error:
+        return ExitCode.INFRASTRUCTURE
+    if outcome in (Outcome.IMPROVED, Outcome.UPDATED):
+        return ExitCode.IMPROVED
+    if outcome is Outcome.WORSE or not case.status.is_pass:
+        return ExitCode.FAILED
+    return ExitCode.IMPROVED if outcome is Outcome.NEW else ExitCode.OK
+
+
+def fails(case: CaseRecord) -> bool:
+    """Whether the test of a case fails; an updated case is skipped."""
+    updated = case.expected is not None and case.expected.outcome is Outcome.UPDATED
+    return case_exit_code(case) is not ExitCode.OK and not updated

@@ -1,0 +1,218 @@
+"""Versions and settings that a result depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.metadata
+import os
+import platform
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+_PACKAGES = (
+    "torch",
+    "torch_npu",
+    "torchvision",
+    "timm",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "pytest",
+    "pytest-html",
+)
+_SETTINGS = ("ASCEND_", "ACL_", "TORCH_NPU_", "HCCL_", "TASK_QUEUE_", "INF_NAN_", "OMP_", "MKL_")
+# Values of these may hold credentials; their presence is enough.
+_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY|CREDENTIAL", re.IGNORECASE)
+# torch_npu imports these without asking pip for them.
+UNDECLARED = ("pyyaml", "decorator", "attrs", "psutil")
+_TORCH_PIN = re.compile(r"torch\s*\(?==\s*([\w.+]+)")
+_DRIVER = Path("/usr/local/Ascend/driver/version.info")
+_COMPATIBILITY = Path(__file__).with_name("compatibility.toml")
+
+
+def version(package: str) -> str:
+    """Version of an installed package, without importing it; "not installed" otherwise."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def driver_version() -> str | None:
+    """Version of the NPU's driver as its installer wrote it down; None where there is none."""
+    return _written_version(_DRIVER)
+
+
+def capture(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Versions, platform and every setting of torch_npu and CANN in the environment.
+
+    Imports none of the packages.  Values of settings that look like credentials are replaced.
+    """
+    found = {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "harness": _harness_version(),
+        **{package: version(package) for package in _PACKAGES},
+    }
+    if driver := driver_version():
+        found["driver"] = driver
+    for name in sorted(environ):
+        if name.startswith(_SETTINGS):
+            found[name] = "(set, not shown)" if _SECRET.search(name) else environ[name]
+    return found
+
+
+def differences(
+    old: Mapping[str, str], new: Mapping[str, str], absent: str
+) -> list[tuple[str, str, str]]:
+    """Name, before, after of everything that differs; `absent`: what stands for no value."""
+    return [
+        (name, old.get(name, absent), new.get(name, absent))
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Warned:
+    """Something about versions or settings that changes results or fails later.
+
+    `level`: "note" or "warning".
+    """
+
+    what: str
+    remedy: str
+    level: str = "warning"
+
+
+@functools.cache
+def compatibility() -> dict[str, Any]:
+    """The table in data/compatibility.toml: `set`, `minimum`, `setting`."""
+    return tomllib.loads(_COMPATIBILITY.read_text(encoding="utf-8"))
+
+
+def compatibility_warning(torch: str, torch_npu: str, cann: str | None = None) -> str | None:
+    """Say if versions do not belong together, by the table in data/compatibility.toml.
+
+    Returns None for a documented pairing, and where torch_npu or CANN is not in the table.
+    A torch_npu that the table does not know is still made for the torch of its own version.
+    """
+    rows: list[dict[str, str]] = compatibility()["set"]
+    known = next((row for row in rows if row["torch_npu"] == torch_npu), {})
+    wanted = known.get("torch") or re.split(r"\.post|\.?rc|\+|\.dev", torch_npu)[0]
+    if torch.split("+")[0] != wanted:
+        return f"torch_npu {torch_npu} is made for torch {wanted}, found {torch}"
+    if cann and "cann" in known and not cann.startswith(known["cann"]):
+        return f"torch_npu {torch_npu} is documented with CANN {known['cann']}, found {cann}"
+    return None
+
+
+def torchvision_warning() -> str | None:
+    """Say if the installed torchvision was made for another torch, by what it asks pip for."""
+    torch = version("torch")
+    try:
+        wanted = importlib.metadata.requires("torchvision") or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    exact = next((match[1] for text in wanted if (match := _TORCH_PIN.match(text))), None)
+    if exact is None or not torch[:1].isdigit() or torch.split("+")[0] == exact.split("+")[0]:
+        return None
+    return f"torchvision {version('torchvision')} is made for torch {exact}, found {torch}"
+
+
+def cann_home(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Where the CANN that was sourced stands; None when none was."""
+    home = environ.get("ASCEND_HOME_PATH") or environ.get("ASCEND_TOOLKIT_HOME")
+    return Path(home) if home else None
+
+
+def cann_version(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Version of the CANN that was sourced, as its installer wrote it down; None if unknown.
+
+    The same files as torch_npu's collect_env reads: ascend_*_install.info.
+    """
+    home = cann_home(environ)
+    if home is None:
+        return None
+    for pattern in ("ascend_*_install.info", "*/ascend_*_install.info"):
+        for path in sorted(home.glob(pattern)):
+            if found := _written_version(path):
+                return found
+    return None
+
+
+def visible_devices_warning(environ: Mapping[str, str] = os.environ) -> Warned | None:
+    """CANN shows no device at all when the list is not strictly ascending."""
+    from harness.system import visible_devices
+
+    text = environ.get(visible_devices.VARIABLE)
+    if text is None:
+        return None
+    numbers = visible_devices.listed(text)
+    if numbers is None:
+        return Warned(
+            f"ASCEND_RT_VISIBLE_DEVICES={text!r} is no list of device numbers",
+            "Unset it, or give numbers such as 0,1.",
+        )
+    ascending = sorted(set(numbers))
+    if numbers == ascending:
+        return None
+    return Warned(
+        f"ASCEND_RT_VISIBLE_DEVICES={text} is not strictly ascending: CANN then shows no device",
+        f"Set ASCEND_RT_VISIBLE_DEVICES={','.join(map(str, ascending))}.",
+    )
+
+
+def setting_warnings(environ: Mapping[str, str] = os.environ) -> list[Warned]:
+    """Settings in the environment that change results or timings in silence."""
+    return [
+        Warned(f"{row['name']}={environ[row['name']]}: {row['means']}", row["remedy"], row["level"])
+        for row in compatibility()["setting"]
+        if re.fullmatch(row["values"], environ.get(row["name"], ""), re.IGNORECASE)
+    ]
+
+
+def short(environ: Mapping[str, str] = os.environ) -> str:
+    """One line for the header of a run: versions, and what `doctor` would warn of at once."""
+    npu = version("torch_npu")
+    cann = cann_version(environ)
+    parts = [
+        f"Python {sys.version_info.major}.{sys.version_info.minor}",
+        *(f"{name} {version(name)}" for name in ("torch", "torch_npu", "timm", "torchvision")),
+    ]
+    if home := cann_home(environ):
+        parts.append(f"CANN {cann or f'of unknown version in {home}'}")
+    warned: list[str | None] = [torchvision_warning()]
+    if npu != "not installed":
+        warned.append(compatibility_warning(version("torch"), npu, cann))
+        more = [visible_devices_warning(environ), *setting_warnings(environ)]
+        warned += [item.what for item in more if item is not None and item.level == "warning"]
+    told = "; ".join(text for text in warned if text)
+    hint = f" - WARNING: {told} (python -m harness doctor)" if told else ""
+    return ", ".join(parts) + hint
+
+
+def _written_version(path: Path) -> str | None:
+    """The `version=` line of a file that an installer of CANN or the driver left."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    match = re.search(r"^version\s*=\s*(\S+)", text, re.MULTILINE | re.IGNORECASE)
+    return match[1] if match else None
+
+
+def _harness_version() -> str:
+    from harness import __version__
+
+    return __version__

@@ -1,0 +1,155 @@
+"""Content hashes, locks and atomic writes; where this checkout and the cache lie."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+# The folder that holds the package, and in a checkout cases/, reports/ and docs/ as well.
+ROOT = Path(__file__).parents[2]
+
+_EXCLUSIVE_SECONDS = 3600
+
+
+def default_cache_dir() -> Path:
+    """Where models and inputs are kept: $HARNESS_CACHE_DIR, else npu-accuracy in the user's cache.
+
+    The user's cache is $XDG_CACHE_HOME or ~/.cache.
+    """
+    if given := os.environ.get("HARNESS_CACHE_DIR"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "npu-accuracy"
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file's bytes as hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_tensors(tensors: Mapping[str, torch.Tensor], extra: object = None) -> str:
+    """Return a sha256 over names, dtypes, shapes and bytes of CPU tensors, sorted by name.
+
+    `extra` is any JSON value that belongs to the identity.  The hash does not depend on the
+    file format, on the order of the tensors or on their memory layout.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    if extra is not None:
+        digest.update(json.dumps(extra, sort_keys=True).encode() + b"\n")
+    for name in sorted(tensors):
+        tensor = tensors[name].detach()
+        head = [name, str(tensor.dtype), list(tensor.shape)]
+        digest.update(json.dumps(head).encode() + b"\n")
+        # As bytes: numpy knows no bfloat16.
+        flat = tensor.contiguous().reshape(-1).view(torch.uint8)
+        digest.update(flat.numpy().data)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place at the end: readers see the old one or all of it.
+
+    Makes the directory; what fails inside leaves `path` as it was.  Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(temporary)
+        # mkstemp makes files private; a cache may be shared between users of one group.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def save_tensors(
+    tensors: Mapping[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file so that readers see either nothing or all of it.
+
+    Tensors are cloned, since safetensors refuses views of one storage (tied weights).
+    """
+    from safetensors.torch import save_file
+
+    own = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(own, temporary, metadata=metadata)
+
+
+@contextlib.contextmanager
+def exclusive(cache_dir: Path, key: str) -> Iterator[None]:
+    """Hold off other processes that are about to make the entry `key` (hex) of a cache.
+
+    One lock serves several keys, so that few files are kept; do not nest them.  A disk without
+    locks, or a process that holds one for an hour, costs no more than making an entry twice.
+    """
+    import filelock  # here: the doctor reads this module where no package is installed
+
+    folder = cache_dir / "locks"
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError, NotImplementedError):  # Timeout is an OSError
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(folder / f"{key[:2]}.lock")
+            held.enter_context(lock.acquire(timeout=_EXCLUSIVE_SECONDS))
+        yield
+
+
+def mark_used(path: Path) -> None:
+    """Set a file's modification time to now, where that is allowed: it says when it was last used.
+
+    The access time would not do: many file systems are mounted without it.
+    """
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
+def write_json(value: Mapping[str, Any], path: Path) -> None:
+    """Write indented JSON; meant for directories that are not published yet."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def publish_directory(target: Path) -> Iterator[Path]:
+    """Give a temporary sibling directory that becomes `target` when the block ends well.
+
+    An existing `target` is replaced.  When two processes publish at once the last one wins;
+    each of them leaves a complete directory.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        temporary.chmod(0o755)
+        yield temporary
+        old = temporary.with_name(temporary.name + ".old")
+        for _ in range(10):
+            # rename(2) does not replace a directory that is not empty: move it aside first.
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(target, old)
+            try:
+                os.replace(temporary, target)
+                break
+            except OSError:
+                shutil.rmtree(old, ignore_errors=True)
+        else:
+            raise OSError(f"could not publish {target}: others keep writing there")
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

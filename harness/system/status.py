@@ -1,0 +1,124 @@
+"""Statuses, stages, exit codes and the errors that carry them."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable, Iterable
+
+
+class Status(enum.Enum):
+    """Outcome of one case, most severe first: when several apply, the first one wins.
+
+    The docstring of each group says what it means for the stack under test.
+    """
+
+    # Infrastructure: no verdict about the stack.
+    ERROR_HARNESS = "error_harness"
+    ERROR_DEVICE = "error_device"
+    ERROR_CRASH = "error_crash"
+    ERROR_TIMEOUT = "error_timeout"
+    ERROR_OOM = "error_oom"
+    # The case could not be judged as asked, or was judged and failed.
+    FAIL_LOAD = "fail_load"
+    FAIL_REFERENCE = "fail_reference"
+    FAIL_UNSUPPORTED = "fail_unsupported"
+    FAIL_FALLBACK = "fail_fallback"
+    FAIL_SHAPE = "fail_shape"
+    FAIL_NAN = "fail_nan"
+    FLAKY = "flaky"
+    FAIL_ACCURACY = "fail_accuracy"
+    # Judged, but the case could not have failed: no evidence either way.
+    INCONCLUSIVE = "inconclusive"
+    PASS = "pass"
+    SKIP = "skip"
+
+    @property
+    def is_error(self) -> bool:
+        """True for infrastructure trouble, which says nothing about the stack under test."""
+        return self.value.startswith("error_")
+
+    @property
+    def is_pass(self) -> bool:
+        """True only for `pass`; `inconclusive` and `skip` are not passes."""
+        return self is Status.PASS
+
+
+_PRECEDENCE = {status: rank for rank, status in enumerate(Status)}
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """Return the status that wins by the precedence of :class:`Status`.
+
+    Raises ValueError when `statuses` is empty: no evidence is not a pass.
+    """
+    found = sorted(statuses, key=_PRECEDENCE.__getitem__)
+    if not found:
+        raise ValueError("no statuses given: a case without any finding has no outcome")
+    return found[0]
+
+
+class Stage(enum.Enum):
+    """Where in the life of a case something happened."""
+
+    COLLECT = "collect"
+    LOAD = "load"
+    REFERENCE = "reference"
+    TRANSFER = "transfer"
+    FORWARD = "forward"
+    SYNCHRONIZE = "synchronize"
+    COMPARE = "compare"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One reason that counts against (or limits) a case."""
+
+    status: Status
+    stage: Stage
+    reason: str
+
+
+class ExitCode(enum.IntEnum):
+    """Exit codes beside pytest's own 0 to 6."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 4
+    NOTHING_SELECTED = 5
+    INFRASTRUCTURE = 10
+    IMPROVED = 11
+    INCOMPLETE = 12
+
+
+def worst_exit_code(codes: Iterable[ExitCode]) -> ExitCode:
+    """Return the code that wins when several apply: 4, 1, 12, 10, 11, 0; 0 when none does."""
+    found = set(codes)
+    order = (
+        *(ExitCode.USAGE, ExitCode.FAILED, ExitCode.INCOMPLETE),
+        *(ExitCode.INFRASTRUCTURE, ExitCode.IMPROVED),
+    )
+    return next((code for code in order if code in found), ExitCode.OK)
+
+
+class UsageProblem(Exception):
+    """Bad input from the user: unknown device, missing file, bad option.  Exit code 4.
+
+    The message is one or a few plain sentences: what, where, what to do.
+    """
+
+
+class CaseProblem(Exception):
+    """A case ended without a comparison; carries its status and stage.
+
+    `reason` is one clear sentence: what, where, what to do.
+    """
+
+    def __init__(self, status: Status, stage: Stage, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.stage = stage
+        self.reason = reason
+
+
+StageCallback = Callable[[Stage], None]

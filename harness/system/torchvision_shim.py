@@ -1,0 +1,84 @@
+"""Makes torchvision, and so timm, importable beside a CPU build of torch.
+
+PyPI's torchvision wheel is compiled against the CUDA build of torch; beside a CPU build (which
+torch_npu needs) its extension `_C` does not load.  torchvision tolerates that, except that it
+registers shape functions for two operators whose schemas only `_C` defines, and its import ends
+with "operator torchvision::nms does not exist".  Declaring the two schemas lets the import
+succeed.  No kernel is added: calling such an operator still fails loudly, and image
+classification, where only the transforms are used, calls none.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.machinery
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness.system import process
+
+# Name -> schema, as in torchvision's csrc/ops/nms.cpp and csrc/ops/quantized (they are the ones
+# for which torchvision/_meta_registrations.py calls torch.library.register_fake on import).
+_SCHEMAS = {
+    "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+}
+
+# A torch.library.Library takes its definitions back when it is collected.
+_keep_alive: list[object] = []
+
+
+def _extension_path(package_dir: Path) -> Path | None:
+    for suffix in importlib.machinery.EXTENSION_SUFFIXES:
+        path = package_dir / f"_C{suffix}"
+        if path.is_file():
+            return path
+    return None
+
+
+@functools.cache
+def ensure() -> str | None:
+    """Declare what torchvision's import needs when its compiled operators do not load.
+
+    Call it before the first import of torchvision or timm; later calls return the first answer.
+    Returns None where torchvision works or is not installed, else a sentence for the record.
+    """
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return None
+    import torch
+
+    extension = _extension_path(Path(spec.origin).parent)
+    if extension is None:
+        reason = "its _C extension is not in the package"
+    else:
+        try:
+            # The same call as torchvision/extension.py; loading twice is harmless.
+            torch.ops.load_library(extension)
+            return None
+        except (ImportError, OSError) as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+    missing = [name for name in _SCHEMAS if not hasattr(torch.ops.torchvision, name)]
+    if missing:
+        library: Any = torch.library.Library("torchvision", "FRAGMENT")
+        for name in missing:
+            library.define(_SCHEMAS[name])
+        _keep_alive.append(library)
+    return f"torchvision compiled ops unavailable: {reason.replace(str(extension), '_C')}"
+
+
+def import_timm() -> Any:
+    """Return the module timm (with timm.data and timm.models), after :func:`ensure`.
+
+    Typed Any: timm's packages re-export without saying so, and parts of it are not annotated.
+    """
+    if "timm.models" not in sys.modules:
+        with process.importing():
+            ensure()
+            importlib.import_module("timm.data")
+            importlib.import_module("timm.models")
+    import timm
+
+    return timm
