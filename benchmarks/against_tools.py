@@ -76,7 +76,8 @@ def prepare(scratch: Path, device: str) -> tuple[Path, Path, list[Job]]:
     from harness.cases.models import loading
     from harness.detection import sensitivity
     from harness.devices.choice import choose
-    from harness.runs.runner import CaseRunner, RunnerOptions
+    from harness.execution.settings import RunSettings
+    from harness.execution.sides import Sides
     from harness.system import files
 
     model = loading.materialise(
@@ -84,16 +85,16 @@ def prepare(scratch: Path, device: str) -> tuple[Path, Path, list[Job]]:
     )
     images = scratch / "images"
     images.mkdir()
-    runner = CaseRunner(RunnerOptions(choose(device).spec, scratch / "own", None))
+    sides = Sides(RunSettings(choose(device).spec, scratch / "own"))
     try:
         for seed in SEEDS:
-            request = runner.request(planted.case(model, Job("honest", seed=seed)))
+            request = sides.request(planted.case(model, Job("honest", seed=seed)))
             shutil.copy(request.inputs.path, images / f"{seed}.safetensors")
         plain = dataclasses.replace(request, repeat=0, batch_checks=False)
-        counts = runner.worker.run(plain, 600).counters.operators
+        counts = sides.ask(plain).counters.operators
         operators = sensitivity.per_forward(counts, request.inputs.count, request.batch_size)
     finally:
-        runner.close()
+        sides.close()
     return model, images, planted.faults(operators)
 
 

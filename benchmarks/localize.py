@@ -19,6 +19,7 @@ import statistics
 import time
 from typing import Any
 
+from harness.cases.models.model_files import ModelFiles
 from harness.system import process, quantities
 
 FORMATS = (("float32", "strict"), ("float32", "default"), ("float16", "strict"))
@@ -65,7 +66,6 @@ def measure(
     import torch
 
     from harness.cases.case import ModelSource
-    from harness.cases.models import loading
     from harness.devices.choice import choose
     from harness.devices.opening import open_device
     from harness.execution.operators import trace
@@ -76,7 +76,7 @@ def measure(
     declared = arithmetic.declared(dtype, device.apply_numerics(profile))
     source = ModelSource("architecture", name)
     cpu, on_device = (
-        loading.load_source(source, files.default_cache_dir()).model.eval() for _ in range(2)
+        ModelFiles.of(source, files.default_cache_dir()).load().model.eval() for _ in range(2)
     )
     images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     kept = getattr(torch, dtype)

@@ -16,7 +16,7 @@ from benchmarks.measured import Cost, Target
 
 if TYPE_CHECKING:
     from harness.execution.legs import LegRequest
-    from harness.runs.runner import CaseRunner
+    from harness.execution.sides import Sides
 
 MODEL = "efficientnet_b0"
 CASES = 1000
@@ -146,15 +146,15 @@ def _verdict_of(model: str, device_name: str, rounds: int, say: Callable[[str], 
     from harness.execution.reference.cpu_side import CpuSide
 
     judged, processor, on_cpu, on_device = [], [], [], []
-    with prepared(device_name, model) as (runner, request):
+    with prepared(device_name, model) as (sides, request):
         for _ in range(rounds):
-            candidate = runner.worker.run(request, 600)
+            candidate = sides.ask(request)
             on_device += candidate.record.timing.forward_seconds
             on_cpu += CpuSide().reference(request).record.timing.forward_seconds
-            runner.judge(request, candidate)  # runs the CPU's legs where they are not there yet
+            sides.judge(request, candidate)  # runs the CPU's legs where they are not there yet
             before = time.process_time()
             judged += [
-                seconds(lambda: runner.judge(request, candidate))  # noqa: B023
+                seconds(lambda: sides.judge(request, candidate))  # noqa: B023
                 for _ in range(_VERDICTS)
             ]
             processor.append((time.process_time() - before) / _VERDICTS)
@@ -173,24 +173,24 @@ def _verdict_of(model: str, device_name: str, rounds: int, say: Callable[[str], 
 
 
 @contextlib.contextmanager
-def prepared(device_name: str, model: str = MODEL) -> Iterator[tuple[CaseRunner, LegRequest]]:
-    """A runner without a cache, and the request of a model's one case."""
+def prepared(device_name: str, model: str = MODEL) -> Iterator[tuple[Sides, LegRequest]]:
+    """Sides without a cache, and the request of a model's one case."""
     from harness.cases import case_files
     from harness.devices.choice import choose
-    from harness.runs.runner import CaseRunner, RunnerOptions
-    from harness.system import files
+    from harness.execution.settings import RunSettings
+    from harness.execution.sides import Sides
 
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "case.toml"
         path.write_text(_CASE.replace(MODEL, model), encoding="utf-8")
         [case] = case_files.read(path)
         spec = choose(device_name).spec
-        runner = CaseRunner(RunnerOptions(spec, files.default_cache_dir(), None))
+        sides = Sides(RunSettings(spec))
         try:
-            runner.worker.start()
-            yield runner, runner.request(case)
+            sides.worker.start()
+            yield sides, sides.request(case)
         finally:
-            runner.close()
+            sides.close()
 
 
 def seconds(work: Callable[[], object]) -> float:

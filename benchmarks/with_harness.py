@@ -18,21 +18,22 @@ from benchmarks.planted import Answer, Job
 def work(model: Path, images: Path, folder: Path, jobs: Sequence[Job]) -> list[Answer]:
     """Run all jobs; the harness makes the same images itself, from their seeds."""
     from harness.devices.choice import choose
-    from harness.runs.runner import CaseRunner, RunnerOptions
+    from harness.execution.settings import RunSettings
+    from harness.execution.sides import Sides
+    from harness.runs.runner import CaseRunner
     from harness.system.status import Status
 
-    options = RunnerOptions(
+    settings = RunSettings(
         choose("npu-emulated").spec,
         folder,
-        folder / "results.jsonl",
         localize="never",
         reference_cache_size=10**9,
     )
-    runner = CaseRunner(options)
+    runner = CaseRunner(Sides(settings), folder / "results.jsonl")
     found = []
     try:
         for job in jobs:
-            runner.options = dataclasses.replace(options, fault_plan=job.plan)
+            runner.sides.settings = dataclasses.replace(settings, fault_plan=job.plan)
             record = runner.run(planted.case(model, job))
             caught = record.status not in (Status.PASS, Status.INCONCLUSIVE)
             gate = record.gate

@@ -40,14 +40,12 @@ def leg_request(tiny_model, cache_dir) -> LegRequest:
     """The small model on two images, one forward repeated once."""
     from harness.cases import inputs
     from harness.cases.models import loading
+    from harness.cases.models.model_files import ModelFiles
     from harness.execution.legs import LegRequest
 
     config = loading.load_model(tiny_model).data_config
     return LegRequest(
-        model_dir=tiny_model,
-        num_classes=None,
-        allow_keys=(),
-        allow_pickle=False,
+        model=ModelFiles(tiny_model),
         inputs=inputs.prepare_inputs(InputSource("synthetic", count=2), config, cache_dir),
         dtype="float32",
         batch_size=2,

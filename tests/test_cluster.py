@@ -152,12 +152,12 @@ def test_nodes_are_alike_whose_free_settings_differ() -> None:
 
 
 def test_a_node_refuses_a_case_of_another_environment() -> None:
-    from harness.runs.runner import RunnerOptions
+    from harness.execution.settings import RunSettings
 
     here = cluster_task.look("cpu")
     other = Node("other", here.choice, {**here.environment, "torch": "1.0"})
-    options = RunnerOptions(DeviceSpec("cpu"), ROOT, None)
+    settings = RunSettings(DeviceSpec("cpu"), ROOT)
     case = Case(ModelSource("architecture", "test_resnet"), InputSource("synthetic"))
-    events = list(cluster_task.run(case, options, other, "cpu"))
+    events = list(cluster_task.run(case, settings, other, "cpu"))
     assert [type(event) for event in events] == [cluster_task.Refused]
     assert "torch" in events[0].reason

@@ -11,7 +11,8 @@ from harness.devices import dispatcher, npu_probe
 from harness.devices.choice import choose
 from harness.devices.npu_probe import Probe
 from harness.devices.spec import DeviceSpec, parse
-from harness.runs.runner import CaseRunner, RunnerOptions
+from harness.execution.settings import RunSettings
+from harness.execution.sides import Sides
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 
@@ -191,19 +192,19 @@ def test_what_a_device_lacks_is_named_by_the_operator_that_raised_it():
 
 @pytest.mark.parametrize(("allowed", "statuses"), [(False, [Status.FAIL_FALLBACK]), (True, [])])
 def test_a_fallback_fails_the_case_unless_it_is_allowed(tmp_path, allowed, statuses):
-    options = RunnerOptions(DeviceSpec("cpu"), tmp_path, None, allow_cpu_fallback=allowed)
+    settings = RunSettings(DeviceSpec("cpu"), tmp_path, allow_cpu_fallback=allowed)
     leg = SimpleNamespace(unstable=(), record=SimpleNamespace(fallback_operators=["aten::x"]))
-    findings = CaseRunner(options)._leg_findings(leg, leg)
+    findings = Sides(settings)._leg_findings(leg, leg)
     assert [finding.status for finding in findings] == statuses
 
 
 def test_unstable_outputs_are_flaky(tmp_path):
-    runner = CaseRunner(RunnerOptions(DeviceSpec("cpu"), tmp_path, None))
+    sides = Sides(RunSettings(DeviceSpec("cpu"), tmp_path))
     record = SimpleNamespace(fallback_operators=[])
     stable = SimpleNamespace(unstable=(), record=record)
     unstable = SimpleNamespace(unstable=("output",), record=record)
-    assert [f.status for f in runner._leg_findings(stable, unstable)] == [Status.FLAKY]
-    assert [f.status for f in runner._leg_findings(unstable, stable)] == [Status.FAIL_REFERENCE]
+    assert [f.status for f in sides._leg_findings(stable, unstable)] == [Status.FLAKY]
+    assert [f.status for f in sides._leg_findings(unstable, stable)] == [Status.FAIL_REFERENCE]
 
 
 @pytest.mark.parametrize(

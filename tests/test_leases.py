@@ -147,15 +147,16 @@ import sys
 from pathlib import Path
 from harness.cases.case import Case, InputSource, ModelSource
 from harness.devices.spec import DeviceSpec
-from harness.runs.runner import CaseRunner, RunnerOptions
+from harness.execution.settings import RunSettings
+from harness.execution.sides import Sides
 cache, model = map(Path, sys.argv[1:])
-runner = CaseRunner(RunnerOptions(DeviceSpec("cpu"), cache, None, reference_cache_size=10**9))
-request = runner.request(Case(ModelSource("directory", str(model)), InputSource("synthetic")))
+sides = Sides(RunSettings(DeviceSpec("cpu"), cache, reference_cache_size=10**9))
+request = sides.request(Case(ModelSource("directory", str(model)), InputSource("synthetic")))
 print("ready", flush=True)
 sys.stdin.readline()
-runner.cpu.reference(request)
-runner.cpu.oracle(request)
-print(runner.cpu.computed, flush=True)
+sides.cpu.reference(request)
+sides.cpu.oracle(request)
+print(sides.cpu.computed, flush=True)
 """
 
 

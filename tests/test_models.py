@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from harness.cases.case import ModelSource
 from harness.cases.models import loading
 from harness.cases.models.class_names import class_name
+from harness.cases.models.model_files import ModelFiles
 from harness.cases.models.weight_account import WeightAccount
 from harness.system import files
 from harness.system.status import CaseProblem, Stage, Status
@@ -269,16 +270,16 @@ def test_architecture_is_made_once_and_says_what_it_is(tmp_path):
     assert (first / "model.safetensors").stat().st_mtime_ns == stamp
     assert sorted(p.name for p in first.iterdir()) == ["config.json", "model.safetensors"]
     assert [p.name for p in first.parent.iterdir()] == [first.name]  # nothing left behind
-    loaded = loading.load_source(source, tmp_path)
+    loaded = ModelFiles.of(source, tmp_path).load()
     assert loaded.num_classes == 10 and loaded.weights.problems == ()
     assert loaded.weights_description == "discriminating random (seed 0)"
     assert loaded.config["harness_weights"]["measured"]["max_softmax_cosine"] < 0.9999
-    other = loading.load_source(dataclasses.replace(source, seed=1), tmp_path)
+    other = ModelFiles.of(dataclasses.replace(source, seed=1), tmp_path).load()
     assert other.weights_description == "discriminating random (seed 1)"
     assert other.weights_sha256 != loaded.weights_sha256
     # A damaged cache entry is made again, with the same bits.
     (first / "model.safetensors").write_bytes(b"x" * 100)
-    assert loading.load_source(source, tmp_path).weights_sha256 == loaded.weights_sha256
+    assert ModelFiles.of(source, tmp_path).load().weights_sha256 == loaded.weights_sha256
 
 
 def test_changed_weights_lose_their_description(tmp_path, state):

@@ -329,7 +329,7 @@ import dataclasses, json, sys, warnings
 warnings.simplefilter("ignore")
 import harness, torch
 from pathlib import Path
-from harness.cases.models import loading
+from harness.cases.models.model_files import ModelFiles
 from harness.devices.fault_plan import Fault, FaultPlan
 from harness.devices.opening import open_device
 from harness.devices.spec import parse
@@ -342,7 +342,7 @@ torch.set_num_threads(1)  # the tensors are small
 device = open_device(parse("npu-emulated"))
 for name, plan in plans.items():
     source = ModelSource("architecture", name, num_classes=50)
-    model = loading.load_source(source, cache).model
+    model = ModelFiles.of(source, cache).load().model
     size = 160 if name == "test_vit" else 64
     images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(1))
     faults = [Fault(kind, op, first=n, last=n, **more) for kind, op, n, _, more in plan]

@@ -8,6 +8,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from harness.cases.models import loading
+from harness.cases.models.model_files import ModelFiles
 from harness.execution.reference import cpu_side
 from harness.execution.reference.cpu_side import CpuSide
 from harness.judgement.arithmetic import Arithmetic
@@ -57,14 +58,14 @@ def test_legs_share_one_loading_and_give_the_same_bits(leg_request, loads, monke
 
 def test_preprocessing_and_legs_share_one_loading(leg_request, loads):
     cpu = CpuSide()
-    cpu.data_config(leg_request.model_dir, None, (), False)
+    cpu.data_config(leg_request.model)
     cpu.reference(leg_request)
     assert len(loads) == 1
 
 
 def test_weights_that_change_between_legs_are_loaded_again(leg_request, copy_of, loads):
     directory = copy_of("model")
-    request = dataclasses.replace(leg_request, model_dir=directory)
+    request = dataclasses.replace(leg_request, model=ModelFiles(directory))
     cpu = CpuSide()
     before = cpu.oracle(request)
     state = load_file(directory / "model.safetensors")

@@ -20,6 +20,7 @@ from PIL import Image
 from harness.cases import inputs
 from harness.cases.case import InputSource
 from harness.cases.models import loading
+from harness.cases.models.model_files import ModelFiles
 from harness.entry.commands import main
 from harness.execution import legs
 from harness.execution.reference import cpu_side
@@ -111,9 +112,9 @@ def test_an_unstable_reference_stays_unstable(cache, leg_request, monkeypatch):
 
 
 def test_preprocessing_is_known_without_building_the_model(cache, tiny_model, monkeypatch):
-    made = CpuSide(cache).data_config(tiny_model, None, (), False)
+    made = CpuSide(cache).data_config(ModelFiles(tiny_model))
     monkeypatch.setattr(loading, "load_model", lambda *_, **__: pytest.fail("the model was built"))
-    known = CpuSide(cache).data_config(tiny_model, None, (), False)
+    known = CpuSide(cache).data_config(ModelFiles(tiny_model))
     assert known == made
     assert isinstance(known["input_size"], tuple)
 
@@ -147,10 +148,10 @@ def test_damaged_inputs_are_prepared_again(cache, tmp_path):
 
 def test_a_model_that_does_not_load_says_why_warm_or_cold(cache, copy_of):
     broken = copy_of("broken")
-    CpuSide(cache).data_config(broken, None, (), False)
+    CpuSide(cache).data_config(ModelFiles(broken))
     (broken / "model.safetensors").write_bytes(b"")
     with pytest.raises(CaseProblem, match="is empty") as problem:
-        CpuSide(cache).data_config(broken, None, (), False)
+        CpuSide(cache).data_config(ModelFiles(broken))
     assert problem.value.status is Status.FAIL_LOAD
 
 
@@ -159,11 +160,11 @@ def test_a_copied_cache_works_elsewhere_and_names_no_path(cache, leg_request, co
     target = tmp_path / "other host"
     shutil.copytree(cache.directory, target)
     for path in stored(cache):
-        for place in (leg_request.model_dir.parent, tmp_path, ROOT):
+        for place in (leg_request.model.directory.parent, tmp_path, ROOT):
             assert str(place).encode() not in path.read_bytes()
     shutil.rmtree(cache.directory)
     cpu = CpuSide(ReferenceCache(target))
-    cpu.reference(dataclasses.replace(leg_request, model_dir=copy_of("elsewhere")))
+    cpu.reference(dataclasses.replace(leg_request, model=ModelFiles(copy_of("elsewhere"))))
     assert cpu.computed == 0
 
 
@@ -171,7 +172,7 @@ def test_faults_are_never_kept(cache, leg_request):
     plan = json.dumps({"faults": [{"kind": "zero_output", "operator": "Convolution"}]})
     CpuSide(cache).planted(leg_request, Arithmetic(), plan)
     cpu = CpuSide(cache)
-    cpu._run(leg_request.on_cpu(fault_plan=plan, hook_faults=True))
+    cpu.planted(leg_request, Arithmetic(), plan)
     assert cpu.computed == 1
     assert cache.entries() == []
 
@@ -187,7 +188,7 @@ def test_files_that_change_during_a_leg_are_not_kept(cache, leg_request, copy_of
         return result
 
     monkeypatch.setattr(cpu_side.legs, "run", slow)
-    CpuSide(cache).reference(dataclasses.replace(leg_request, model_dir=model))
+    CpuSide(cache).reference(dataclasses.replace(leg_request, model=ModelFiles(model)))
     assert stored(cache) == []
 
 
@@ -242,7 +243,7 @@ def test_a_place_that_cannot_be_written_costs_one_warning(tmp_path, leg_request)
         warnings.simplefilter("always")
         cpu.reference(leg_request)
         cpu.oracle(leg_request)
-        config = cpu.data_config(leg_request.model_dir, None, (), False)
+        config = cpu.data_config(leg_request.model)
     assert cpu.computed == 2
     (warning,) = [w for w in warned if w.category is ReferenceCacheWarning]
     assert "this run goes on without" in str(warning.message)
@@ -350,7 +351,7 @@ def test_several_processes_share_a_cache(tmp_path):
 def test_the_command_lists_verifies_and_prunes(cache, leg_request, capsys, monkeypatch):
     monkeypatch.delenv(SIZE_VARIABLE, raising=False)
     cpu = CpuSide(cache)
-    cpu.data_config(leg_request.model_dir, None, (), False)
+    cpu.data_config(leg_request.model)
     cpu.budget(leg_request, Arithmetic(short_conv=11))
     cpu.oracle(leg_request)
     config = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
@@ -364,7 +365,7 @@ def test_the_command_lists_verifies_and_prunes(cache, leg_request, capsys, monke
     code, text = run()
     assert code == 0
     for part in (
-        f"{leg_request.model_dir.name} | float32 | float32 with HF32 conv",
+        f"{leg_request.model.directory.name} | float32 | float32 with HF32 conv",
         "float64",
         "1 x 3 x 32 x 32",
         "2 structured synthetic images",

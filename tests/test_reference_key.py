@@ -7,6 +7,8 @@ import shutil
 import pytest
 import torch
 
+from harness.cases.models.model_files import ModelFiles
+from harness.execution.cpu_variants import CpuVariant
 from harness.execution.reference import keys
 from harness.execution.reference.keys import Fingerprints, leg_key
 from harness.judgement.arithmetic import Arithmetic
@@ -16,36 +18,47 @@ OTHER = {
     "dtype": {"dtype": "bfloat16"},
     "batch": {"batch_size": 1},
     "repeat": {"repeat": 2},
-    "arithmetic": {"imitate": Arithmetic(short_conv=11)},
-    "other arithmetic": {"imitate": Arithmetic(short_conv=10)},
-    "order": {"reorder": True},
     "numerics": {"numerics": "default"},
-    "classes": {"num_classes": 7},
-    "allowed keys": {"allow_keys": ("head.*",)},
-    "pickle": {"allow_pickle": True},
     "batch checks": {"batch_checks": True},
     "operators": {"operator_share": 0.5},
 }
+OTHER_LOADING = {
+    "classes": {"num_classes": 7},
+    "allowed keys": {"allow_keys": ("head.*",)},
+    "pickle": {"allow_pickle": True},
+}
+OTHER_VARIANT = {
+    "arithmetic": CpuVariant(imitate=Arithmetic(short_conv=11)),
+    "other arithmetic": CpuVariant(imitate=Arithmetic(short_conv=10)),
+    "order": CpuVariant(reorder=True),
+}
+PLAIN = CpuVariant()
+
+
+def text(request, variant=PLAIN):
+    return json.dumps(leg_key(request, variant, Fingerprints()), sort_keys=True)
 
 
 def test_every_part_of_a_request_is_in_the_key(leg_request):
-    keys = [json.dumps(leg_key(leg_request, Fingerprints()), sort_keys=True)]
+    found = [text(leg_request)]
     for changes in OTHER.values():
-        changed = dataclasses.replace(leg_request, **changes)
-        keys.append(json.dumps(leg_key(changed, Fingerprints()), sort_keys=True))
+        found.append(text(dataclasses.replace(leg_request, **changes)))
+    for changes in OTHER_LOADING.values():
+        model = dataclasses.replace(leg_request.model, **changes)
+        found.append(text(dataclasses.replace(leg_request, model=model)))
+    found += [text(leg_request, variant) for variant in OTHER_VARIANT.values()]
     images = dataclasses.replace(leg_request.inputs, sha256="0" * 64)
-    changed = dataclasses.replace(leg_request, inputs=images)
-    keys.append(json.dumps(leg_key(changed, Fingerprints()), sort_keys=True))
-    assert len(set(keys)) == len(OTHER) + 2
+    found.append(text(dataclasses.replace(leg_request, inputs=images)))
+    assert len(set(found)) == len(OTHER) + len(OTHER_LOADING) + len(OTHER_VARIANT) + 2
 
 
 @pytest.mark.parametrize("what", ["weights", "config", "threads", "setting", "versions", "rules"])
 def test_what_surrounds_a_request_is_in_the_key(leg_request, copy_of, monkeypatch, what, tmp_path):
     model = copy_of("model")
-    leg_request = dataclasses.replace(leg_request, model_dir=model)
+    leg_request = dataclasses.replace(leg_request, model=ModelFiles(model))
     fingerprints = Fingerprints()
-    before = leg_key(leg_request, fingerprints)
-    assert leg_key(leg_request, fingerprints) == before
+    before = leg_key(leg_request, PLAIN, fingerprints)
+    assert leg_key(leg_request, PLAIN, fingerprints) == before
     threads = torch.get_num_threads()
     keys._software.cache_clear()
     try:
@@ -67,14 +80,14 @@ def test_what_surrounds_a_request_is_in_the_key(leg_request, copy_of, monkeypatc
             shutil.copytree(ROOT / "harness", package)
             (package / "execution/imitation.py").write_text("# another rule of rounding\n")
             monkeypatch.setattr(keys, "ROOT", tmp_path)
-        assert leg_key(leg_request, fingerprints) != before
+        assert leg_key(leg_request, PLAIN, fingerprints) != before
     finally:
         torch.set_num_threads(threads)
         keys._software.cache_clear()
 
 
 def test_neither_device_nor_place_is_in_the_key(leg_request, copy_of, monkeypatch):
-    before = leg_key(leg_request, Fingerprints())
+    before = leg_key(leg_request, PLAIN, Fingerprints())
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "3")
-    moved = dataclasses.replace(leg_request, model_dir=copy_of("elsewhere"))
-    assert leg_key(moved, Fingerprints()) == before
+    moved = dataclasses.replace(leg_request, model=ModelFiles(copy_of("elsewhere")))
+    assert leg_key(moved, PLAIN, Fingerprints()) == before

@@ -10,6 +10,7 @@ import torch
 from harness.cases import inputs
 from harness.cases.case import InputSource, ModelSource
 from harness.cases.models import loading, sample
+from harness.cases.models.model_files import ModelFiles
 from harness.cases.models.random_weights import largest_softmax_cosine
 from harness.system import files
 from harness.system.status import CaseProblem, Status, UsageProblem
@@ -22,7 +23,7 @@ def cache(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def loaded(cache) -> loading.LoadedModel:
-    return loading.load_source(ModelSource("sample", sample.SAMPLE_NAME), cache)
+    return ModelFiles.of(ModelSource("sample", sample.SAMPLE_NAME), cache).load()
 
 
 def top1(loaded: loading.LoadedModel, source: InputSource, cache: Path) -> dict[str, int]:

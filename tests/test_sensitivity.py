@@ -13,12 +13,13 @@ from harness.detection.sensitivity import smallest_caught
 from harness.devices.fault_plan import Fault, FaultPlan
 from harness.devices.spec import DeviceSpec
 from harness.execution.fault_hooks import PlannedFaults, operator_name
+from harness.execution.settings import RunSettings
+from harness.execution.sides import Sides
 from harness.records import results_file
 from harness.records.sensitivity import FaultRow, Sensitivity
 from harness.report import text
 from harness.report.html import fragments
 from harness.report.tables import detection
-from harness.runs.runner import CaseRunner, RunnerOptions
 from harness.system.status import Status
 
 OPERATORS = {"Convolution": 21, "BatchNorm": 20, "InplaceRelu": 17, "Mean": 1, "Addmm": 1}
@@ -250,11 +251,11 @@ def small_case(tiny_model, numerics="strict") -> Case:
 
 @pytest.mark.parametrize("device", ["npu-emulated", "cpu"])
 def test_strict_float32_catches_every_effective_fault(tiny_model, cache_dir, device):
-    runner = CaseRunner(RunnerOptions(DeviceSpec(device), cache_dir, None))
+    sides = Sides(RunSettings(DeviceSpec(device), cache_dir))
     try:
-        found = sensitivity.measure(runner, small_case(tiny_model), limit=24)
+        found = sensitivity.measure(sides, small_case(tiny_model), limit=24)
     finally:
-        runner.close()
+        sides.close()
     assert found.problem == ""
     assert found.clean is Status.PASS
     assert found.emulated == (device == "npu-emulated")
@@ -268,11 +269,11 @@ def test_strict_float32_catches_every_effective_fault(tiny_model, cache_dir, dev
 def test_a_case_that_fails_anyway_says_why_nothing_was_measured(copy_of, cache_dir):
     broken = copy_of("broken")
     (broken / "model.safetensors").write_bytes(b"no weights")
-    runner = CaseRunner(RunnerOptions(DeviceSpec("cpu"), cache_dir, None))
+    sides = Sides(RunSettings(DeviceSpec("cpu"), cache_dir))
     try:
-        found = sensitivity.measure(runner, small_case(broken))
+        found = sensitivity.measure(sides, small_case(broken))
     finally:
-        runner.close()
+        sides.close()
     assert found.clean is Status.FAIL_LOAD
     assert found.rows == ()
     assert "model.safetensors" in found.problem

@@ -11,6 +11,7 @@ from test_report import leg
 from test_report_page import unpacked
 
 from harness.cases.case import Case, InputSource, ModelSource
+from harness.cases.models.model_files import ModelFiles
 from harness.devices.spec import DeviceSpec
 from harness.execution import batch_timing, throughput
 from harness.execution.throughput import MeasureRequest
@@ -228,7 +229,9 @@ def test_faults_of_the_device_are_named_in_their_row(leg_request, workers, fault
 
 @pytest.mark.parametrize(("own", "expected"), [(None, (3,)), ((2,), (2,)), ((), None)])
 def test_a_case_may_have_batch_sizes_of_its_own(cache_dir, tmp_path, own, expected):
-    from harness.runs.runner import CaseRunner, RunnerOptions
+    from harness.execution.settings import RunSettings
+    from harness.execution.sides import Sides
+    from harness.runs.runner import CaseRunner
 
     case = Case(
         ModelSource("architecture", "test_resnet", num_classes=50),
@@ -237,9 +240,8 @@ def test_a_case_may_have_batch_sizes_of_its_own(cache_dir, tmp_path, own, expect
         throughput=own,
     )
     plan = Plan((3,), 0.1)
-    runner = CaseRunner(
-        RunnerOptions(DeviceSpec("cpu"), cache_dir, tmp_path / "r.jsonl", throughput=plan)
-    )
+    settings = RunSettings(DeviceSpec("cpu"), cache_dir, throughput=plan)
+    runner = CaseRunner(Sides(settings), tmp_path / "r.jsonl")
     try:
         record = runner.run(case)
     finally:
@@ -273,9 +275,9 @@ def test_a_layout_that_a_model_refuses_is_said(leg_request, monkeypatch):
         def forward(self, images):
             return images.view(len(images), -1).sum(1)
 
-    real = type(leg_request).load
+    real = ModelFiles.load
     monkeypatch.setattr(
-        type(leg_request),
+        ModelFiles,
         "load",
         lambda self: dataclasses.replace(real(self), model=Stubborn()),
     )
@@ -297,9 +299,9 @@ def test_a_model_that_runs_in_no_setting_has_a_status(leg_request, monkeypatch):
         def forward(self, images):
             raise RuntimeError("no such thing")
 
-    real = type(leg_request).load
+    real = ModelFiles.load
     monkeypatch.setattr(
-        type(leg_request), "load", lambda self: dataclasses.replace(real(self), model=Broken())
+        ModelFiles, "load", lambda self: dataclasses.replace(real(self), model=Broken())
     )
     stages = []
     with pytest.raises(CaseProblem, match="no such thing") as caught:

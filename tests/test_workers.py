@@ -30,7 +30,7 @@ def test_settling_leaves_what_the_process_says_to_the_next_request(leg_request):
     assert worker.starting
     worker.settle()
     assert not worker.starting
-    assert worker.run(dataclasses.replace(leg_request, repeat=0), 60).outputs
+    assert worker.ask(dataclasses.replace(leg_request, repeat=0), 60).outputs
     worker.settle()
     assert worker.started_processes == 1
     worker.stop()
@@ -41,4 +41,4 @@ def test_settling_hides_no_failed_start(leg_request):
     worker.start()
     worker.settle()
     with pytest.raises(UsageProblem, match="(?i)cuda"):
-        worker.run(leg_request, 60)
+        worker.ask(leg_request, 60)

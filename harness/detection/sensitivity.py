@@ -1,7 +1,7 @@
 """Detection power: which faults of a device would this case have shown?
 
 The catalogue's faults are planted one at a time while the case runs; each result is judged by
-the documented gate and by the very method that judges the case (`CaseRunner.judge`).  Every leg
+the documented gate and by the very method that judges the case (`Sides.judge`).  Every leg
 is one forward pass: repeated forwards and other ways to batch the images, which a case runs as
 well, can only find more.
 """
@@ -25,9 +25,9 @@ from harness.system.status import CaseProblem, Stage, Status
 if TYPE_CHECKING:
     from harness.cases.case import Case
     from harness.execution.legs import LegRequest, LegResult
+    from harness.execution.sides import Sides
     from harness.judgement.metrics import Array
     from harness.judgement.verdict import Verdict
-    from harness.runs.runner import CaseRunner
 
 BISECTIONS = 6
 # Relative errors of a weight between which the smallest detectable one is looked for: a few
@@ -40,26 +40,26 @@ Report = Callable[[str], None]
 class Bench:
     """Plants faults in one case's forward pass and judges what comes out."""
 
-    def __init__(self, runner: CaseRunner, case: Case) -> None:
+    def __init__(self, sides: Sides, case: Case) -> None:
         """Run the case without faults.
 
         Raises CaseProblem when that does not give outputs on both sides.
         """
-        device = runner.options.device
-        self.runner = runner
+        device = sides.device
+        self.sides = sides
         self.emulated = device.emulated
         self.request: LegRequest = dataclasses.replace(
-            runner.request(case), repeat=0, batch_checks=False, fault_plan=None
+            sides.request(case), repeat=0, batch_checks=False, fault_plan=None
         )
         self.means = f"planted in {device}"
         self._numerics: dict[str, str] = {}
         if not self.emulated:
             # Only what the device declares is taken from it.
             self.means = f"planted by hooks on the CPU, in the arithmetic of {device}"
-            leg = runner.worker.run(self.request, runner.options.case_timeout)
+            leg = sides.ask(self.request)
             self._numerics = leg.record.numerics
         self.clean = self._run(None)
-        self.clean_verdict = runner.judge(self.request, self.clean)
+        self.clean_verdict = sides.judge(self.request, self.clean)
         self.operators = per_forward(
             self.clean.counters.operators, self.request.inputs.count, self.request.batch_size
         )
@@ -73,7 +73,7 @@ class Bench:
             effective = any(candidate.counters.fault_effects) and not same(
                 self.clean.outputs, candidate.outputs
             )
-            verdict = self.runner.judge(self.request, candidate)
+            verdict = self.sides.judge(self.request, candidate)
             status, ratio, limit = verdict.status, *worst_ratio(verdict)
             gate_passed = self._gate(candidate)
         except CaseProblem as problem:
@@ -97,15 +97,15 @@ class Bench:
     def _run(self, plan: str | None) -> LegResult:
         if self.emulated:
             request = dataclasses.replace(self.request, fault_plan=plan)
-            return self.runner.worker.run(request, self.runner.options.case_timeout)
+            return self.sides.ask(request)
         declared = arithmetic.declared(self.request.dtype, self._numerics)
-        leg = self.runner.cpu.planted(self.request, declared, plan)
+        leg = self.sides.cpu.planted(self.request, declared, plan)
         record = leg.record.model_copy(update={"numerics": self._numerics})
         return dataclasses.replace(leg, record=record)
 
     def _gate(self, candidate: LegResult) -> bool | None:
         """The documented gate on whatever came out, NaN included."""
-        reference = self.runner.cpu.reference(self.request)
+        reference = self.sides.cpu.reference(self.request)
         name = reference.logits
         if name is None:
             return None
@@ -118,7 +118,7 @@ class Bench:
 
 
 def measure(
-    runner: CaseRunner, case: Case, *, limit: int | None = None, report: Report = lambda text: None
+    sides: Sides, case: Case, *, limit: int | None = None, report: Report = lambda text: None
 ) -> Sensitivity:
     """Plant the catalogue in a case, one fault at a time.
 
@@ -126,11 +126,9 @@ def measure(
     A case that does not run gives a `problem` instead of rows.
     """
     try:
-        return _measure(Bench(runner, case), limit, report)
+        return _measure(Bench(sides, case), limit, report)
     except CaseProblem as problem:
-        return Sensitivity(
-            "", runner.options.device.emulated, problem.status, None, problem=problem.reason
-        )
+        return Sensitivity("", sides.device.emulated, problem.status, None, problem=problem.reason)
 
 
 def _measure(bench: Bench, limit: int | None, report: Report) -> Sensitivity:

@@ -20,9 +20,9 @@ from harness.cases.models.sample import SAMPLE_NAME
 from harness.detection import catalogue
 from harness.detection.sensitivity import Bench, spread_over, worst_ratio
 from harness.detection.study_results import FORMATS, SETTINGS, FaultResult, HonestRow, Study
+from harness.execution.sides import Sides
 from harness.judgement import arithmetic
 from harness.judgement.verdict import Verdict
-from harness.runs.runner import CaseRunner
 from harness.system import files
 from harness.system.status import CaseProblem, UsageProblem
 from harness.system.torchvision_shim import import_timm
@@ -55,7 +55,7 @@ class Plan:
                     raise UsageProblem(f"Unknown {what} {name!r}: give {', '.join(known)}.")
 
 
-def run(runner: CaseRunner, plan: Plan, report: Callable[[str], None]) -> Study:
+def run(sides: Sides, plan: Plan, report: Callable[[str], None]) -> Study:
     """Run a study; `report` is told of progress.
 
     A setting or format that does not run at all is a problem of the study, not its end.  Raises
@@ -68,27 +68,27 @@ def run(runner: CaseRunner, plan: Plan, report: Callable[[str], None]) -> Study:
     faults: list[FaultResult] = []
     problems: list[str] = []
     for setting in plan.settings:
-        for model, inputs in sources(setting, plan.models, runner.options.cache_dir):
+        for model, inputs in sources(setting, plan.models, sides.settings.cache_dir):
             for format_name in plan.formats:
                 case = _case(model, inputs, format_name)
                 report(f"[{setting}] {case.id}")
                 try:
-                    honest += _honest(runner, setting, format_name, case)
+                    honest += _honest(sides, setting, format_name, case)
                     if plan.limit != 0:
-                        faults += _faults(runner, setting, format_name, case, plan.limit, report)
+                        faults += _faults(sides, setting, format_name, case, plan.limit, report)
                 except CaseProblem as problem:
                     problems.append(f"{setting}, {case.id}: {problem.reason}")
                     report(problems[-1])
-    for setting, format_name, case in _unseen(plan, runner.options.cache_dir):
+    for setting, format_name, case in _unseen(plan, sides.settings.cache_dir):
         report(f"[{setting}] honest, {case.id}")
         try:
-            honest += _honest(runner, setting, format_name, case)
+            honest += _honest(sides, setting, format_name, case)
         except CaseProblem as problem:
             problems.append(f"{setting}, {case.id}: {problem.reason}")
             report(problems[-1])
     return Study(
-        emulated=runner.options.device.emulated,
-        device=str(runner.options.device),
+        emulated=sides.device.emulated,
+        device=str(sides.device),
         settings={name: SETTINGS[name] for name in plan.settings},
         environment=environment.capture(),
         seconds=time.perf_counter() - started,
@@ -162,24 +162,24 @@ def _unseen(plan: Plan, cache_dir: Path) -> Iterator[tuple[str, str, Case]]:
                     yield setting, format_name, _case(model, inputs, format_name)
 
 
-def _honest(runner: CaseRunner, setting: str, format_name: str, case: Case) -> Iterator[HonestRow]:
+def _honest(sides: Sides, setting: str, format_name: str, case: Case) -> Iterator[HonestRow]:
     """The device as it is, with every check of a run, and other honest kernels in its place."""
-    request = runner.request(case)
-    device = runner.worker.run(request, runner.options.case_timeout)
+    request = sides.request(case)
+    device = sides.ask(request)
     candidates = {"device": device}
     declared = arithmetic.declared(case.dtype, device.record.numerics)
     if case.dtype == "float32":
         with torch.backends.mkldnn.flags(enabled=False):
-            candidates["CPU without oneDNN"] = runner.cpu.planted(request, declared, None)
+            candidates["CPU without oneDNN"] = sides.cpu.planted(request, declared, None)
     else:
-        candidates["native CPU kernels"] = runner.cpu.plain(request, declared.gelu)
+        candidates["native CPU kernels"] = sides.cpu.plain(request, declared.gelu)
     for what, result in candidates.items():
         candidate = dataclasses.replace(
             result,
             record=result.record.model_copy(update={"numerics": device.record.numerics}),
             counters=device.counters,
         )
-        verdict: Verdict = runner.judge(request, candidate)
+        verdict: Verdict = sides.judge(request, candidate)
         ratio, limit = worst_ratio(verdict)
         yield HonestRow(
             setting=setting,
@@ -194,14 +194,14 @@ def _honest(runner: CaseRunner, setting: str, format_name: str, case: Case) -> I
 
 
 def _faults(
-    runner: CaseRunner,
+    sides: Sides,
     setting: str,
     format_name: str,
     case: Case,
     limit: int | None,
     report: Callable[[str], None],
 ) -> Iterator[FaultResult]:
-    bench = Bench(runner, case)
+    bench = Bench(sides, case)
     planned = spread_over(catalogue.instantiate(bench.operators), limit)
     for number, fault in enumerate(planned, start=1):
         row = bench.plant(fault)

@@ -42,6 +42,10 @@ class CpuDevice(WithoutFaults):
             "mkldnn.enabled": str(torch.backends.mkldnn.enabled),
         }
 
+    def threads(self) -> int | None:
+        """PyTorch's threads for one operator."""
+        return torch.get_num_threads()
+
     def event_pair(self) -> None:
         """The CPU has no queue and no events."""
 

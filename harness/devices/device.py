@@ -10,6 +10,7 @@ from harness.system.status import UsageProblem
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from harness.devices.spec import DeviceSpec
     from harness.records.leg import DeviceInfo
@@ -60,7 +61,7 @@ class Device(Protocol):
     def plant(self, fault_plan: str | None) -> None:
         """Put planned faults (JSON; None: none) into force and start their counts anew.
 
-        Only the emulated NPU can do it; others raise UsageProblem for a plan.
+        The emulated NPU can do it, and the CPU with hooks; others raise UsageProblem for a plan.
         """
 
     def rehearsal(self) -> contextlib.AbstractContextManager[None]:
@@ -68,6 +69,18 @@ class Device(Protocol):
 
     def counters(self) -> Counters:
         """Operators started and effects of planned faults since `plant`."""
+
+    def place(self, model: nn.Module, dtype: torch.dtype) -> nn.Module:
+        """Bring a model, float32 on the host and the device's to change, here in a dtype."""
+
+    def place_batch(self, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Bring images [N, 3, H, W], float32 on the host, here in a dtype."""
+
+    def around_forward(self) -> contextlib.AbstractContextManager[Any]:
+        """What has to be in force while a forward pass runs."""
+
+    def threads(self) -> int | None:
+        """Threads that compute a forward pass; None where it is not the host that computes."""
 
     def event_pair(self) -> tuple[TimingEvent, TimingEvent] | None:
         """Two events on the device's own clock; None where it has none."""
@@ -97,7 +110,29 @@ def refuse_faults(spec: DeviceSpec, fault_plan: str | None) -> None:
         )
 
 
-class WithoutFaults:
+class Plain:
+    """The part of a device that takes models and images as they are."""
+
+    torch_device: torch.device
+
+    def place(self, model: nn.Module, dtype: torch.dtype) -> nn.Module:
+        """To the dtype first: the host's rounding is the same for every device."""
+        return model.to(dtype).to(self.torch_device).eval()
+
+    def place_batch(self, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """To the dtype first, as a model."""
+        return images.to(dtype).to(self.torch_device)
+
+    def around_forward(self) -> contextlib.AbstractContextManager[Any]:
+        """Nothing has to be in force."""
+        return contextlib.nullcontext()
+
+    def threads(self) -> int | None:
+        """The host does not compute here."""
+        return None
+
+
+class WithoutFaults(Plain):
     """The part of a device that plants no faults and counts nothing."""
 
     spec: DeviceSpec

@@ -54,6 +54,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from harness.devices.spec import DeviceSpec
 from harness.system.status import UsageProblem
 
 _DEFAULT_MAGNITUDE = {
@@ -267,6 +268,16 @@ def read_fault_plan(path: Path) -> str:
     except ValueError as error:
         raise UsageProblem(f"Fault plan {path}: {error}") from error
     return text
+
+
+def read_for(path: Path, device: DeviceSpec) -> str:
+    """As `read_fault_plan`; also raises UsageProblem for a device that cannot plant faults."""
+    if not device.emulated:
+        raise UsageProblem(
+            f"--fault-plan works on the emulated NPU only, not on {device}: add --device "
+            "npu-emulated."
+        )
+    return read_fault_plan(path)
 
 
 def plan_for(text: str, case_id: str | None = None) -> str | None:

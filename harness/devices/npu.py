@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from harness.devices import dispatcher
-from harness.devices.device import Counters, TimingEvent, refuse_faults
+from harness.devices.device import Counters, Plain, TimingEvent, refuse_faults
 from harness.devices.spec import EMULATED_DEVICES, DeviceSpec
 from harness.records.leg import DeviceInfo
 from harness.system import visible_devices
@@ -27,7 +27,7 @@ _CODE = re.compile(r"\bERR(\d{2})(\d{3})\b")
 _ACLNN = re.compile(r"\b(aclnn\w+?)(?:GetWorkspaceSize)?\b(?! failed)")
 
 
-class NpuDevice:
+class NpuDevice(Plain):
     """One NPU; torch_npu is imported here and nowhere else."""
 
     def __init__(self, spec: DeviceSpec) -> None:

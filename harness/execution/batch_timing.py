@@ -83,7 +83,7 @@ class _Measurement:
         device.plant(leg.fault_plan)
         device.apply_numerics(leg.numerics)
         self.dtype = getattr(torch, leg.dtype)
-        self.model = leg.load().model.to(self.dtype).to(device.torch_device).eval()
+        self.model = device.place(leg.model.load().model, self.dtype)
         self.images = self._repeated(inputs.load_inputs(leg.inputs))  # on the host
         self.is_cpu = device.spec.kind == "cpu"
         self.events = device.event_pair()

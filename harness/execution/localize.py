@@ -3,7 +3,7 @@
 The reference model runs once on the CPU.  After each of its operators
 
 - the device runs the same operator on the reference's input: its **own error**, judged as in
-  `operators.py`, and the only one that names a culprit;
+  `operators/comparison.py`, and the only one that names a culprit;
 - the device runs it on what the device itself made of everything before: its **inherited error**,
   rms(device - reference), the error that the model's own forward pass has there;
 - the CPU does the latter in the declared arithmetic: the **inherited budget**, what honest
@@ -35,6 +35,7 @@ from harness.system.status import Stage, StageCallback
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
+
 REPRODUCERS = 3
 
 
@@ -54,6 +55,10 @@ class LocalizeRequest:
     repeats: int = 1
     directory: Path | None = None
 
+    def answer(self, device: Device, on_stage: StageCallback) -> Localized:
+        """Localise in a device's process; as `run`."""
+        return run(device, self, on_stage)
+
 
 @dataclasses.dataclass(frozen=True)
 class Localized:
@@ -71,7 +76,7 @@ def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Lo
     device.plant(leg.fault_plan)
     numerics = device.apply_numerics(leg.numerics)
     declared = arithmetic.declared(leg.dtype, request.numerics)
-    model = leg.load().model
+    model = leg.model.load().model
     images = inputs.load_inputs(leg.inputs)[request.start : request.stop]
     on_stage(Stage.FORWARD)
     rows, outputs, restarts = trace(model, images, device, declared, repeats=request.repeats)

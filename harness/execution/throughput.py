@@ -10,8 +10,10 @@ from harness.records.throughput import BatchTiming, Plan, Row, Throughput
 from harness.system.status import CaseProblem, Status
 
 if TYPE_CHECKING:
+    from harness.devices.device import Device
     from harness.execution.legs import LegRequest
     from harness.execution.worker import DeviceWorker
+    from harness.system.status import StageCallback
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,12 @@ class MeasureRequest:
     batch_size: int
     seconds: float
     precision: float
+
+    def answer(self, device: Device, on_stage: StageCallback) -> BatchTiming:
+        """Time the batch in a device's process.  Raises CaseProblem."""
+        from harness.execution import batch_timing  # brings torch's benchmark in; few runs need it
+
+        return batch_timing.run(device, self, on_stage)
 
 
 class _Side:
@@ -45,7 +53,7 @@ class _Side:
         request = MeasureRequest(leg, batch_size, share, self.plan.precision)
         began = time.monotonic()
         try:
-            found = self.worker.measure(request, share + self.timeout)
+            found = self.worker.ask(request, share + self.timeout)
         except CaseProblem as problem:
             self.left -= min(share, time.monotonic() - began)
             text = f"{problem.status.value}: {problem.reason}"

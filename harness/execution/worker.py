@@ -14,17 +14,14 @@ import sys
 import tempfile
 import time
 from multiprocessing.connection import Connection, Pipe
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from harness.devices.spec import DeviceSpec
 from harness.system.files import ROOT
-from harness.system.status import CaseProblem, Stage, Status, UsageProblem
+from harness.system.status import CaseProblem, Stage, StageCallback, Status, UsageProblem
 
-if TYPE_CHECKING:  # it brings torch in, and the process is to start before that
-    from harness.execution.legs import LegRequest, LegResult
-    from harness.execution.localize import Localized, LocalizeRequest
-    from harness.execution.throughput import MeasureRequest
-    from harness.records.throughput import BatchTiming
+if TYPE_CHECKING:
+    from harness.devices.device import Device
 
 START_SECONDS = 600  # first use compiles the emulator
 _SETTLE_SECONDS = 60  # a start that takes longer does not hold up the CPU's side
@@ -32,8 +29,18 @@ _SETTLE_SECONDS = 60  # a start that takes longer does not hold up the CPU's sid
 _POISONED = (Status.ERROR_DEVICE, Status.ERROR_OOM, Status.ERROR_TIMEOUT, Status.FAIL_UNSUPPORTED)
 
 
+Answer = TypeVar("Answer", covariant=True)
+
+
+class Request(Protocol[Answer]):
+    """A question to a device's process; it can be pickled, and so can its answer."""
+
+    def answer(self, device: Device, on_stage: StageCallback) -> Answer:
+        """Answer in that process; `on_stage` hears of each stage.  Raises CaseProblem."""
+
+
 class DeviceWorker:
-    """Runs legs on one device in a process of its own, replacing it when it must."""
+    """Answers requests on one device in a process of its own, replacing it when it must."""
 
     def __init__(self, device: DeviceSpec) -> None:
         self.device = device
@@ -83,26 +90,12 @@ class DeviceWorker:
         except OSError:  # it died
             return True
 
-    def run(self, request: LegRequest, timeout: float) -> LegResult:
-        """Run one leg; `timeout` in seconds counts from when the process is ready.
+    def ask(self, request: Request[Answer], timeout: float) -> Answer:
+        """Have a request answered; `timeout` in seconds counts from when the process is ready.
 
-        Raises CaseProblem (the leg's own, error_crash, error_timeout), or UsageProblem when the
-        device is not there.
+        Raises CaseProblem (the request's own, error_crash, error_timeout), or UsageProblem when
+        the device is not there.
         """
-        result: LegResult = self._ask(request, timeout)
-        return result
-
-    def localize(self, request: LocalizeRequest, timeout: float) -> Localized:
-        """Find where a leg goes wrong; as `run`."""
-        result: Localized = self._ask(request, timeout)
-        return result
-
-    def measure(self, request: MeasureRequest, timeout: float) -> BatchTiming:
-        """Time one batch size; as `run`."""
-        result: BatchTiming = self._ask(request, timeout)
-        return result
-
-    def _ask(self, request: LegRequest | LocalizeRequest | MeasureRequest, timeout: float) -> Any:
         self.start()
         self._wait_ready()
         assert self._pipe is not None
@@ -125,7 +118,8 @@ class DeviceWorker:
                 if kind == "stage":
                     stage = value
                 elif kind == "result":
-                    return value
+                    answer: Answer = value
+                    return answer
                 else:
                     raise self._failed(value)
         except (EOFError, ConnectionError, BrokenPipeError):

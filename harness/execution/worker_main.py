@@ -27,7 +27,6 @@ def main(descriptor: int) -> int:
     # Now, while the run prepares its first case.
     with process.importing():
         from harness.devices.opening import open_device
-        from harness.execution import legs, localize
         from harness.system import torchvision_shim
 
     try:
@@ -53,12 +52,7 @@ def main(descriptor: int) -> int:
         except EOFError:
             return 0
         try:
-            answer: Any = _measure
-            if isinstance(request, legs.LegRequest):
-                answer = legs.run
-            elif isinstance(request, localize.LocalizeRequest):
-                answer = localize.run
-            result = answer(device, request, lambda stage: pipe.send(("stage", stage)))
+            result = request.answer(device, lambda stage: pipe.send(("stage", stage)))
             pipe.send(("result", result))
         except CaseProblem as problem:
             traceback.print_exc()
@@ -69,12 +63,6 @@ def main(descriptor: int) -> int:
             pipe.send(("failed", (Status.ERROR_HARNESS.value, Stage.FORWARD.value, reason)))
         request = result = None
         process.release()
-
-
-def _measure(device: Any, request: Any, on_stage: Any) -> Any:
-    from harness.execution import batch_timing  # most runs never need it
-
-    return batch_timing.run(device, request, on_stage)
 
 
 def _die_with_parent() -> None:

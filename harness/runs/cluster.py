@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from harness.cases.case import Case
+from harness.execution.settings import RunSettings
 from harness.records.lines import CaseRecord
 from harness.runs import cluster_task
 from harness.runs.cluster_task import Began, Ended, Event, Node, Refused
-from harness.runs.runner import RunnerOptions
 from harness.system.files import ROOT
 from harness.system.status import Stage, Status, UsageProblem
 
@@ -77,7 +77,7 @@ class Cluster:
         return int(self._ray.cluster_resources().get(self._resource, 0))
 
     def run(
-        self, cases: Sequence[Case], options: RunnerOptions, retries: int
+        self, cases: Sequence[Case], settings: RunSettings, retries: int
     ) -> Iterator[Began | Ended]:
         """Run the cases, in whatever order they end; each ends exactly once.
 
@@ -91,7 +91,7 @@ class Cluster:
             while waiting or running:
                 while waiting and len(running) < self.devices + _AHEAD:
                     attempt = waiting.popleft()
-                    running[self._submit(attempt.case, options)] = attempt
+                    running[self._submit(attempt.case, settings)] = attempt
                 if self.devices:
                     last_seen = time.monotonic()
                 elif time.monotonic() - last_seen > _WAIT_SECONDS:
@@ -120,9 +120,9 @@ class Cluster:
         """Leave the cluster as it was."""
         self._ray.shutdown()
 
-    def _submit(self, case: Case, options: RunnerOptions) -> Any:
+    def _submit(self, case: Case, settings: RunSettings) -> Any:
         task = self._run.options(**self._needs())
-        return task.remote(case, options, self.node, self.device)
+        return task.remote(case, settings, self.node, self.device)
 
     def _next(self, task: Any) -> Event | Exception:
         """What a task says next, or how it was lost."""

@@ -17,9 +17,11 @@ from harness.cases.case import Case
 from harness.devices import leases
 from harness.devices.choice import Choice, choose
 from harness.devices.spec import DeviceSpec
+from harness.execution.settings import RunSettings
+from harness.execution.sides import Sides
 from harness.records.lines import CaseRecord
 from harness.runs import resume
-from harness.runs.runner import CaseRunner, RunnerOptions
+from harness.runs.runner import CaseRunner
 from harness.system import environment, files
 from harness.system.status import UsageProblem
 from harness.system.visible_devices import VARIABLE
@@ -80,7 +82,7 @@ Event = Began | Refused | Ended
 
 @dataclasses.dataclass(frozen=True)
 class _Kept:
-    options: RunnerOptions
+    settings: RunSettings
     visible: str
     runner: CaseRunner
     scratch: tempfile.TemporaryDirectory[str]
@@ -99,22 +101,22 @@ def _look(device: str, visible: str | None) -> Node:
     return Node(socket.gethostname(), choose(device), environment.capture())
 
 
-def run(case: Case, options: RunnerOptions, like: Node, device: str) -> Iterator[Event]:
+def run(case: Case, settings: RunSettings, like: Node, device: str) -> Iterator[Event]:
     """Run one case here; `like`: the node whose versions this one's must equal."""
     host = socket.gethostname()
     try:
         unlike = like.unlike(look(device))
-        lease = leases.take(options.device, exact=True)
+        lease = leases.take(settings.device, exact=True)
     except UsageProblem as problem:
         yield Refused(case.id, f"{host}: {problem}")
         return
-    name = _name(host, options.device)
+    name = _name(host, settings.device)
     try:
         if unlike:
             yield Refused(case.id, f"{'; '.join(unlike)}: records of one run need one environment")
             return
         yield Began(case.id, name)
-        runner, scratch = _runner(options)
+        runner, scratch = _runner(settings)
         record = runner.run(case)
         yield Ended(record, name, _files(record, scratch))
     except UsageProblem as problem:
@@ -129,21 +131,19 @@ def _name(host: str, spec: DeviceSpec) -> str:
     return f"{host}/{spec.kind}:{names[spec.index]}" if names else f"{host}/{spec}"
 
 
-def _runner(options: RunnerOptions) -> tuple[CaseRunner, Path]:
+def _runner(settings: RunSettings) -> tuple[CaseRunner, Path]:
     """The runner of this process: made anew when the cluster gives it another device."""
     global _kept
     visible = os.environ.get(VARIABLE, "")
-    if _kept is None or (_kept.options, _kept.visible) != (options, visible):
+    if _kept is None or (_kept.settings, _kept.visible) != (settings, visible):
         if _kept is not None:
             _kept.runner.close()
             _kept.scratch.cleanup()
         scratch = tempfile.TemporaryDirectory(prefix="npu-accuracy-")
-        here = dataclasses.replace(
-            options,
-            cache_dir=files.default_cache_dir(),
-            results=Path(scratch.name, "results.jsonl"),  # reproducers are written beside it
-        )
-        _kept = _Kept(options, visible, CaseRunner(here), scratch)
+        here = dataclasses.replace(settings, cache_dir=files.default_cache_dir())
+        # Reproducers are written beside the results.
+        runner = CaseRunner(Sides(here), Path(scratch.name, "results.jsonl"))
+        _kept = _Kept(settings, visible, runner, scratch)
     return _kept.runner, Path(_kept.scratch.name)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -12,73 +11,60 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cases.case import Case
-from harness.devices.choice import Choice, choose
-from harness.devices.fault_plan import read_fault_plan
-from harness.execution.reference.cache import DEFAULT_SIZE
+from harness.devices.choice import Choice
+from harness.execution.settings import RunSettings
 from harness.execution.worker import DeviceWorker
 from harness.records import results_file
 from harness.records.expectation import Outcome
 from harness.records.lines import CaseRecord, EndRecord, RunRecord, ShardInfo, StartRecord
 from harness.records.results_file import Run
-from harness.records.throughput import Plan
 from harness.runs import resume
 from harness.runs.resume import Resumed
-from harness.system import environment, files, process
-from harness.system.status import ExitCode, Status, UsageProblem, worst_exit_code
-from harness.upgrade import compare, conditions, expected_of_run, history
+from harness.system import environment, process
+from harness.system.status import ExitCode, Status, worst_exit_code
+from harness.upgrade import compare, expected_of_run, history
 from harness.upgrade.compare import Comparison
+from harness.upgrade.conditions import Term
 from harness.upgrade.expected_of_run import ExpectedOptions
 
 if TYPE_CHECKING:
-    from harness.runs.runner import CaseRunner, RunnerOptions
+    from harness.runs.runner import CaseRunner
 
 
 @dataclasses.dataclass(frozen=True)
 class SessionOptions:
-    """What the command line says about a run."""
+    """What belongs to a run beside the way its cases are run.
 
-    device: str = "auto"
-    choice: Choice | None = None  # where the device was settled already
+    `reason`: why this device.  `environment`: of the device's host, where that is another.
+    `compare`: an older run to compare with; `fail_on`: conditions that fail that comparison.
+    """
+
+    reason: str = ""
     results_dir: Path = Path("reports")
-    cache_dir: Path = dataclasses.field(default_factory=files.default_cache_dir)
-    case_timeout: float = 600.0
-    repeat: int = 2
-    allow_cpu_fallback: bool = False
-    fault_plan: Path | None = None
-    operator_share: float | None = None
-    sensitivity: bool = False
-    localize: str = "auto"
-    reference_cache: Path | None = None
-    reference_cache_size: int = DEFAULT_SIZE
     expected: ExpectedOptions | None = None
-    compare: Path | None = None  # records of an older run
-    compare_fail: str = ""
-    environment: Mapping[str, str] | None = None  # of the device's host, where that is another
-    throughput: Plan | None = None
+    compare: Run | None = None
+    fail_on: tuple[Term, ...] = ()
+    environment: Mapping[str, str] | None = None
 
 
 class Session:
     """Holds what lives as long as a run."""
 
-    def __init__(self, options: SessionOptions) -> None:
-        """Settle the device.  Raises UsageProblem, with the remedy, when it is not there."""
+    def __init__(self, settings: RunSettings, options: SessionOptions) -> None:
+        """Raises UsageProblem when expected rows were asked for that cannot be read."""
+        self.settings = settings
         self.options = options
-        self.choice = options.choice or choose(options.device)
+        self.choice = Choice(settings.device, options.reason)
         self.results = options.results_dir / "results.jsonl"
         self.history = options.results_dir / "history"
         self.started = False
         self.began = 0.0  # on time.monotonic's clock
         self.to_run = 0  # cases
-        self._worker = DeviceWorker(self.choice.spec)
+        self._worker = DeviceWorker(settings.device)
         self._runner: CaseRunner | None = None
         self._kept: Mapping[str, CaseRecord] = {}
         self._in_history: frozenset[str] = frozenset()
-        self._fault_plan = self._read_fault_plan()
-        self.expected = expected_of_run.choose(options.expected, self.choice.spec)
-        # Read now: it may be the very file that this run moves aside.
-        self._old = results_file.read_run(options.compare) if options.compare is not None else None
-        fail_on = options.compare_fail
-        self._fail_on = conditions.parse(fail_on, "--compare-fail") if fail_on else ()
+        self.expected = expected_of_run.choose(options.expected, settings.device)
         self.comparison: Comparison | None = None
 
     def begin(
@@ -93,10 +79,11 @@ class Session:
         from the start.  Raises UsageProblem when that run is another than this one, or the file
         cannot be written.
         """
-        spec = self.choice.spec
+        spec = self.settings.device
+        settings = self.settings.recorded()
         found = dict(self.options.environment or environment.capture())
         if resumed is not None:
-            resume.check(resumed, cases, shard, self.settings, spec.kind, found)
+            resume.check(resumed, cases, shard, settings, spec.kind, found)
             if not resumed.run.missing:  # only complete runs have a history
                 self._in_history = frozenset(resumed.kept)
             self._kept = {key: self._expect(case) for key, case in resumed.kept.items()}
@@ -104,12 +91,12 @@ class Session:
             run_id=uuid.uuid4().hex[:12],
             started=datetime.datetime.now(datetime.timezone.utc),
             device=str(spec),
-            device_reason=self.choice.reason,
+            device_reason=self.options.reason,
             emulated=spec.emulated,
             cases=[case.id for case in cases],
             environment=found,
             fingerprints={case.id: case.fingerprint for case in cases},
-            settings=dict(self.settings),
+            settings=settings,
             shard=shard,
             parts=resumed.parts if resumed is not None else [],
         )
@@ -121,17 +108,6 @@ class Session:
         self.began = time.monotonic()
         self.started = True
 
-    @property
-    def settings(self) -> Mapping[str, str]:
-        """The options that a result depends on, beside the case itself."""
-        names = ("repeat", "allow_cpu_fallback", "operator_share", "sensitivity", "localize")
-        found = {name: str(getattr(self.options, name)) for name in names}
-        plan = self._fault_plan
-        found["fault_plan"] = hashlib.sha256(plan.encode()).hexdigest()[:12] if plan else "none"
-        if self.options.throughput is not None:  # no setting of runs without it
-            found["throughput"] = str(self.options.throughput)
-        return found
-
     def record_crash(self, case: Case) -> None:
         """Record a case whose own process died, unless it had come to its record."""
         if all(record.case_id != case.id for record in results_file.read(self.results).cases):
@@ -139,7 +115,7 @@ class Session:
                 case_id=case.id,
                 case=case,
                 status=Status.ERROR_CRASH,
-                emulated=self.choice.spec.emulated,
+                emulated=self.settings.device.emulated,
                 reason="The process that ran this case's CPU side and judged it died (killed, out "
                 "of memory, or a crash on the CPU): see what it printed, or run the case alone.",
             )
@@ -153,32 +129,13 @@ class Session:
     def runner(self) -> CaseRunner:
         """The runner, made on first use."""
         if self._runner is None:
-            with process.importing():
-                from harness.runs.runner import CaseRunner  # brings torch in
+            with process.importing():  # brings torch in
+                from harness.execution.sides import Sides
+                from harness.runs.runner import CaseRunner
 
-            self._runner = CaseRunner(self.runner_options(), self._worker)
+            sides = Sides(self.settings, self._worker)
+            self._runner = CaseRunner(sides, self.results, self._expect)
         return self._runner
-
-    def runner_options(self) -> RunnerOptions:
-        """How this run's cases are run."""
-        from harness.runs.runner import RunnerOptions
-
-        return RunnerOptions(
-            device=self.choice.spec,
-            cache_dir=self.options.cache_dir,
-            results=self.results,
-            case_timeout=self.options.case_timeout,
-            repeat=self.options.repeat,
-            allow_cpu_fallback=self.options.allow_cpu_fallback,
-            fault_plan=self._fault_plan,
-            operator_share=self.options.operator_share,
-            sensitivity=self.options.sensitivity,
-            localize=self.options.localize,
-            reference_cache=self.options.reference_cache,
-            reference_cache_size=self.options.reference_cache_size,
-            expected=self.expected.expected if self.expected else None,
-            throughput=self.options.throughput,
-        )
 
     def record_start(self, case_id: str, device: str) -> None:
         """Record that another host began a case."""
@@ -213,11 +170,11 @@ class Session:
         here = (case for case in run.cases if case.case_id not in self._kept)
         judged = sum(map(fails, here)) + len(run.missing)
         codes = [exit_code(run, other_failures=max(0, tests_failed - judged))]
-        if self._old is not None:
-            self.comparison = compare.compare(self._old, run, self._fail_on)
+        if self.options.compare is not None:
+            self.comparison = compare.compare(self.options.compare, run, self.options.fail_on)
             codes.append(self.comparison.code)
         # Planted faults are no history of a stack.
-        if not run.missing and self._fault_plan is None:
+        if not run.missing and self.settings.fault_plan is None:
             new = [case for case in run.cases if case.case_id not in self._in_history]
             history.append(self.history, run.model_copy(update={"cases": new}))
         return worst_exit_code(codes)
@@ -231,17 +188,6 @@ class Session:
         """The record beside its expected row, where this run has rows."""
         rows = self.expected.expected if self.expected else None
         return rows.beside(record) if rows else record.model_copy(update={"expected": None})
-
-    def _read_fault_plan(self) -> str | None:
-        path = self.options.fault_plan
-        if path is None:
-            return None
-        if not self.choice.spec.emulated:
-            raise UsageProblem(
-                f"--fault-plan works on the emulated NPU only, not on {self.choice.spec}: add "
-                "--device npu-emulated."
-            )
-        return read_fault_plan(path)
 
 
 def exit_code(run: Run, *, other_failures: int = 0, ended: bool = True) -> ExitCode:

@@ -337,22 +337,3 @@ def _make_random_model(source: ModelSource, target: Path, versions: dict[str, An
         }
         config = timm_config.timm_config(source.ref, model, origin)
         files.write_json(config, directory / "config.json")
-
-
-def classes_to_load(source: ModelSource) -> int | None:
-    """The `num_classes` to give `load_model` for a materialised source.
-
-    Random weights are made with the wanted number of classes, which their config.json says.
-    """
-    return None if source.kind == "architecture" else source.num_classes
-
-
-def load_source(source: ModelSource, cache_dir: Path) -> LoadedModel:
-    """Materialise a source and load it; see :func:`materialise` and :func:`load_model`."""
-    directory = materialise(source, cache_dir)
-    return load_model(
-        directory,
-        num_classes=classes_to_load(source),
-        allow_keys=source.allow_keys,
-        allow_pickle=source.allow_pickle,
-    )

@@ -45,7 +45,8 @@ def amount(entries: Iterable[Entry]) -> str:
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    leg = entry.key.get("leg", {})
+    # The variant stood in the leg where another version wrote the entry.
+    leg = {**entry.key.get("leg", {}), **entry.key.get("variant", {})}
     software = entry.key.get("software", {})
     made_with = ", ".join(f"{name} {software[name]}" for name in ("torch", "timm") if software)
     return (

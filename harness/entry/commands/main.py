@@ -124,9 +124,9 @@ def _add_study(commands: Any) -> None:
 def _study(given: argparse.Namespace) -> int:
     from harness.detection import study, study_results
     from harness.devices.choice import choose
+    from harness.execution.settings import RunSettings
+    from harness.execution.sides import Sides
     from harness.report import study as report
-    from harness.runs.runner import CaseRunner, RunnerOptions
-    from harness.system import files
 
     plan = study.Plan(
         settings=tuple(given.settings.split(",")),
@@ -139,15 +139,11 @@ def _study(given: argparse.Namespace) -> int:
         result = study_results.join([study_results.load(path) for path in given.read])
     else:
         spec = choose(given.device).spec
-        runner = CaseRunner(
-            RunnerOptions(
-                spec, files.default_cache_dir(), None, operator_share=given.operator_share
-            )
-        )
+        sides = Sides(RunSettings(spec, operator_share=given.operator_share))
         try:
-            result = study.run(runner, plan, lambda text: print(text, file=sys.stderr, flush=True))
+            result = study.run(sides, plan, lambda text: print(text, file=sys.stderr, flush=True))
         finally:
-            runner.close()
+            sides.close()
     given.output.mkdir(parents=True, exist_ok=True)
     study_results.save(result, given.output / "study.json")
     text = report.render(result)

@@ -9,9 +9,9 @@ import pytest
 from pytest_metadata.plugin import metadata_key
 
 from harness.cases.case import DTYPES, NUMERICS, TIERS, Case
-from harness.entry.pytest_plugin import ray_state, state
-from harness.entry.pytest_plugin.state import keep_record
+from harness.entry.pytest_plugin import ray_state, state, xdist
 from harness.execution.reference import cache
+from harness.execution.settings import RunSettings
 from harness.records import results_file
 from harness.records.lines import CaseRecord
 from harness.system import environment, quantities
@@ -67,14 +67,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add(
         "--repeat",
         type=quantities.positive,
-        default=2,
+        default=RunSettings.repeat,
         metavar="N",
         help="forwards that must agree bit for bit (default: 2)",
     )
     add(
         "--case-timeout",
         type=quantities.seconds,
-        default=600.0,
+        default=RunSettings.case_timeout,
         metavar="S",
         help="seconds that the device has for one case (default: 600)",
     )
@@ -107,7 +107,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add(
         "--localize",
         choices=("auto", "always", "never"),
-        default="auto",
+        default=RunSettings.localize,
         help="find the operator that goes wrong: in cases that fail or are inconclusive (auto, the "
         "default), in all, in none",
     )
@@ -151,7 +151,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if workers := config.getoption("numprocesses", None):
             state.plan(config)
             if state.will_run_cases(config):
-                state.check_workers(config, workers)
+                xdist.check_workers(config, workers, state.session(config).settings.device)
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from problem
 
@@ -188,7 +188,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     node_ids = [item.nodeid for item in session.items if state.case_of(item)]
     if config.option.collectonly or not (node_ids or state.resumes(config)):
         return
-    if not state.is_xdist_worker(config):
+    if not xdist.is_worker(config):
         state.begin(config, node_ids)
     if node_ids and config.option.ray is None:
         state.session(config).warm_up()
@@ -199,7 +199,7 @@ def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
     """Start the results file: under xdist the controller collects nothing itself."""
     cases = [node_id for node_id in ids if "test_accuracy[" in node_id]
     some = cases or state.resumes(node.config)
-    if some and not state.has_results(node.config):
+    if some and state.started_session(node.config) is None:
         state.begin(node.config, cases)
 
 
@@ -212,7 +212,7 @@ def case_record(accuracy_case: Case, request: pytest.FixtureRequest) -> CaseReco
         ).runner.run(accuracy_case)
     except UsageProblem as problem:
         pytest.exit(str(problem), returncode=ExitCode.USAGE)
-    keep_record(request.node, record)
+    state.keep_record(request.node, record)
     return record
 
 
@@ -224,7 +224,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if run is None or config.option.collectonly:
         return
     run.close()
-    if state.is_xdist_worker(config) or not state.has_results(config):
+    if xdist.is_worker(config) or not run.started:
         return
     # Under xdist the end that --maxfail asks for looks like an interrupt.
     enough = 0 < (config.option.maxfail or 0) <= session.testsfailed
@@ -243,8 +243,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Print the documented tables."""
-    run = state.made_session(config)
-    if run is None or not state.has_results(config) or config.option.collectonly:
+    run = state.started_session(config)
+    if run is None or config.option.collectonly:
         return
     from harness.report import text
     from harness.report.tables import trend

@@ -12,7 +12,7 @@ import pytest
 
 from harness.cases import sizes
 from harness.cases.case import Case
-from harness.entry.pytest_plugin import listing, live_view, state
+from harness.entry.pytest_plugin import listing, live_view, state, xdist
 from harness.runs import follower, shards
 from harness.runs.progress import Progress
 from harness.system import quantities
@@ -99,8 +99,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Share the host's cores out among the workers of pytest-xdist, before torch is loaded."""
-    if state.is_xdist_worker(config):
-        state.share_threads(config.workerinput["workercount"])  # type: ignore[attr-defined]
+    if xdist.is_worker(config):
+        xdist.share_threads(config)
     elif config.option.progress and config.option.verbose >= 0:
         free = config.option.verbose == 0 and config.option.capture != "no"
         shown = _LiveView if free and sys.stdout.isatty() else _ProgressLines
@@ -110,8 +110,10 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Make `-n auto` one process per device."""
+    if not state.will_run_cases(config):
+        return None
     try:
-        return state.auto_workers(config)
+        return xdist.auto_workers(config)
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from problem
 
@@ -119,13 +121,20 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Give a worker of pytest-xdist its device, and tell it what the controller knows."""
-    state.inform_worker(node.config, node.gateway.id, node.workerinput)
+    if not state.will_run_cases(node.config):
+        return
+    choice = state.session(node.config).choice
+    try:
+        kept = state.plan(node.config).kept
+        xdist.inform(node.config, node.gateway.id, node.workerinput, choice, kept)
+    except UsageProblem as problem:
+        raise pytest.UsageError(str(problem)) from problem
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Take back the device of a worker of pytest-xdist that ended or died."""
-    state.end_lease(node.config, node.gateway.id)
+    xdist.end_lease(node.config, node.gateway.id)
 
 
 @pytest.hookimpl(optionalhook=True)

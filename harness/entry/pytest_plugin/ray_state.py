@@ -51,7 +51,7 @@ def sweep(config: pytest.Config, run: Session, cases: Sequence[Case]) -> Iterato
     cluster = of(config)
     assert cluster is not None
     found = config.stash.setdefault(_RECORDS, {})
-    for event in cluster.run(cases, run.runner_options(), config.getoption("retries")):
+    for event in cluster.run(cases, run.settings, config.getoption("retries")):
         if isinstance(event, Began):
             run.record_start(event.case_id, event.device)
         else:

@@ -10,8 +10,12 @@ import pytest
 
 from harness.cases.case import Case
 from harness.entry.arguments import run_arguments
+from harness.records import results_file
+from harness.records.results_file import Run
 from harness.system.files import ROOT
 from harness.system.status import UsageProblem
+from harness.upgrade import conditions
+from harness.upgrade.conditions import Term
 from harness.upgrade.expected import Update
 from harness.upgrade.expected_of_run import ExpectedOptions
 
@@ -68,6 +72,17 @@ def check(config: pytest.Config) -> None:
         if option(name) and not option(needed):
             given, missing = (f"--{word.replace('_', '-')}" for word in (name, needed))
             raise UsageProblem(f"{given} belongs to {missing}: add that.")
+
+
+def comparison(config: pytest.Config) -> tuple[Run | None, tuple[Term, ...]]:
+    """The older run that this one is compared with, and what fails that comparison.
+
+    Read before the run starts: it may be the very file that the run moves aside.  Raises
+    UsageProblem.
+    """
+    path, fail_on = config.getoption("compare"), config.getoption("compare_fail")
+    old = results_file.read_run(path) if path is not None else None
+    return old, conditions.parse(fail_on, "--compare-fail") if fail_on else ()
 
 
 def expected_options(config: pytest.Config, repository: Sequence[Case] | None) -> ExpectedOptions:

@@ -10,15 +10,13 @@ import collections
 import copy
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from harness.cases.models import loading
 from harness.cases.models.loading import LoadedModel
-from harness.devices.device import Counters, Device
-from harness.devices.opening import open_device
-from harness.devices.spec import DeviceSpec
+from harness.cases.models.model_files import ModelFiles
+from harness.devices.device import Counters
 from harness.execution import legs
+from harness.execution.cpu_variants import CpuVariant, VariantCpu
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.reference import keys
 from harness.execution.reference.cache import ReferenceCache, Stored
@@ -34,8 +32,7 @@ _KEPT = 8
 # Bytes of the greatest model of which one more copy is held: the host's memory may be tight.
 _KEPT_MODEL = 1 << 30
 
-# Directory, number of classes, allowed keys, whether pickle is allowed; as `models.load_model`.
-_Source = tuple[Path, int | None, tuple[str, ...], bool]
+_PLAIN = CpuVariant()
 
 
 class CpuSide:
@@ -53,8 +50,9 @@ class CpuSide:
         self._quieten = quieten
         self._fingerprints = Fingerprints()
         self._models = _Models(self._fingerprints)
-        self._device: Device | None = None
-        self._kept: collections.OrderedDict[LegRequest, LegResult] = collections.OrderedDict()
+        self._kept: collections.OrderedDict[tuple[LegRequest, CpuVariant], LegResult] = (
+            collections.OrderedDict()
+        )
 
     def reference(self, request: LegRequest) -> LegResult:
         """The plain CPU leg in the case's dtype, timed like the device's."""
@@ -65,11 +63,11 @@ class CpuSide:
 
         Raises CaseProblem (fail_reference) when there is none to be had.
         """
-        return self._run(request.on_cpu(dtype="float64", imitate=_form(gelu))).outputs
+        return self._run(request.on_cpu(dtype="float64"), _form(gelu)).outputs
 
     def plain(self, request: LegRequest, gelu: str) -> LegResult:
         """The CPU leg in the case's dtype, with its own kernels and every GELU in a form."""
-        return self._run(request.on_cpu(imitate=_form(gelu))) if gelu else self.reference(request)
+        return self._run(request.on_cpu(), _form(gelu)) if gelu else self.reference(request)
 
     def budget(self, request: LegRequest, arithmetic: Arithmetic) -> Budget:
         """Honest runs in an arithmetic.
@@ -78,13 +76,13 @@ class CpuSide:
         is imitated.  Raises CaseProblem (fail_reference) when the format cannot hold the model.
         """
         if arithmetic.full:
-            form = _form(arithmetic.gelu)
+            reordered = dataclasses.replace(_form(arithmetic.gelu), reorder=True)
             runs = (
                 self.plain(request, arithmetic.gelu),
-                self._run(request.on_cpu(reorder=True, imitate=form)),
+                self._run(request.on_cpu(), reordered),
             )
             return Budget(arithmetic, tuple(run.outputs for run in runs))
-        run = self._run(request.on_cpu(dtype="float32", imitate=arithmetic))
+        run = self._run(request.on_cpu(dtype="float32"), CpuVariant(imitate=arithmetic))
         broken = [name for name, array in run.outputs.items() if count_nonfinite(array)]
         if broken:
             raise CaseProblem(
@@ -100,65 +98,51 @@ class CpuSide:
         self, request: LegRequest, arithmetic: Arithmetic, fault_plan: str | None
     ) -> LegResult:
         """One forward in an arithmetic with faults planted through hooks; not kept."""
-        imitate = None if arithmetic.exact else arithmetic
-        return self._fresh(
-            request.on_cpu(
-                dtype="float32", imitate=imitate, fault_plan=fault_plan, hook_faults=True
-            )
-        )
+        variant = CpuVariant(imitate=None if arithmetic.exact else arithmetic, hooks=True)
+        return self._fresh(request.on_cpu(dtype="float32", fault_plan=fault_plan), variant)
 
-    def data_config(
-        self,
-        model_dir: Path,
-        num_classes: int | None,
-        allow_keys: tuple[str, ...],
-        allow_pickle: bool,
-    ) -> dict[str, Any]:
+    def data_config(self, model: ModelFiles) -> dict[str, Any]:
         """A model's preprocessing, from the cache or by loading the model.
 
         An entry means that this very model was loaded before, with every weight accounted for.
-        Raises as `models.load_model` does.
+        Raises as `ModelFiles.load` does.
         """
-
-        source = (model_dir, num_classes, allow_keys, allow_pickle)
-        key = self._models.key(source) if self._cache else None
+        key = self._models.key(model) if self._cache else None
         stored = self._cache.get(key) if self._cache and key else None
         if stored is not None:
             found: dict[str, Any] = stored.facts["data_config"]
             # JSON knows no tuples, which timm gives and expects.
             return {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
-        loaded = self._models.original(source)
-        if self._cache and key and self._models.key(source) == key:
-            facts = {"model": model_dir.name, "data_config": loaded.data_config}
+        loaded = self._models.original(model)
+        if self._cache and key and self._models.key(model) == key:
+            facts = {"model": model.directory.name, "data_config": loaded.data_config}
             self._cache.put(key, {}, facts)
         return loaded.data_config
 
-    def _fresh(self, request: LegRequest) -> LegResult:
-        if self._device is None:
-            self._device = open_device(DeviceSpec("cpu"))
+    def _fresh(self, request: LegRequest, variant: CpuVariant) -> LegResult:
         if request.repeat:
             self._quieten()
         self.computed += 1
-        return legs.run(self._device, request, lambda stage: None, self._models.own)
+        return legs.run(VariantCpu(variant), request, lambda stage: None, self._models.own)
 
-    def _run(self, request: LegRequest) -> LegResult:
-        if request in self._kept:
-            self._kept.move_to_end(request)
-            return self._kept[request]
-        result = self._through_cache(request)
-        self._kept[request] = result
+    def _run(self, request: LegRequest, variant: CpuVariant = _PLAIN) -> LegResult:
+        asked = request, variant
+        if asked in self._kept:
+            self._kept.move_to_end(asked)
+            return self._kept[asked]
+        result = self._through_cache(request, variant)
+        self._kept[asked] = result
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return result
 
-    def _through_cache(self, request: LegRequest) -> LegResult:
+    def _through_cache(self, request: LegRequest, variant: CpuVariant) -> LegResult:
         def make_key() -> Key:
-            return keys.leg_key(request, self._fingerprints)
+            return keys.leg_key(request, variant, self._fingerprints)
 
-        faulty = request.fault_plan is not None or request.hook_faults
-        key = _key(make_key) if self._cache is not None and not faulty else None
+        key = _key(make_key) if self._cache is not None else None
         if self._cache is None or key is None:
-            return self._fresh(request)
+            return self._fresh(request, variant)
         stored = self._cache.get(key)
         if stored is not None:
             return _restored(stored)
@@ -166,11 +150,14 @@ class CpuSide:
             stored = self._cache.get(key)
             if stored is not None:
                 return _restored(stored)
-            result = self._fresh(request)
+            result = self._fresh(request, variant)
             facts = _facts(result)
             # The key again: files that changed meanwhile make this another model's answer.
             if facts is not None and _key(make_key) == key:
-                about = {"model": request.model_dir.name, "inputs": request.inputs.description}
+                about = {
+                    "model": request.model.directory.name,
+                    "inputs": request.inputs.description,
+                }
                 self._cache.put(key, result.outputs, {**about, "result": facts})
         return result
 
@@ -186,39 +173,31 @@ class _Models:
         self._fingerprints = fingerprints
         self._last: tuple[Key, LoadedModel] | None = None
 
-    def key(self, source: _Source) -> Key | None:
+    def key(self, model: ModelFiles) -> Key | None:
         """What loading depends on; None for a model that cannot be loaded."""
-        return _key(lambda: keys.model_key(*source, self._fingerprints))
+        return _key(lambda: keys.model_key(model, self._fingerprints))
 
-    def original(self, source: _Source) -> LoadedModel:
-        """A model to look at only.  Raises as `models.load_model` does."""
-        key = self.key(source)
+    def original(self, model: ModelFiles) -> LoadedModel:
+        """A model to look at only.  Raises as `ModelFiles.load` does."""
+        key = self.key(model)
         if self._last is None or self._last[0] != key:
             self._last = None  # its memory may be needed
-            model_dir, num_classes, allow_keys, allow_pickle = source
-            loaded = loading.load_model(
-                model_dir,
-                num_classes=num_classes,
-                allow_keys=allow_keys,
-                allow_pickle=allow_pickle,
-            )
-            if key is None or self.key(source) != key or _bytes(loaded) > _KEPT_MODEL:
+            loaded = model.load()
+            if key is None or self.key(model) != key or _bytes(loaded) > _KEPT_MODEL:
                 return loaded
             self._last = (key, loaded)
         return self._last[1]
 
-    def own(self, request: LegRequest) -> LoadedModel:
-        """A model that a leg may change.  Raises as `models.load_model` does."""
-        loaded = self.original(
-            (request.model_dir, request.num_classes, request.allow_keys, request.allow_pickle)
-        )
+    def own(self, model: ModelFiles) -> LoadedModel:
+        """A model that a leg may change.  Raises as `ModelFiles.load` does."""
+        loaded = self.original(model)
         if self._last is None or self._last[1] is not loaded:
             return loaded
         return dataclasses.replace(loaded, model=copy.deepcopy(loaded.model))
 
 
-def _form(gelu: str) -> Arithmetic | None:
-    return Arithmetic(gelu=gelu) if gelu else None
+def _form(gelu: str) -> CpuVariant:
+    return CpuVariant(imitate=Arithmetic(gelu=gelu)) if gelu else _PLAIN
 
 
 def _bytes(loaded: LoadedModel) -> int:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.cases.models import directory
+from harness.cases.models.model_files import ModelFiles
+from harness.execution.cpu_variants import CpuVariant
 from harness.system import environment, files
 from harness.system.files import ROOT
 
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
 Key = dict[str, Any]
 
 # Raised when the stored form changes.
-_SCHEMA = 1
+_SCHEMA = 2
 # The files and rooms that make a CPU leg's outputs: a changed rule must not be answered by an old
 # leg.  A test holds them against what `legs` imports.
 SOURCES = (
     "cases/inputs.py",
     "cases/models",
     "devices/cpu.py",
+    "execution/cpu_variants.py",
     "execution/gelu.py",
     "execution/imitation.py",
     "execution/legs.py",
@@ -45,7 +47,7 @@ SOURCES = (
 # Settings that choose kernels or change a model's graph (TIMM_FUSED_ATTN).
 _SETTINGS = ("ATEN_", "DNNL_", "MKL_", "ONEDNN_", "TIMM_")
 # In the key by their content instead.
-_BY_CONTENT = ("model_dir", "inputs", "num_classes", "allow_keys", "allow_pickle")
+_BY_CONTENT = ("model", "inputs")
 
 
 class Fingerprints:
@@ -64,53 +66,32 @@ class Fingerprints:
         return known[1]
 
 
-def model_key(
-    model_dir: Path,
-    num_classes: int | None,
-    allow_keys: tuple[str, ...],
-    allow_pickle: bool,
-    fingerprints: Fingerprints,
-) -> Key:
+def model_key(model: ModelFiles, fingerprints: Fingerprints) -> Key:
     """What loading a model depends on: its files, the options of loading, timm and torch.
 
     Raises CaseProblem or OSError when the directory is none that can be loaded.
     """
-    weights = directory.find_weights(model_dir, allow_pickle=allow_pickle)
     return {
         "schema": _SCHEMA,
         "kind": "model",
-        "config_sha256": fingerprints.of(model_dir / "config.json"),
-        "weights_file": weights.name,
-        "weights_file_sha256": fingerprints.of(weights),
-        "num_classes": num_classes,
-        "allow_keys": list(allow_keys),
-        "allow_pickle": allow_pickle,
+        **model.key(fingerprints.of),
         "software": _software(),
     }
 
 
-def leg_key(request: LegRequest, fingerprints: Fingerprints) -> Key:
+def leg_key(request: LegRequest, variant: CpuVariant, fingerprints: Fingerprints) -> Key:
     """What a CPU leg depends on.
 
-    Every field of the request is in it, one that is added later as well.  The number of threads
-    is: it may change the order of sums.  Raises as `model_key` does.
+    Every field of request and variant is in it, one that is added later as well.  The number of
+    threads is: it may change the order of sums.  Raises as `model_key` does.
     """
     fields = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
-    model = model_key(
-        request.model_dir,
-        request.num_classes,
-        request.allow_keys,
-        request.allow_pickle,
-        fingerprints,
-    )
-    leg = {name: value for name, value in fields.items() if name not in _BY_CONTENT}
-    if request.imitate is not None:
-        leg["imitate"] = dataclasses.asdict(request.imitate)
     return {
-        **model,
+        **model_key(request.model, fingerprints),
         "kind": "leg",
         "inputs_sha256": request.inputs.sha256,
-        "leg": leg,
+        "leg": {name: value for name, value in fields.items() if name not in _BY_CONTENT},
+        "variant": dataclasses.asdict(variant),
         "cpu": _cpu(),
     }
 

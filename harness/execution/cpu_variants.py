@@ -1,0 +1,89 @@
+"""The CPU, computing otherwise than with its own kernels in their own order.
+
+Budgets, the oracle of a device's own GELU and faults on devices that cannot plant any are CPU legs
+in such a variant; a leg itself does not know of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from harness.devices.cpu import CpuDevice
+from harness.devices.device import Counters
+from harness.execution import imitation
+from harness.execution.fault_hooks import PlannedFaults
+from harness.judgement.arithmetic import Arithmetic
+
+
+@dataclasses.dataclass(frozen=True)
+class CpuVariant:
+    """How it computes.
+
+    `imitate`: round float32 operators as this arithmetic does.  `reorder`: sum in another order
+    (channels last, one thread).  `hooks`: plant faults through hooks, and count operators.
+    """
+
+    imitate: Arithmetic | None = None
+    reorder: bool = False
+    hooks: bool = False
+
+
+class VariantCpu(CpuDevice):
+    """The CPU in a variant."""
+
+    def __init__(self, variant: CpuVariant) -> None:
+        super().__init__()
+        self.variant = variant
+        self._hooks: PlannedFaults | None = None
+
+    def plant(self, fault_plan: str | None) -> None:
+        """Plant through hooks, where the variant has them; else refuse as the CPU does."""
+        if self.variant.hooks:
+            self._hooks = PlannedFaults(fault_plan)
+        else:
+            super().plant(fault_plan)
+
+    def counters(self) -> Counters:
+        """What the hooks saw since `plant`."""
+        return self._hooks.counters if self._hooks is not None else super().counters()
+
+    def place(self, model: nn.Module, dtype: torch.dtype) -> nn.Module:
+        """Round the weights as the arithmetic stores them, and lay them out."""
+        if self.variant.imitate is not None:
+            imitation.round_weights(model, self.variant.imitate)
+        placed = super().place(model, dtype)
+        if self.variant.reorder:
+            placed = placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return placed
+
+    def place_batch(self, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Round the images as the arithmetic stores them, and lay them out."""
+        if self.variant.imitate is not None:
+            images = images.to(getattr(torch, self.variant.imitate.dtype))
+        layout = torch.channels_last if self.variant.reorder else torch.contiguous_format
+        return super().place_batch(images, dtype).contiguous(memory_format=layout)
+
+    @contextlib.contextmanager
+    def around_forward(self) -> Iterator[None]:
+        """Imitation, hooks and threads; what was in force before is again afterwards."""
+        threads = torch.get_num_threads()
+        with contextlib.ExitStack() as stack:
+            if self.variant.imitate is not None:
+                stack.enter_context(imitation.Imitation(self.variant.imitate))
+            # The hooks come last and so act first: what they change is then rounded.
+            if self._hooks is not None:
+                stack.enter_context(self._hooks)
+            torch.set_num_threads(self.threads())
+            try:
+                yield
+            finally:
+                torch.set_num_threads(threads)
+
+    def threads(self) -> int:
+        """One where the order of sums has to be another."""
+        return 1 if self.variant.reorder else torch.get_num_threads()

@@ -1,0 +1,58 @@
+"""How the cases of a run are run: each option once, from the command line to the record."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from harness.devices.spec import DeviceSpec
+from harness.records.throughput import Plan
+from harness.system.files import default_cache_dir
+
+# A result depends on it beside the case itself, so that records keep it and --resume compares it.
+_RECORDED = {"recorded": True}
+
+
+def _recorded(default: Any) -> Any:
+    return dataclasses.field(default=default, metadata=_RECORDED)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """How cases are run; the names are those of pytest's options.
+
+    `case_timeout`: seconds.  `operator_share`: part of the operators to compare one by one; None:
+    a share in float16 and bfloat16 alone.  `sensitivity`: measure what faults each case would have
+    shown.  `localize`: "auto" (when a case does not pass), "always" or "never".  `fault_plan`:
+    JSON.  `reference_cache`: for CPU legs and inputs, None: `cache_dir`; `reference_cache_size`:
+    bytes, 0: CPU legs are computed in every run.  `throughput`: what to measure of it after the
+    verdict.
+    """
+
+    device: DeviceSpec
+    cache_dir: Path = dataclasses.field(default_factory=default_cache_dir)
+    case_timeout: float = 600.0
+    repeat: int = _recorded(2)
+    allow_cpu_fallback: bool = _recorded(False)
+    operator_share: float | None = _recorded(None)
+    sensitivity: bool = _recorded(False)
+    localize: str = _recorded("auto")
+    fault_plan: str | None = _recorded(None)
+    reference_cache: Path | None = None
+    reference_cache_size: int = 0
+    throughput: Plan | None = _recorded(None)
+
+    def recorded(self) -> dict[str, str]:
+        """The settings that a result depends on, as a run's record keeps them."""
+        found = {
+            field.name: str(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if field.metadata == _RECORDED
+        }
+        plan = self.fault_plan
+        found["fault_plan"] = hashlib.sha256(plan.encode()).hexdigest()[:12] if plan else "none"
+        if self.throughput is None:  # no setting of runs without it
+            del found["throughput"]
+        return found

@@ -1,0 +1,171 @@
+"""The two sides of a case: the device's process and the CPU, and the verdict on what they gave."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from harness.cases import inputs
+from harness.cases.case import Case, InputSource
+from harness.cases.models.model_files import ModelFiles
+from harness.devices.fault_plan import plan_for
+from harness.devices.spec import DeviceSpec
+from harness.execution import throughput
+from harness.execution.legs import LegRequest, LegResult
+from harness.execution.reference.cache import ReferenceCache
+from harness.execution.reference.cpu_side import CpuSide
+from harness.execution.settings import RunSettings
+from harness.execution.worker import Answer, DeviceWorker, Request
+from harness.judgement import arithmetic, verdict
+from harness.judgement.verdict import Evidence, Verdict
+from harness.records.throughput import Plan, Throughput
+from harness.system.status import CaseProblem, Finding, Stage, Status, UsageProblem
+
+# End to end, the noise of a short format hides a dead channel or 1 % noise in one layer.
+OPERATOR_SHARE = 0.2
+
+
+class Sides:
+    """Runs both sides of cases against one device, and judges.
+
+    `worker`: the device's process; `cpu`: the CPU's answers, in this process; `timeout`: seconds
+    that the device has for one request.
+    """
+
+    def __init__(self, settings: RunSettings, worker: DeviceWorker | None = None) -> None:
+        """`worker`: the device's process, where it was started already."""
+        self.settings = settings
+        self.device = settings.device
+        self.timeout = settings.case_timeout
+        self.worker = worker or DeviceWorker(settings.device)
+        # A process of its own for timing the CPU; started when it is asked.
+        self._cpu_worker = DeviceWorker(DeviceSpec("cpu"))
+        self.cache = ReferenceCache(
+            settings.reference_cache or settings.cache_dir, settings.reference_cache_size
+        )
+        self.cpu = CpuSide(self.cache if self.cache.size else None, self.worker.settle)
+        self._data_configs: dict[ModelFiles, dict[str, Any]] = {}
+
+    def close(self) -> None:
+        """End the processes."""
+        self.worker.stop()
+        self._cpu_worker.stop()
+        self.cache.close()
+
+    def request(self, case: Case) -> LegRequest:
+        """Prepare a case's model and images.  Raises CaseProblem (fail_load)."""
+        model = ModelFiles.of(case.model, self.settings.cache_dir)
+        plan, share = self.settings.fault_plan, self.settings.operator_share
+        if share is None:
+            share = 0.0 if case.dtype == "float32" else OPERATOR_SHARE
+        return LegRequest(
+            model=model,
+            inputs=self._inputs(case.inputs, self._data_config(model)),
+            dtype=case.dtype,
+            batch_size=case.batch_size,
+            numerics=case.numerics,
+            repeat=self.settings.repeat,
+            batch_checks=True,
+            fault_plan=plan_for(plan, case.id) if plan else None,
+            operator_share=share,
+        )
+
+    def ask(self, request: Request[Answer]) -> Answer:
+        """Have the device's process answer.  Raises as `DeviceWorker.ask` does."""
+        return self.worker.ask(request, self.timeout)
+
+    def judge(self, request: LegRequest, candidate: LegResult) -> Verdict:
+        """Judge what a device gave for `request` against the CPU side, which is kept.
+
+        Every verdict of the harness comes from here, so that what measures its power to detect
+        faults measures the verdict itself.  Raises CaseProblem (fail_load, fail_reference).
+        """
+        reference = self.cpu.reference(request)
+        if candidate.record.weights_sha256 != reference.record.weights_sha256:
+            raise CaseProblem(
+                Status.FAIL_LOAD,
+                Stage.COMPARE,
+                "The two sides loaded different weights (their hashes differ): the files changed "
+                "during the run.",
+            )
+        declared = arithmetic.declared(request.dtype, candidate.record.numerics)
+        judged = verdict.judge(
+            Evidence(
+                reference=reference.outputs,
+                candidate=candidate.outputs,
+                logits=reference.logits,
+                labels=request.inputs.labels,
+                oracle=self.cpu.oracle(request, declared.gelu),
+                as_asked=self.cpu.oracle(request) if declared.gelu else None,
+                budget=self.cpu.budget(request, declared),
+                variants=candidate.variants,
+                operators=candidate.operators,
+            )
+        )
+        return dataclasses.replace(
+            judged,
+            findings=(*self._leg_findings(reference, candidate), *judged.findings),
+            notes=(*_idle_faults(request, candidate), *judged.notes),
+        )
+
+    def time(self, plan: Plan, case: Case) -> Throughput:
+        """Time both sides.  Raises CaseProblem (fail_load)."""
+        return throughput.measure(
+            plan, self.request(case), self._cpu_worker, self.worker, self.timeout
+        )
+
+    def _data_config(self, model: ModelFiles) -> dict[str, Any]:
+        """The model's preprocessing; loading the model for it also checks its weights."""
+        if model not in self._data_configs:
+            self._data_configs[model] = self.cpu.data_config(model)
+        return self._data_configs[model]
+
+    def _inputs(self, source: InputSource, data_config: dict[str, Any]) -> inputs.InputSet:
+        try:
+            return self.cache.prepare_inputs(source, data_config)
+        except UsageProblem as problem:
+            # Images named in a case file: the other cases still run.
+            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, str(problem)) from problem
+
+    def _leg_findings(self, reference: LegResult, candidate: LegResult) -> list[Finding]:
+        found = []
+        if reference.unstable:
+            found.append(
+                Finding(
+                    Status.FAIL_REFERENCE,
+                    Stage.REFERENCE,
+                    f"The CPU gives different values for {', '.join(reference.unstable)} when the "
+                    "same forward is repeated: it cannot serve as a reference.",
+                )
+            )
+        if candidate.unstable:
+            found.append(
+                Finding(
+                    Status.FLAKY,
+                    Stage.FORWARD,
+                    f"The device gives different values for {', '.join(candidate.unstable)} when "
+                    "the same forward is repeated on the same input.",
+                )
+            )
+        fallback = candidate.record.fallback_operators
+        if fallback and not self.settings.allow_cpu_fallback:
+            found.append(
+                Finding(
+                    Status.FAIL_FALLBACK,
+                    Stage.FORWARD,
+                    f"Ran on the CPU instead of {self.device}: {', '.join(fallback)}. "
+                    "The comparison says nothing about them (--allow-cpu-fallback accepts it).",
+                )
+            )
+        return found
+
+
+def _idle_faults(request: LegRequest, candidate: LegResult) -> list[str]:
+    """A planned fault that never acted: the case says nothing about it."""
+    if request.fault_plan is None:
+        return []
+    return [
+        f"Fault {number} of the fault plan never acted: the model makes no such call."
+        for number, effects in enumerate(candidate.counters.fault_effects, start=1)
+        if not effects
+    ]
