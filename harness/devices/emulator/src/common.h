@@ -26,7 +26,7 @@ struct aclTensor {
 
   // Every use of a tensor goes through here, so that a bad address becomes an error of the
   // operator that uses it and never an access to it.
-  const at::Tensor& operator()() const;
+  const at::Tensor& checked() const;
 };
 struct aclScalar {
   at::Scalar value;
@@ -70,8 +70,13 @@ int execute(aclOpExecutor* executor, void* stream);
 at::ScalarType scalar_type(int acl_type);
 int acl_type(at::ScalarType type);
 
+// What an operator reads.
+inline const at::Tensor& in(T tensor) { return tensor->checked(); }
+std::vector<at::Tensor> in(List list);
 std::optional<at::Tensor> optional_tensor(T tensor);
-std::vector<at::Tensor> tensors(List list);
+
+// What an operator writes, for the few that do not leave that to put().
+inline const at::Tensor& memory_of(T out) { return out->checked(); }
 
 // Writes a result: into the memory, strides and dtype of the output.
 void put(T out, const at::Tensor& result);

@@ -49,25 +49,25 @@ int acl_type(at::ScalarType aten) {
 
 std::optional<at::Tensor> optional_tensor(T tensor) {
   if (tensor == nullptr) return std::nullopt;
-  return (*tensor)();
+  return in(tensor);
 }
 
-std::vector<at::Tensor> tensors(List list) {
+std::vector<at::Tensor> in(List list) {
   std::vector<at::Tensor> values;
-  for (const auto* item : list->items) values.push_back((*item)());
+  for (const auto* item : list->items) values.push_back(in(item));
   return values;
 }
 
 void put(T out, const at::Tensor& result) {
   if (out == nullptr) return;
-  const at::Tensor& target = (*out)();
+  const at::Tensor& target = memory_of(out);
   const bool reshaped = target.sizes() != result.sizes() && target.numel() == result.numel();
   target.copy_(reshaped ? result.reshape(target.sizes()) : result);
   note_output(target);
 }
 
 void put_found(T out, const at::Tensor& result) {
-  const at::Tensor start = (*out)().flatten().narrow(0, 0, result.numel());
+  const at::Tensor start = memory_of(out).flatten().narrow(0, 0, result.numel());
   start.copy_(result.flatten());
   out->found_shape = result.sizes().vec();
   note_output(start.view(result.sizes()));
@@ -109,7 +109,7 @@ int execute(aclOpExecutor* raw, void* stream) {
 
 }  // namespace emulator
 
-const at::Tensor& aclTensor::operator()() const {
+const at::Tensor& aclTensor::checked() const {
   if (!problem.empty()) throw BadAddress(problem);
   return value;
 }

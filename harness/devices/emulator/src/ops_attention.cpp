@@ -41,10 +41,10 @@ struct Attention {
 constexpr int64_t kCausal = 2;
 
 void attend(const Attention& a) {
-  const at::Tensor query = wide(to_heads((*a.query)(), a.layout, a.heads));
-  const int64_t heads = key_heads((*a.key)(), a.layout, query.size(3));
-  at::Tensor key = wide(to_heads((*a.key)(), a.layout, heads));
-  at::Tensor value = wide(to_heads((*a.value)(), a.layout, heads));
+  const at::Tensor query = wide(to_heads(in(a.query), a.layout, a.heads));
+  const int64_t heads = key_heads(in(a.key), a.layout, query.size(3));
+  at::Tensor key = wide(to_heads(in(a.key), a.layout, heads));
+  at::Tensor value = wide(to_heads(in(a.value), a.layout, heads));
   if (heads != a.heads) {
     key = key.repeat_interleave(a.heads / heads, 1);
     value = value.repeat_interleave(a.heads / heads, 1);
@@ -53,14 +53,14 @@ void attend(const Attention& a) {
   if (a.sparse_mode == kCausal) {
     scores.masked_fill_(at::ones({scores.size(2), scores.size(3)}, at::kBool).triu_(1), -INFINITY);
   } else if (a.mask != nullptr) {
-    scores.masked_fill_((*a.mask)().to(at::kBool), -INFINITY);
+    scores.masked_fill_(in(a.mask).to(at::kBool), -INFINITY);
   }
   const at::Tensor largest = scores.amax(-1, true);
   const at::Tensor weights = (scores - largest).exp_();
   const at::Tensor total = weights.sum(-1, true);
   // The outputs for the backward pass come first: the result is what a fault plan damages.
-  if (a.max != nullptr) (*a.max)().copy_(largest.expand((*a.max)().sizes()));
-  if (a.sum != nullptr) (*a.sum)().copy_(total.expand((*a.sum)().sizes()));
+  if (a.max != nullptr) memory_of(a.max).copy_(largest.expand(memory_of(a.max).sizes()));
+  if (a.sum != nullptr) memory_of(a.sum).copy_(total.expand(memory_of(a.sum).sizes()));
   put(a.out, from_heads(at::matmul(weights.div_(total), value), a.layout));
 }
 

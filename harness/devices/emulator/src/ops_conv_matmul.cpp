@@ -89,33 +89,33 @@ OP(Convolution, P(T x, T w, T bias, Ints stride, Ints padding, Ints dilation, bo
                   Ints output_padding, int64_t groups, T out, int8_t math), {
   const Geometry g{stride->values, padding->values, dilation->values, output_padding->values,
                    transposed, groups};
-  put(out, convolution((*x)(), (*w)(), optional_tensor(bias), g, math));
+  put(out, convolution(in(x), in(w), optional_tensor(bias), g, math));
 })
 OP(ConvDepthwise2d, P(T x, T w, Ints, T bias, Ints stride, Ints padding, Ints dilation, T out,
                       int8_t math), {
   const Geometry g{stride->values, padding->values, dilation->values, {0, 0}, false,
-                   (*x)().size(1)};
-  put(out, convolution((*x)(), (*w)(), optional_tensor(bias), g, math));
+                   in(x).size(1)};
+  put(out, convolution(in(x), in(w), optional_tensor(bias), g, math));
 })
 
-OP(Matmul, P(T a, T b, T out, int8_t math), { put(out, product((*a)(), (*b)(), math)); })
-OP(Mm, P(T a, T b, T out, int8_t math), { put(out, product((*a)(), (*b)(), math)); })
-OP(BatchMatMul, P(T a, T b, T out, int8_t math), { put(out, product((*a)(), (*b)(), math)); })
-OP(Dot, P(T a, T b, T out), { put(out, at::dot(wide((*a)()), wide((*b)()))); })
-OP(Mv, P(T a, T b, T out, int8_t math), { put(out, product((*a)(), (*b)(), math)); })
+OP(Matmul, P(T a, T b, T out, int8_t math), { put(out, product(in(a), in(b), math)); })
+OP(Mm, P(T a, T b, T out, int8_t math), { put(out, product(in(a), in(b), math)); })
+OP(BatchMatMul, P(T a, T b, T out, int8_t math), { put(out, product(in(a), in(b), math)); })
+OP(Dot, P(T a, T b, T out), { put(out, at::dot(wide(in(a)), wide(in(b)))); })
+OP(Mv, P(T a, T b, T out, int8_t math), { put(out, product(in(a), in(b), math)); })
 OP(Addmm, P(T c, T a, T b, S beta, S alpha, T out, int8_t math), {
-  put(out, addmm((*c)(), (*a)(), (*b)(), beta, alpha, math));
+  put(out, addmm(in(c), in(a), in(b), beta, alpha, math));
 })
 OP(InplaceAddmm, P(T c, T a, T b, S beta, S alpha, int8_t math), {
-  put(c, addmm((*c)(), (*a)(), (*b)(), beta, alpha, math));
+  put(c, addmm(in(c), in(a), in(b), beta, alpha, math));
 })
 OP(Baddbmm, P(T c, T a, T b, S beta, S alpha, T out, int8_t math), {
-  put(out, baddbmm((*c)(), (*a)(), (*b)(), beta, alpha, math));
+  put(out, baddbmm(in(c), in(a), in(b), beta, alpha, math));
 })
 OP(InplaceBaddbmm, P(T c, T a, T b, S beta, S alpha, int8_t math), {
-  put(c, baddbmm((*c)(), (*a)(), (*b)(), beta, alpha, math));
+  put(c, baddbmm(in(c), in(a), in(b), beta, alpha, math));
 })
 // torch_npu passes alpha before beta here.
 OP(Addmv, P(T c, T a, T b, S alpha, S beta, T out, int8_t math), {
-  put(out, product((*a)(), (*b)(), math) * alpha->value + wide((*c)()) * beta->value);
+  put(out, product(in(a), in(b), math) * alpha->value + wide(in(c)) * beta->value);
 })
