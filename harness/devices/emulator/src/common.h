@@ -1,6 +1,9 @@
 // The frame of libopapi: CANN's opaque handles over ATen tensors of the host, and the OP macro
 // that turns one line into the two functions of an aclnn operator.
 //
+// Parameters have the names of ACL's documentation in snake case; what is changed in place
+// (selfRef there) is self, and the first result is out.
+//
 // Nothing checks the C signatures: the parameter types of an operator must be those that
 // torch_npu's operator library passes.
 #pragma once
@@ -72,6 +75,8 @@ int acl_type(at::ScalarType type);
 
 // What an operator reads.
 inline const at::Tensor& in(T tensor) { return tensor->checked(); }
+inline const at::Scalar& in(S scalar) { return scalar->value; }
+inline const std::vector<int64_t>& in(Ints array) { return array->values; }
 std::vector<at::Tensor> in(List list);
 std::optional<at::Tensor> optional_tensor(T tensor);
 
