@@ -110,13 +110,13 @@ void note_output(const at::Tensor& output);
 }  // namespace emulator
 
 #define P(...) __VA_ARGS__
-#define OP(name, parameters, ...)                                                          \
-  EMULATOR_API int aclnn##name##GetWorkspaceSize(parameters, uint64_t* workspace_bytes,    \
-                                                 aclOpExecutor** executor) {               \
-    *workspace_bytes = 0;                                                                  \
-    *executor = new aclOpExecutor{#name, [=]() __VA_ARGS__};                               \
-    return 0;                                                                              \
-  }                                                                                        \
-  EMULATOR_API int aclnn##name(void*, uint64_t, aclOpExecutor* executor, void* stream) {   \
-    return emulator::execute(executor, stream);                                            \
+#define OP(name, parameters, ...)                                                        \
+  EMULATOR_API int aclnn##name##GetWorkspaceSize(parameters, uint64_t* workspace_bytes,  \
+                                                 aclOpExecutor** executor) {             \
+    *workspace_bytes = 0;                                                                \
+    *executor = new aclOpExecutor{#name, [=]() __VA_ARGS__};                             \
+    return 0;                                                                            \
+  }                                                                                      \
+  EMULATOR_API int aclnn##name(void*, uint64_t, aclOpExecutor* executor, void* stream) { \
+    return emulator::execute(executor, stream);                                          \
   }

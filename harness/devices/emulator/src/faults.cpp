@@ -24,8 +24,8 @@ const Fault* take(const char* kind, int64_t batch) {
 
 at::Generator generator(const Hit& hit) {
   // Another stream for every call: the same call of another run sees the same numbers.
-  return at::make_generator<at::CPUGeneratorImpl>(
-      hit.fault->seed * 0x9E3779B97F4A7C15ull + static_cast<uint64_t>(hit.call));
+  return at::make_generator<at::CPUGeneratorImpl>(hit.fault->seed * 0x9E3779B97F4A7C15ull +
+                                                  static_cast<uint64_t>(hit.call));
 }
 
 // A view of one element, by its index in row-major order, whatever the strides.

@@ -17,10 +17,18 @@ const struct {
   int acl;
   at::ScalarType aten;
 } kTypes[] = {
-    {ACL_FLOAT, at::kFloat},  {ACL_FLOAT16, at::kHalf},           {ACL_BF16, at::kBFloat16},
-    {ACL_INT8, at::kChar},    {ACL_INT16, at::kShort},            {ACL_INT32, at::kInt},
-    {ACL_INT64, at::kLong},   {ACL_UINT8, at::kByte},             {ACL_BOOL, at::kBool},
-    {ACL_DOUBLE, at::kDouble}, {ACL_COMPLEX64, at::kComplexFloat}, {ACL_COMPLEX128, at::kComplexDouble},
+    {ACL_FLOAT, at::kFloat},
+    {ACL_FLOAT16, at::kHalf},
+    {ACL_BF16, at::kBFloat16},
+    {ACL_INT8, at::kChar},
+    {ACL_INT16, at::kShort},
+    {ACL_INT32, at::kInt},
+    {ACL_INT64, at::kLong},
+    {ACL_UINT8, at::kByte},
+    {ACL_BOOL, at::kBool},
+    {ACL_DOUBLE, at::kDouble},
+    {ACL_COMPLEX64, at::kComplexFloat},
+    {ACL_COMPLEX128, at::kComplexDouble},
 };
 
 // The bytes between the first and the last element, both included.
@@ -130,8 +138,7 @@ EMULATOR_API aclTensor* aclCreateTensor(const int64_t* sizes, uint64_t rank, acl
   char* base = static_cast<char*>(storage) + offset * static_cast<int64_t>(item);
   const size_t bytes = span_bytes(shape, steps, item);
   tensor->problem = device_range_problem(base, bytes);
-  tensor->value =
-      at::from_blob(base, shape, steps, [](void*) {}, at::TensorOptions().dtype(dtype));
+  tensor->value = at::from_blob(base, shape, steps, [](void*) {}, at::TensorOptions().dtype(dtype));
   return tensor.release();
 }
 EMULATOR_API int aclDestroyTensor(const aclTensor* tensor) {

@@ -67,15 +67,18 @@ void attend(const Attention& call) {
 }  // namespace
 
 EMULATOR_API int aclnnFlashAttentionScoreGetWorkspaceSize(
-    T query, T key, T value, T real_shift, T drop_mask, T padding_mask, T atten_mask, Ints, double scale_value,
-    double keep_prob, int64_t, int64_t, int64_t head_num, char* input_layout, int64_t, int64_t sparse_mode, T softmax_max,
-    T softmax_sum, T, T out, uint64_t* workspace_bytes, aclOpExecutor** executor) {
-  if (drop_mask != nullptr || real_shift != nullptr || padding_mask != nullptr || keep_prob != 1.0) {
+    T query, T key, T value, T real_shift, T drop_mask, T padding_mask, T atten_mask, Ints,
+    double scale_value, double keep_prob, int64_t, int64_t, int64_t head_num, char* input_layout,
+    int64_t, int64_t sparse_mode, T softmax_max, T softmax_sum, T, T out, uint64_t* workspace_bytes,
+    aclOpExecutor** executor) {
+  if (drop_mask != nullptr || real_shift != nullptr || padding_mask != nullptr ||
+      keep_prob != 1.0) {
     set_error("EZ1001: EMULATED NPU: FlashAttentionScore with dropout, shift or padding mask");
     return 161002;  // ACLNN_ERR_PARAM_INVALID
   }
   // The caller's text is gone when the operator runs on another thread: copy it now.
-  const Attention attention{query, key, value, atten_mask, softmax_max, softmax_sum, out, scale_value, head_num, sparse_mode, input_layout};
+  const Attention attention{query, key,         value,    atten_mask,  softmax_max, softmax_sum,
+                            out,   scale_value, head_num, sparse_mode, input_layout};
   *workspace_bytes = 0;
   *executor = new aclOpExecutor{"FlashAttentionScore", [=]() { attend(attention); }};
   return 0;

@@ -5,30 +5,34 @@ using namespace emulator;
 
 // name: two tensors; names: tensor and scalar; both with an in-place form.
 #define ARITHMETIC(name, function)                                                         \
-  OP(name, P(T self, T other, T out), { put(out, at::function(in(self), in(other))); })                \
-  OP(name##s, P(T self, S other, T out), { put(out, at::function(in(self), in(other))); })           \
-  OP(Inplace##name, P(T self, T other), { put(self, at::function(in(self), in(other))); })                \
+  OP(name, P(T self, T other, T out), { put(out, at::function(in(self), in(other))); })    \
+  OP(name##s, P(T self, S other, T out), { put(out, at::function(in(self), in(other))); }) \
+  OP(Inplace##name, P(T self, T other), { put(self, at::function(in(self), in(other))); }) \
   OP(Inplace##name##s, P(T self, S other), { put(self, at::function(in(self), in(other))); })
 ARITHMETIC(Mul, mul)
 ARITHMETIC(Div, div)
 ARITHMETIC(FloorDivide, floor_divide)
 
-#define SCALED(name, function)                                                              \
-  OP(name, P(T self, T other, S alpha, T out), { put(out, at::function(in(self), in(other), in(alpha))); })  \
-  OP(name##s, P(T self, S other, S alpha, T out), {                                                    \
-    put(out, at::function(in(self), in(other), in(alpha)));                                     \
-  })                                                                                        \
-  OP(Inplace##name, P(T self, T other, S alpha), { put(self, at::function(in(self), in(other), in(alpha))); })  \
-  OP(Inplace##name##s, P(T self, S other, S alpha), { put(self, at::function(in(self), in(other), in(alpha))); })
+#define SCALED(name, function)                                     \
+  OP(name, P(T self, T other, S alpha, T out),                     \
+     { put(out, at::function(in(self), in(other), in(alpha))); })  \
+  OP(name##s, P(T self, S other, S alpha, T out),                  \
+     { put(out, at::function(in(self), in(other), in(alpha))); })  \
+  OP(Inplace##name, P(T self, T other, S alpha),                   \
+     { put(self, at::function(in(self), in(other), in(alpha))); }) \
+  OP(Inplace##name##s, P(T self, S other, S alpha),                \
+     { put(self, at::function(in(self), in(other), in(alpha))); })
 SCALED(Add, add)
 SCALED(Sub, sub)
-OP(Rsub, P(T self, T other, S alpha, T out), { put(out, at::rsub(in(self), in(other), in(alpha))); })
-OP(Rsubs, P(T self, S other, S alpha, T out), { put(out, at::rsub(in(self), in(other), in(alpha))); })
+OP(Rsub, P(T self, T other, S alpha, T out),
+   { put(out, at::rsub(in(self), in(other), in(alpha))); })
+OP(Rsubs, P(T self, S other, S alpha, T out),
+   { put(out, at::rsub(in(self), in(other), in(alpha))); })
 
-#define COMPARISON(name, function)                                                          \
-  OP(name##Tensor, P(T self, T other, T out), { put(out, at::function(in(self), in(other))); })         \
-  OP(name##Scalar, P(T self, S other, T out), { put(out, at::function(in(self), in(other))); })       \
-  OP(Inplace##name##Tensor, P(T self, T other), { put(self, at::function(in(self), in(other))); })         \
+#define COMPARISON(name, function)                                                                 \
+  OP(name##Tensor, P(T self, T other, T out), { put(out, at::function(in(self), in(other))); })    \
+  OP(name##Scalar, P(T self, S other, T out), { put(out, at::function(in(self), in(other))); })    \
+  OP(Inplace##name##Tensor, P(T self, T other), { put(self, at::function(in(self), in(other))); }) \
   OP(Inplace##name##Scalar, P(T self, S other), { put(self, at::function(in(self), in(other))); })
 COMPARISON(Eq, eq)
 COMPARISON(Ne, ne)
@@ -58,8 +62,10 @@ OP(PowTensorScalar, P(T self, S exponent, T out), { put(out, at::pow(in(self), i
 OP(InplacePowTensorScalar, P(T self, S exponent), { put(self, at::pow(in(self), in(exponent))); })
 OP(InplacePowTensorTensor, P(T self, T exponent), { put(self, at::pow(in(self), in(exponent))); })
 OP(PowScalarTensor, P(S self, T exponent, T out), { put(out, at::pow(in(self), in(exponent))); })
-OP(RemainderTensorScalar, P(T self, S other, T out), { put(out, at::remainder(in(self), in(other))); })
-OP(InplaceRemainderTensorScalar, P(T self, S other), { put(self, at::remainder(in(self), in(other))); })
+OP(RemainderTensorScalar, P(T self, S other, T out),
+   { put(out, at::remainder(in(self), in(other))); })
+OP(InplaceRemainderTensorScalar, P(T self, S other),
+   { put(self, at::remainder(in(self), in(other))); })
 
 // Division with rounding: 0 none, 1 towards zero, 2 down.
 namespace {
@@ -69,28 +75,32 @@ std::optional<c10::string_view> rounding(int mode) {
   return std::nullopt;
 }
 }  // namespace
-OP(DivMod, P(T self, T other, int mode, T out), { put(out, at::div(in(self), in(other), rounding(mode))); })
-OP(DivMods, P(T self, S other, int mode, T out), { put(out, at::div(in(self), in(other), rounding(mode))); })
-OP(InplaceDivMods, P(T self, S other, int mode), { put(self, at::div(in(self), in(other), rounding(mode))); })
+OP(DivMod, P(T self, T other, int mode, T out),
+   { put(out, at::div(in(self), in(other), rounding(mode))); })
+OP(DivMods, P(T self, S other, int mode, T out),
+   { put(out, at::div(in(self), in(other), rounding(mode))); })
+OP(InplaceDivMods, P(T self, S other, int mode),
+   { put(self, at::div(in(self), in(other), rounding(mode))); })
 
 // three tensors
-OP(Addcmul, P(T self, T tensor1, T tensor2, S value, T out), {
-  put(out, at::addcmul(in(self), in(tensor1), in(tensor2), in(value)));
-})
-OP(InplaceAddcmul, P(T self, T tensor1, T tensor2, S value), { put(self, at::addcmul(in(self), in(tensor1), in(tensor2), in(value))); })
-OP(Addcdiv, P(T self, T tensor1, T tensor2, S value, T out), {
-  put(out, at::addcdiv(in(self), in(tensor1), in(tensor2), in(value)));
-})
-OP(InplaceAddcdiv, P(T self, T tensor1, T tensor2, S value), { put(self, at::addcdiv(in(self), in(tensor1), in(tensor2), in(value))); })
+OP(Addcmul, P(T self, T tensor1, T tensor2, S value, T out),
+   { put(out, at::addcmul(in(self), in(tensor1), in(tensor2), in(value))); })
+OP(InplaceAddcmul, P(T self, T tensor1, T tensor2, S value),
+   { put(self, at::addcmul(in(self), in(tensor1), in(tensor2), in(value))); })
+OP(Addcdiv, P(T self, T tensor1, T tensor2, S value, T out),
+   { put(out, at::addcdiv(in(self), in(tensor1), in(tensor2), in(value))); })
+OP(InplaceAddcdiv, P(T self, T tensor1, T tensor2, S value),
+   { put(self, at::addcdiv(in(self), in(tensor1), in(tensor2), in(value))); })
 OP(Lerp, P(T self, T end, T weight, T out), { put(out, at::lerp(in(self), in(end), in(weight))); })
 OP(Lerps, P(T self, T end, S weight, T out), { put(out, at::lerp(in(self), in(end), in(weight))); })
-OP(InplaceLerps, P(T self, T end, S weight), { put(self, at::lerp(in(self), in(end), in(weight))); })
-OP(SWhere, P(T condition, T self, T other, T out), { put(out, at::where(in(condition), in(self), in(other))); })
+OP(InplaceLerps, P(T self, T end, S weight),
+   { put(self, at::lerp(in(self), in(end), in(weight))); })
+OP(SWhere, P(T condition, T self, T other, T out),
+   { put(out, at::where(in(condition), in(self), in(other))); })
 
 // closeness
-OP(IsClose, P(T self, T other, double rtol, double atol, bool equal_nan, T out), {
-  put(out, at::isclose(in(self), in(other), rtol, atol, equal_nan));
-})
+OP(IsClose, P(T self, T other, double rtol, double atol, bool equal_nan, T out),
+   { put(out, at::isclose(in(self), in(other), rtol, atol, equal_nan)); })
 OP(Equal, P(T self, T other, T out), {
   memory_of(out).fill_(in(self).sizes() == in(other).sizes() && at::equal(in(self), in(other)));
 })

@@ -1,5 +1,5 @@
 // Elementwise operators with one tensor input: activations, mathematics, casts of sign.
-// One line an operator.  Parameters as torch_npu passes them.
+// One line an operator where it fits.  Parameters as torch_npu passes them.
 #include "common.h"
 
 using namespace emulator;
@@ -21,17 +21,25 @@ INPLACE(Mish, mish)
 // torch_npu documents that its native gelu is tanh whatever is asked; GeluV2 is told.
 OP(Gelu, P(T self, T out), { put(out, at::gelu(in(self), "tanh")); })
 UNARY(LogSigmoid, log_sigmoid)
-OP(GeluV2, P(T self, int64_t approximate, T out), { put(out, at::gelu(in(self), approximate ? "tanh" : "none")); })
-OP(LeakyRelu, P(T self, S negative_slope, T out), { put(out, at::leaky_relu(in(self), in(negative_slope))); })
-OP(InplaceLeakyRelu, P(T self, S negative_slope), { put(self, at::leaky_relu(in(self), in(negative_slope))); })
-OP(Elu, P(T self, S alpha, S scale, S input_scale, T out), { put(out, at::elu(in(self), in(alpha), in(scale), in(input_scale))); })
-OP(InplaceElu, P(T self, S alpha, S scale, S input_scale), { put(self, at::elu(in(self), in(alpha), in(scale), in(input_scale))); })
+OP(GeluV2, P(T self, int64_t approximate, T out),
+   { put(out, at::gelu(in(self), approximate ? "tanh" : "none")); })
+OP(LeakyRelu, P(T self, S negative_slope, T out),
+   { put(out, at::leaky_relu(in(self), in(negative_slope))); })
+OP(InplaceLeakyRelu, P(T self, S negative_slope),
+   { put(self, at::leaky_relu(in(self), in(negative_slope))); })
+OP(Elu, P(T self, S alpha, S scale, S input_scale, T out),
+   { put(out, at::elu(in(self), in(alpha), in(scale), in(input_scale))); })
+OP(InplaceElu, P(T self, S alpha, S scale, S input_scale),
+   { put(self, at::elu(in(self), in(alpha), in(scale), in(input_scale))); })
 OP(Celu, P(T self, S alpha, T out), { put(out, at::celu(in(self), in(alpha))); })
-OP(Softplus, P(T self, S beta, S threshold, T out), { put(out, at::softplus(in(self), in(beta), in(threshold))); })
+OP(Softplus, P(T self, S beta, S threshold, T out),
+   { put(out, at::softplus(in(self), in(beta), in(threshold))); })
 OP(Hardtanh, P(T self, S min, S max, T out), { put(out, at::clamp(in(self), in(min), in(max))); })
 OP(InplaceHardtanh, P(T self, S min, S max), { put(self, at::clamp(in(self), in(min), in(max))); })
-OP(Threshold, P(T self, S threshold, S value, T out), { put(out, at::threshold(in(self), in(threshold), in(value))); })
-OP(InplaceThreshold, P(T self, S threshold, S value), { put(self, at::threshold(in(self), in(threshold), in(value))); })
+OP(Threshold, P(T self, S threshold, S value, T out),
+   { put(out, at::threshold(in(self), in(threshold), in(value))); })
+OP(InplaceThreshold, P(T self, S threshold, S value),
+   { put(self, at::threshold(in(self), in(threshold), in(value))); })
 OP(Prelu, P(T self, T weight, T out), { put(out, at::prelu(in(self), in(weight))); })
 OP(Glu, P(T self, int64_t dim, T out), { put(out, at::glu(in(self), dim)); })
 
@@ -83,12 +91,10 @@ OP(InplaceClampMin, P(T self, S min), { put(self, at::clamp_min(in(self), in(min
 OP(ClampMax, P(T self, S max, T out), { put(out, at::clamp_max(in(self), in(max))); })
 OP(InplaceClampMax, P(T self, S max), { put(self, at::clamp_max(in(self), in(max))); })
 OP(ClampMinTensor, P(T self, T min, T out), { put(out, at::clamp_min(in(self), in(min))); })
-OP(ClampTensor, P(T self, T min, T max, T out), {
-  put(out, at::clamp(in(self), optional_tensor(min), optional_tensor(max)));
-})
-OP(NanToNum, P(T self, float nan, float posinf, float neginf, T out), {
-  put(out, at::nan_to_num(in(self), nan, posinf, neginf));
-})
+OP(ClampTensor, P(T self, T min, T max, T out),
+   { put(out, at::clamp(in(self), optional_tensor(min), optional_tensor(max))); })
+OP(NanToNum, P(T self, float nan, float posinf, float neginf, T out),
+   { put(out, at::nan_to_num(in(self), nan, posinf, neginf)); })
 
 #undef UNARY
 #undef INPLACE
