@@ -87,7 +87,8 @@ void damage_values(const at::Tensor& output, const Hit& hit) {
   if (fault.kind == "bit_flip") return flip_bit(output, hit);
   if (fault.kind == "saturate") return saturate(output, hit);
   if (fault.kind == "scale_output") {
-    output.mul_(fault.magnitude);
+    // Not mul_: it would round the magnitude to the output's dtype first.
+    output.copy_(output * fault.magnitude);
   } else if (fault.kind == "noise_output") {
     const at::Tensor exact = output.to(at::kFloat);
     const double spread = exact.numel() > 1 ? exact.std().item<double>() : 0.0;
@@ -136,7 +137,8 @@ at::Tensor faulty_weight(const at::Tensor& weight, int64_t batch) {
   if (fault == nullptr) return weight;
   if (fault->index < 0) return weight * fault->magnitude;
   const at::Tensor changed = weight.contiguous().clone();
-  element(changed, fault->index).mul_(fault->magnitude);
+  const at::Tensor cell = element(changed, fault->index);
+  cell.copy_(cell * fault->magnitude);
   return changed;
 }
 
