@@ -15,6 +15,7 @@ PARALLEL = -n $(JOBS) --dist loadfile
 test: export OMP_WAIT_POLICY = passive
 INSTALLED = $(VENV)/.installed
 BENCH = $(VENV)/.bench
+EMULATOR = harness/devices/emulator/src
 
 .PHONY: accuracy test bench lock
 
@@ -33,6 +34,7 @@ accuracy: $(INSTALLED)
 test: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(VENV)/bin/clang-format --dry-run --Werror $(EMULATOR)/*.cpp $(EMULATOR)/*.h
 	$(RUN) -m mypy
 	$(RUN) -m pytest tests -W error --ignore tests/emulator $(PARALLEL) $(ARGS)
 	$(RUN) -m pytest tests/emulator -W error $(PARALLEL) $(ARGS)  # apart: it loads torch_npu into pytest

@@ -2,12 +2,14 @@
 
 A dispatch mode counts the executed aten operators under the names of CANN's operators and applies
 a fault plan to them as the emulator does (`devices/emulator/faults.py` describes plans and
-occurrence).  Kinds that concern tensors are known, but for bit_flip and fp16_accumulate, which
-need the inside of an operator; those and the kinds that break a process have no effect here.
+occurrence).  Kinds that concern tensors are known, but for bit_flip and fp16_accumulate (the sums
+inside an operator are out of reach); those and the kinds that delay or end an operator have no
+effect here.  Random numbers are drawn as the emulator draws them: the damage is the same.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -28,10 +30,16 @@ _NAMES = {
 _WEIGHTED: dict[str, tuple[int, int | None]] = {
     "Convolution": (1, 2),
     "Addmm": (2, 0),
+    "Baddbmm": (2, 0),
+    "Addmv": (2, None),
     "Mm": (1, None),
+    "Mv": (1, None),
     "BatchMatMul": (1, None),
 }
-_MEAN, _VARIANCE = 3, 4  # arguments of batch normalisation
+_SUMMED = ("Addmm", "Baddbmm", "Addmv")  # their first argument is what is added
+_MEAN, _VARIANCE, _TRAINING = 3, 4, 5  # arguments of batch normalisation
+_GOLDEN = 0x9E3779B97F4A7C15  # the emulator's: its random numbers are drawn here too
+_OF_THE_BATCH = ("duplicate_first_item", "permute_batch")  # integers too
 _NOT_COMPUTING = ("Empty", "InplaceCopy", "Clone", "Detach", "ToCopy", "EmptyLike")
 
 
@@ -66,12 +74,12 @@ class PlannedFaults(TorchDispatchMode):
             self._effects[number] += _change_inputs(self._faults[number], name, changed)
         result = func(*changed, **kwargs)
         outputs = result if isinstance(result, (tuple, list)) else (result,)
-        # Normalisation also returns its statistics; the values come first.
-        if isinstance(outputs[0], torch.Tensor) and outputs[0].is_floating_point():
-            for number in due:
-                self._effects[number] += _change_output(
-                    self._faults[number], outputs[0], self._seen[number]
-                )
+        for number in due:
+            for output in outputs:
+                if isinstance(output, torch.Tensor):
+                    self._effects[number] += _change_output(
+                        self._faults[number], output, self._seen[number]
+                    )
         return result
 
     def _due(self, name: str) -> list[int]:
@@ -82,9 +90,19 @@ class PlannedFaults(TorchDispatchMode):
             self._seen[number] += 1
             after = self._seen[number] - fault.first
             ended = fault.last is not None and self._seen[number] > fault.last
-            if after >= 0 and after % fault.every == 0 and not ended:
+            due = after >= 0 and after % fault.every == 0 and not ended
+            if due and _strikes(fault, self._seen[number]):
                 found.append(number)
         return found
+
+
+def _strikes(fault: Fault, execution: int) -> bool:
+    """Whether a fault that comes and goes acts in an execution: as the emulator draws it."""
+    bits = (fault.seed + (execution + 1) * _GOLDEN) % 2**64
+    bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EB % 2**64
+    bits ^= bits >> 31
+    return fault.probability >= 1 or (bits >> 11) * 2.0**-53 < fault.probability
 
 
 def operator_name(func: Any) -> str:
@@ -99,12 +117,15 @@ def operator_name(func: Any) -> str:
 def _change_inputs(fault: Fault, name: str, args: list[Any]) -> bool:
     """Apply the kinds that change what an operator reads; returns whether one was applied."""
     if name == "BatchNorm" and fault.kind == "stale_mean":
+        # One overload has a momentum there and is for inference alone.
+        if args[_TRAINING] is True or len(args[0]) <= fault.batch_over:
+            return False
         args[_MEAN] = args[_MEAN] + fault.effective_magnitude * args[_VARIANCE].sqrt()
         return True
     if name not in _WEIGHTED:
         return False
     weight, bias = _WEIGHTED[name]
-    data = args[1 if name == "Addmm" else 0]
+    data = args[1 if name in _SUMMED else 0]
     if len(data) <= fault.batch_over:
         return False
     if fault.kind == "scale_weight":
@@ -132,7 +153,9 @@ def _change_output(fault: Fault, output: torch.Tensor, call: int) -> bool:
     if output.numel() == 0 or output.ndim == 0 or len(output) <= fault.batch_over:
         return False
     magnitude, kind = fault.effective_magnitude, fault.kind
-    if kind in ("duplicate_first_item", "permute_batch"):
+    if not output.is_floating_point() and kind not in _OF_THE_BATCH:
+        return False
+    if kind in _OF_THE_BATCH:
         if len(output) < 2:
             return False
         if kind == "permute_batch":
@@ -144,15 +167,18 @@ def _change_output(fault: Fault, output: torch.Tensor, call: int) -> bool:
     elif kind == "zero_output":
         output.zero_()
     elif kind == "noise_output":
-        generator = torch.Generator().manual_seed(fault.seed * 1_000_003 + call)
-        noise = torch.randn(output.shape, generator=generator).to(output.dtype)
-        output.add_(noise * output.std(), alpha=magnitude)
+        generator = torch.Generator().manual_seed((fault.seed * _GOLDEN + call) % 2**64)
+        exact = output.float()
+        spread = exact.std().item() if exact.numel() > 1 else 0.0
+        noise = torch.randn(output.shape, generator=generator)
+        output.copy_(exact + noise * (magnitude * spread))
     elif kind == "zero_channels" and output.ndim > 1:
-        count = min(round(magnitude), output.shape[1])
+        count = min(math.floor(magnitude + 0.5), output.shape[1])
         output[:, output.shape[1] - count :].zero_()
     elif kind in ("nan_output", "inf_output"):
         value = float("nan") if kind == "nan_output" else float("inf")
-        place = torch.unravel_index(torch.tensor(fault.index or 0), output.shape)
+        index = (fault.index or 0) % output.numel()
+        place = torch.unravel_index(torch.tensor(index), output.shape)
         output[tuple(place)] = value
     elif kind == "saturate" and not bool(output.isfinite().all()):
         output.nan_to_num_(0.0)

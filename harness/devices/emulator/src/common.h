@@ -1,6 +1,9 @@
 // The frame of libopapi: CANN's opaque handles over ATen tensors of the host, and the OP macro
 // that turns one line into the two functions of an aclnn operator.
 //
+// Parameters have the names of ACL's documentation in snake case; what is changed in place
+// (selfRef there) is self, and the first result is out.
+//
 // Nothing checks the C signatures: the parameter types of an operator must be those that
 // torch_npu's operator library passes.
 #pragma once
@@ -26,7 +29,7 @@ struct aclTensor {
 
   // Every use of a tensor goes through here, so that a bad address becomes an error of the
   // operator that uses it and never an access to it.
-  const at::Tensor& operator()() const;
+  const at::Tensor& checked() const;
 };
 struct aclScalar {
   at::Scalar value;
@@ -70,8 +73,15 @@ int execute(aclOpExecutor* executor, void* stream);
 at::ScalarType scalar_type(int acl_type);
 int acl_type(at::ScalarType type);
 
+// What an operator reads.
+inline const at::Tensor& in(T tensor) { return tensor->checked(); }
+inline const at::Scalar& in(S scalar) { return scalar->value; }
+inline const std::vector<int64_t>& in(Ints array) { return array->values; }
+std::vector<at::Tensor> in(List list);
 std::optional<at::Tensor> optional_tensor(T tensor);
-std::vector<at::Tensor> tensors(List list);
+
+// What an operator writes, for the few that do not leave that to put().
+inline const at::Tensor& memory_of(T out) { return out->checked(); }
 
 // Writes a result: into the memory, strides and dtype of the output.
 void put(T out, const at::Tensor& result);
@@ -100,13 +110,13 @@ void note_output(const at::Tensor& output);
 }  // namespace emulator
 
 #define P(...) __VA_ARGS__
-#define OP(name, parameters, ...)                                                          \
-  EMULATOR_API int aclnn##name##GetWorkspaceSize(parameters, uint64_t* workspace_bytes,    \
-                                                 aclOpExecutor** executor) {               \
-    *workspace_bytes = 0;                                                                  \
-    *executor = new aclOpExecutor{#name, [=]() __VA_ARGS__};                               \
-    return 0;                                                                              \
-  }                                                                                        \
-  EMULATOR_API int aclnn##name(void*, uint64_t, aclOpExecutor* executor, void* stream) {   \
-    return emulator::execute(executor, stream);                                            \
+#define OP(name, parameters, ...)                                                        \
+  EMULATOR_API int aclnn##name##GetWorkspaceSize(parameters, uint64_t* workspace_bytes,  \
+                                                 aclOpExecutor** executor) {             \
+    *workspace_bytes = 0;                                                                \
+    *executor = new aclOpExecutor{#name, [=]() __VA_ARGS__};                             \
+    return 0;                                                                            \
+  }                                                                                      \
+  EMULATOR_API int aclnn##name(void*, uint64_t, aclOpExecutor* executor, void* stream) { \
+    return emulator::execute(executor, stream);                                          \
   }

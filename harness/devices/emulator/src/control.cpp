@@ -21,7 +21,7 @@ std::vector<std::string> missing;
 struct PlannedFault {
   std::shared_ptr<const Fault> fault;
   int64_t seen = 0;
-  int64_t marked = 0;      // `seen` when the calls were marked
+  int64_t marked = 0;       // `seen` when the calls were marked
   uint64_t executions = 0;  // as `seen`, but never put back
   int64_t applied = 0;
 };
@@ -88,7 +88,8 @@ std::vector<Hit> begin_operator(const std::string& name) {
     if (wanted != name && (wanted != "*" || name == "Malloc")) continue;
     const int64_t call = ++planned.seen;
     const uint64_t execution = ++planned.executions;
-    if (is_due(*planned.fault, call) && strikes(*planned.fault, execution)) hits.push_back({planned.fault, i, call});
+    if (is_due(*planned.fault, call) && strikes(*planned.fault, execution))
+      hits.push_back({planned.fault, i, call});
   }
   return hits;
 }

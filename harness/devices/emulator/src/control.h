@@ -36,7 +36,7 @@ struct Fault {
   std::string kind;
   std::string op;
   int64_t first = 1;
-  int64_t last = -1;   // -1: no end
+  int64_t last = -1;  // -1: no end
   int64_t every = 1;
   double magnitude = 0;
   int64_t index = -1;  // -1: not given

@@ -52,15 +52,15 @@ at::Tensor cube_input(const at::Tensor& value, int8_t cube_math_type) {
   return value;
 }
 
-at::Tensor cube_matmul(const at::Tensor& a, const at::Tensor& b, bool half_sums) {
-  if (!half_sums) return at::matmul(a, b);
-  const int64_t inner = a.size(-1);
+at::Tensor cube_matmul(const at::Tensor& self, const at::Tensor& mat2, bool half_sums) {
+  if (!half_sums) return at::matmul(self, mat2);
+  const int64_t inner = self.size(-1);
   at::Tensor sum;
   for (int64_t start = 0; start < inner; start += kTile) {
     const int64_t length = std::min(kTile, inner - start);
-    const int64_t row_dim = b.dim() == 1 ? 0 : -2;
+    const int64_t row_dim = mat2.dim() == 1 ? 0 : -2;
     const at::Tensor part =
-        at::matmul(a.narrow(-1, start, length), b.narrow(row_dim, start, length));
+        at::matmul(self.narrow(-1, start, length), mat2.narrow(row_dim, start, length));
     sum = (sum.defined() ? sum + part : part).to(at::kHalf).to(at::kFloat);
   }
   return sum;

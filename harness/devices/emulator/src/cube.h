@@ -10,7 +10,7 @@ namespace emulator {
 // its own dtype once, when it is stored.
 at::Tensor cube_input(const at::Tensor& value, int8_t cube_math_type);
 
-// a @ b for matrices and batches of them.  With `half_sums` the sum over k is kept in fp16.
-at::Tensor cube_matmul(const at::Tensor& a, const at::Tensor& b, bool half_sums);
+// self @ mat2 for matrices and batches of them.  With `half_sums` the sum over k is kept in fp16.
+at::Tensor cube_matmul(const at::Tensor& self, const at::Tensor& mat2, bool half_sums);
 
 }  // namespace emulator

@@ -24,8 +24,8 @@ const Fault* take(const char* kind, int64_t batch) {
 
 at::Generator generator(const Hit& hit) {
   // Another stream for every call: the same call of another run sees the same numbers.
-  return at::make_generator<at::CPUGeneratorImpl>(
-      hit.fault->seed * 0x9E3779B97F4A7C15ull + static_cast<uint64_t>(hit.call));
+  return at::make_generator<at::CPUGeneratorImpl>(hit.fault->seed * 0x9E3779B97F4A7C15ull +
+                                                  static_cast<uint64_t>(hit.call));
 }
 
 // A view of one element, by its index in row-major order, whatever the strides.
@@ -87,7 +87,8 @@ void damage_values(const at::Tensor& output, const Hit& hit) {
   if (fault.kind == "bit_flip") return flip_bit(output, hit);
   if (fault.kind == "saturate") return saturate(output, hit);
   if (fault.kind == "scale_output") {
-    output.mul_(fault.magnitude);
+    // Not mul_: it would round the magnitude to the output's dtype first.
+    output.copy_(output * fault.magnitude);
   } else if (fault.kind == "noise_output") {
     const at::Tensor exact = output.to(at::kFloat);
     const double spread = exact.numel() > 1 ? exact.std().item<double>() : 0.0;
@@ -136,7 +137,8 @@ at::Tensor faulty_weight(const at::Tensor& weight, int64_t batch) {
   if (fault == nullptr) return weight;
   if (fault->index < 0) return weight * fault->magnitude;
   const at::Tensor changed = weight.contiguous().clone();
-  element(changed, fault->index).mul_(fault->magnitude);
+  const at::Tensor cell = element(changed, fault->index);
+  cell.copy_(cell * fault->magnitude);
   return changed;
 }
 

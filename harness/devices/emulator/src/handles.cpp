@@ -17,10 +17,18 @@ const struct {
   int acl;
   at::ScalarType aten;
 } kTypes[] = {
-    {ACL_FLOAT, at::kFloat},  {ACL_FLOAT16, at::kHalf},           {ACL_BF16, at::kBFloat16},
-    {ACL_INT8, at::kChar},    {ACL_INT16, at::kShort},            {ACL_INT32, at::kInt},
-    {ACL_INT64, at::kLong},   {ACL_UINT8, at::kByte},             {ACL_BOOL, at::kBool},
-    {ACL_DOUBLE, at::kDouble}, {ACL_COMPLEX64, at::kComplexFloat}, {ACL_COMPLEX128, at::kComplexDouble},
+    {ACL_FLOAT, at::kFloat},
+    {ACL_FLOAT16, at::kHalf},
+    {ACL_BF16, at::kBFloat16},
+    {ACL_INT8, at::kChar},
+    {ACL_INT16, at::kShort},
+    {ACL_INT32, at::kInt},
+    {ACL_INT64, at::kLong},
+    {ACL_UINT8, at::kByte},
+    {ACL_BOOL, at::kBool},
+    {ACL_DOUBLE, at::kDouble},
+    {ACL_COMPLEX64, at::kComplexFloat},
+    {ACL_COMPLEX128, at::kComplexDouble},
 };
 
 // The bytes between the first and the last element, both included.
@@ -49,25 +57,25 @@ int acl_type(at::ScalarType aten) {
 
 std::optional<at::Tensor> optional_tensor(T tensor) {
   if (tensor == nullptr) return std::nullopt;
-  return (*tensor)();
+  return in(tensor);
 }
 
-std::vector<at::Tensor> tensors(List list) {
+std::vector<at::Tensor> in(List list) {
   std::vector<at::Tensor> values;
-  for (const auto* item : list->items) values.push_back((*item)());
+  for (const auto* item : list->items) values.push_back(in(item));
   return values;
 }
 
 void put(T out, const at::Tensor& result) {
   if (out == nullptr) return;
-  const at::Tensor& target = (*out)();
+  const at::Tensor& target = memory_of(out);
   const bool reshaped = target.sizes() != result.sizes() && target.numel() == result.numel();
   target.copy_(reshaped ? result.reshape(target.sizes()) : result);
   note_output(target);
 }
 
 void put_found(T out, const at::Tensor& result) {
-  const at::Tensor start = (*out)().flatten().narrow(0, 0, result.numel());
+  const at::Tensor start = memory_of(out).flatten().narrow(0, 0, result.numel());
   start.copy_(result.flatten());
   out->found_shape = result.sizes().vec();
   note_output(start.view(result.sizes()));
@@ -109,7 +117,7 @@ int execute(aclOpExecutor* raw, void* stream) {
 
 }  // namespace emulator
 
-const at::Tensor& aclTensor::operator()() const {
+const at::Tensor& aclTensor::checked() const {
   if (!problem.empty()) throw BadAddress(problem);
   return value;
 }
@@ -130,8 +138,7 @@ EMULATOR_API aclTensor* aclCreateTensor(const int64_t* sizes, uint64_t rank, acl
   char* base = static_cast<char*>(storage) + offset * static_cast<int64_t>(item);
   const size_t bytes = span_bytes(shape, steps, item);
   tensor->problem = device_range_problem(base, bytes);
-  tensor->value =
-      at::from_blob(base, shape, steps, [](void*) {}, at::TensorOptions().dtype(dtype));
+  tensor->value = at::from_blob(base, shape, steps, [](void*) {}, at::TensorOptions().dtype(dtype));
   return tensor.release();
 }
 EMULATOR_API int aclDestroyTensor(const aclTensor* tensor) {

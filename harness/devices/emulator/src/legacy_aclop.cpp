@@ -37,7 +37,9 @@ EMULATOR_API aclTensorDesc* aclCreateTensorDesc(aclDataType type, int rank, cons
   return new aclTensorDesc{type, std::vector<int64_t>(shape, shape + rank), format, ""};
 }
 EMULATOR_API void aclDestroyTensorDesc(const aclTensorDesc* desc) { delete desc; }
-EMULATOR_API size_t aclGetTensorDescNumDims(const aclTensorDesc* desc) { return desc->shape.size(); }
+EMULATOR_API size_t aclGetTensorDescNumDims(const aclTensorDesc* desc) {
+  return desc->shape.size();
+}
 EMULATOR_API aclError aclGetTensorDescDimV2(const aclTensorDesc* desc, size_t i, int64_t* size) {
   if (i >= desc->shape.size()) return ACL_ERROR_INVALID_PARAM;
   *size = desc->shape[i];
@@ -70,11 +72,13 @@ aclError refuse(const std::string& op, int inputs, int outputs) {
 }
 }  // namespace
 
-EMULATOR_API aclError aclopCompileAndExecute(
-    const char* name, int inputs, const aclTensorDesc* const input_descs[],
-    const aclDataBuffer* const input_buffers[], int outputs,
-    const aclTensorDesc* const output_descs[], aclDataBuffer* const output_buffers[],
-    const aclopAttr*, aclopEngineType, aclopCompileType, const char*, aclrtStream) {
+EMULATOR_API aclError aclopCompileAndExecute(const char* name, int inputs,
+                                             const aclTensorDesc* const input_descs[],
+                                             const aclDataBuffer* const input_buffers[],
+                                             int outputs, const aclTensorDesc* const output_descs[],
+                                             aclDataBuffer* const output_buffers[],
+                                             const aclopAttr*, aclopEngineType, aclopCompileType,
+                                             const char*, aclrtStream) {
   const std::string op = name;
   const bool is_copy = op == "Identity" && inputs == 1 && outputs == 1 &&
                        input_buffers[0]->bytes == output_buffers[0]->bytes &&

@@ -107,8 +107,8 @@ aclError allocate(void** pointer, size_t bytes) {
   std::lock_guard<std::mutex> lock(mutex);
   if (mapped > options().memory_bytes - usage[device].used) {
     return fail(ACL_ERROR_RT_MEMORY_ALLOCATION,
-                "EL0004: device " + std::to_string(device) + " is out of memory: " +
-                    std::to_string(bytes) + " bytes asked for, " +
+                "EL0004: device " + std::to_string(device) +
+                    " is out of memory: " + std::to_string(bytes) + " bytes asked for, " +
                     std::to_string(options().memory_bytes - usage[device].used) + " of " +
                     std::to_string(options().memory_bytes) + " free");
   }
@@ -126,9 +126,9 @@ aclError copy(void* to, size_t capacity, const void* from, size_t bytes, aclrtMe
   if (bytes == 0) return ACL_SUCCESS;
   if (to == nullptr || from == nullptr) return fail(ACL_ERROR_RT_PARAM_INVALID, "copy of nullptr");
   if (bytes > capacity)
-    return fail(ACL_ERROR_RT_PARAM_INVALID, "copy of " + std::to_string(bytes) +
-                                                " bytes into a buffer of " +
-                                                std::to_string(capacity));
+    return fail(
+        ACL_ERROR_RT_PARAM_INVALID,
+        "copy of " + std::to_string(bytes) + " bytes into a buffer of " + std::to_string(capacity));
   const bool device_target =
       kind == ACL_MEMCPY_HOST_TO_DEVICE || kind == ACL_MEMCPY_DEVICE_TO_DEVICE;
   const bool device_source =
@@ -184,9 +184,9 @@ EMULATOR_API aclError aclrtFree(void* pointer) {
   const auto it = live.find(start);
   if (it == live.end()) {
     const bool twice = freed.count(start) != 0;
-    return fail(ACL_ERROR_RT_PARAM_INVALID,
-                (twice ? "double free: " : "free of an address that was not allocated: ") +
-                    hex(pointer));
+    return fail(
+        ACL_ERROR_RT_PARAM_INVALID,
+        (twice ? "double free: " : "free of an address that was not allocated: ") + hex(pointer));
   }
   usage[it->second.device].used -= it->second.mapped;
   give_back_range(start, it->second.mapped);

@@ -9,19 +9,19 @@ using namespace emulator;
 namespace {
 
 // To batch, heads, sequence, head size.
-at::Tensor to_heads(const at::Tensor& x, const std::string& layout, int64_t heads) {
-  if (layout == "BNSD") return x;
-  if (layout == "BSND") return x.transpose(1, 2);
-  if (layout == "BSH") return x.unflatten(2, {heads, -1}).transpose(1, 2);
-  if (layout == "SBH") return x.unflatten(2, {heads, -1}).permute({1, 2, 0, 3});
+at::Tensor to_heads(const at::Tensor& tensor, const std::string& layout, int64_t heads) {
+  if (layout == "BNSD") return tensor;
+  if (layout == "BSND") return tensor.transpose(1, 2);
+  if (layout == "BSH") return tensor.unflatten(2, {heads, -1}).transpose(1, 2);
+  if (layout == "SBH") return tensor.unflatten(2, {heads, -1}).permute({1, 2, 0, 3});
   throw std::runtime_error("layout " + layout + " is not emulated");
 }
 
-at::Tensor from_heads(const at::Tensor& x, const std::string& layout) {
-  if (layout == "BSND") return x.transpose(1, 2);
-  if (layout == "BSH") return x.transpose(1, 2).flatten(2);
-  if (layout == "SBH") return x.permute({2, 0, 1, 3}).flatten(2);
-  return x;
+at::Tensor from_heads(const at::Tensor& tensor, const std::string& layout) {
+  if (layout == "BSND") return tensor.transpose(1, 2);
+  if (layout == "BSH") return tensor.transpose(1, 2).flatten(2);
+  if (layout == "SBH") return tensor.permute({2, 0, 1, 3}).flatten(2);
+  return tensor;
 }
 
 // Key and value may have fewer heads than the query (grouped query attention).
@@ -40,43 +40,45 @@ struct Attention {
 
 constexpr int64_t kCausal = 2;
 
-void attend(const Attention& a) {
-  const at::Tensor query = wide(to_heads((*a.query)(), a.layout, a.heads));
-  const int64_t heads = key_heads((*a.key)(), a.layout, query.size(3));
-  at::Tensor key = wide(to_heads((*a.key)(), a.layout, heads));
-  at::Tensor value = wide(to_heads((*a.value)(), a.layout, heads));
-  if (heads != a.heads) {
-    key = key.repeat_interleave(a.heads / heads, 1);
-    value = value.repeat_interleave(a.heads / heads, 1);
+void attend(const Attention& call) {
+  const at::Tensor query = wide(to_heads(in(call.query), call.layout, call.heads));
+  const int64_t heads = key_heads(in(call.key), call.layout, query.size(3));
+  at::Tensor key = wide(to_heads(in(call.key), call.layout, heads));
+  at::Tensor value = wide(to_heads(in(call.value), call.layout, heads));
+  if (heads != call.heads) {
+    key = key.repeat_interleave(call.heads / heads, 1);
+    value = value.repeat_interleave(call.heads / heads, 1);
   }
-  at::Tensor scores = at::matmul(query, key.transpose(-1, -2)).mul_(a.scale);
-  if (a.sparse_mode == kCausal) {
+  at::Tensor scores = at::matmul(query, key.transpose(-1, -2)).mul_(call.scale);
+  if (call.sparse_mode == kCausal) {
     scores.masked_fill_(at::ones({scores.size(2), scores.size(3)}, at::kBool).triu_(1), -INFINITY);
-  } else if (a.mask != nullptr) {
-    scores.masked_fill_((*a.mask)().to(at::kBool), -INFINITY);
+  } else if (call.mask != nullptr) {
+    scores.masked_fill_(in(call.mask).to(at::kBool), -INFINITY);
   }
   const at::Tensor largest = scores.amax(-1, true);
   const at::Tensor weights = (scores - largest).exp_();
   const at::Tensor total = weights.sum(-1, true);
   // The outputs for the backward pass come first: the result is what a fault plan damages.
-  if (a.max != nullptr) (*a.max)().copy_(largest.expand((*a.max)().sizes()));
-  if (a.sum != nullptr) (*a.sum)().copy_(total.expand((*a.sum)().sizes()));
-  put(a.out, from_heads(at::matmul(weights.div_(total), value), a.layout));
+  if (call.max != nullptr) memory_of(call.max).copy_(largest.expand(memory_of(call.max).sizes()));
+  if (call.sum != nullptr) memory_of(call.sum).copy_(total.expand(memory_of(call.sum).sizes()));
+  put(call.out, from_heads(at::matmul(weights.div_(total), value), call.layout));
 }
 
 }  // namespace
 
 EMULATOR_API int aclnnFlashAttentionScoreGetWorkspaceSize(
-    T query, T key, T value, T shift, T drop_mask, T padding_mask, T mask, Ints, double scale,
-    double keep, int64_t, int64_t, int64_t heads, char* layout, int64_t, int64_t sparse_mode, T max,
-    T sum, T, T out, uint64_t* workspace_bytes, aclOpExecutor** executor) {
-  if (drop_mask != nullptr || shift != nullptr || padding_mask != nullptr || keep != 1.0) {
+    T query, T key, T value, T real_shift, T drop_mask, T padding_mask, T atten_mask, Ints,
+    double scale_value, double keep_prob, int64_t, int64_t, int64_t head_num, char* input_layout,
+    int64_t, int64_t sparse_mode, T softmax_max, T softmax_sum, T, T out, uint64_t* workspace_bytes,
+    aclOpExecutor** executor) {
+  if (drop_mask != nullptr || real_shift != nullptr || padding_mask != nullptr ||
+      keep_prob != 1.0) {
     set_error("EZ1001: EMULATED NPU: FlashAttentionScore with dropout, shift or padding mask");
     return 161002;  // ACLNN_ERR_PARAM_INVALID
   }
   // The caller's text is gone when the operator runs on another thread: copy it now.
-  const Attention attention{query, key,   value, mask,        max,    sum,
-                            out,   scale, heads, sparse_mode, layout};
+  const Attention attention{query, key,         value,    atten_mask,  softmax_max, softmax_sum,
+                            out,   scale_value, head_num, sparse_mode, input_layout};
   *workspace_bytes = 0;
   *executor = new aclOpExecutor{"FlashAttentionScore", [=]() { attend(attention); }};
   return 0;

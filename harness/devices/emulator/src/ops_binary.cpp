@@ -5,31 +5,35 @@ using namespace emulator;
 
 // name: two tensors; names: tensor and scalar; both with an in-place form.
 #define ARITHMETIC(name, function)                                                         \
-  OP(name, P(T x, T y, T out), { put(out, at::function((*x)(), (*y)())); })                \
-  OP(name##s, P(T x, S y, T out), { put(out, at::function((*x)(), y->value)); })           \
-  OP(Inplace##name, P(T x, T y), { put(x, at::function((*x)(), (*y)())); })                \
-  OP(Inplace##name##s, P(T x, S y), { put(x, at::function((*x)(), y->value)); })
+  OP(name, P(T self, T other, T out), { put(out, at::function(in(self), in(other))); })    \
+  OP(name##s, P(T self, S other, T out), { put(out, at::function(in(self), in(other))); }) \
+  OP(Inplace##name, P(T self, T other), { put(self, at::function(in(self), in(other))); }) \
+  OP(Inplace##name##s, P(T self, S other), { put(self, at::function(in(self), in(other))); })
 ARITHMETIC(Mul, mul)
 ARITHMETIC(Div, div)
 ARITHMETIC(FloorDivide, floor_divide)
 
-#define SCALED(name, function)                                                              \
-  OP(name, P(T x, T y, S a, T out), { put(out, at::function((*x)(), (*y)(), a->value)); })  \
-  OP(name##s, P(T x, S y, S a, T out), {                                                    \
-    put(out, at::function((*x)(), y->value, a->value));                                     \
-  })                                                                                        \
-  OP(Inplace##name, P(T x, T y, S a), { put(x, at::function((*x)(), (*y)(), a->value)); })  \
-  OP(Inplace##name##s, P(T x, S y, S a), { put(x, at::function((*x)(), y->value, a->value)); })
+#define SCALED(name, function)                                     \
+  OP(name, P(T self, T other, S alpha, T out),                     \
+     { put(out, at::function(in(self), in(other), in(alpha))); })  \
+  OP(name##s, P(T self, S other, S alpha, T out),                  \
+     { put(out, at::function(in(self), in(other), in(alpha))); })  \
+  OP(Inplace##name, P(T self, T other, S alpha),                   \
+     { put(self, at::function(in(self), in(other), in(alpha))); }) \
+  OP(Inplace##name##s, P(T self, S other, S alpha),                \
+     { put(self, at::function(in(self), in(other), in(alpha))); })
 SCALED(Add, add)
 SCALED(Sub, sub)
-OP(Rsub, P(T x, T y, S a, T out), { put(out, at::rsub((*x)(), (*y)(), a->value)); })
-OP(Rsubs, P(T x, S y, S a, T out), { put(out, at::rsub((*x)(), y->value, a->value)); })
+OP(Rsub, P(T self, T other, S alpha, T out),
+   { put(out, at::rsub(in(self), in(other), in(alpha))); })
+OP(Rsubs, P(T self, S other, S alpha, T out),
+   { put(out, at::rsub(in(self), in(other), in(alpha))); })
 
-#define COMPARISON(name, function)                                                          \
-  OP(name##Tensor, P(T x, T y, T out), { put(out, at::function((*x)(), (*y)())); })         \
-  OP(name##Scalar, P(T x, S y, T out), { put(out, at::function((*x)(), y->value)); })       \
-  OP(Inplace##name##Tensor, P(T x, T y), { put(x, at::function((*x)(), (*y)())); })         \
-  OP(Inplace##name##Scalar, P(T x, S y), { put(x, at::function((*x)(), y->value)); })
+#define COMPARISON(name, function)                                                                 \
+  OP(name##Tensor, P(T self, T other, T out), { put(out, at::function(in(self), in(other))); })    \
+  OP(name##Scalar, P(T self, S other, T out), { put(out, at::function(in(self), in(other))); })    \
+  OP(Inplace##name##Tensor, P(T self, T other), { put(self, at::function(in(self), in(other))); }) \
+  OP(Inplace##name##Scalar, P(T self, S other), { put(self, at::function(in(self), in(other))); })
 COMPARISON(Eq, eq)
 COMPARISON(Ne, ne)
 COMPARISON(Lt, lt)
@@ -42,24 +46,26 @@ COMPARISON(BitwiseXor, bitwise_xor)
 COMPARISON(Fmod, fmod)
 
 #define PAIR(name, function) \
-  OP(name, P(T x, T y, T out), { put(out, at::function((*x)(), (*y)())); })
+  OP(name, P(T self, T other, T out), { put(out, at::function(in(self), in(other))); })
 PAIR(LogicalAnd, logical_and)
 PAIR(LogicalOr, logical_or)
 PAIR(LogicalXor, logical_xor)
 PAIR(Maximum, maximum)
 PAIR(Minimum, minimum)
 PAIR(Atan2, atan2)
-PAIR(PowTensorTensor, pow)
 PAIR(RemainderTensorTensor, remainder)
 PAIR(LogAddExp, logaddexp)
-OP(InplaceLogicalAnd, P(T x, T y), { put(x, at::logical_and((*x)(), (*y)())); })
-OP(InplaceLogicalOr, P(T x, T y), { put(x, at::logical_or((*x)(), (*y)())); })
-OP(PowTensorScalar, P(T x, S y, T out), { put(out, at::pow((*x)(), y->value)); })
-OP(InplacePowTensorScalar, P(T x, S y), { put(x, at::pow((*x)(), y->value)); })
-OP(InplacePowTensorTensor, P(T x, T y), { put(x, at::pow((*x)(), (*y)())); })
-OP(PowScalarTensor, P(S x, T y, T out), { put(out, at::pow(x->value, (*y)())); })
-OP(RemainderTensorScalar, P(T x, S y, T out), { put(out, at::remainder((*x)(), y->value)); })
-OP(InplaceRemainderTensorScalar, P(T x, S y), { put(x, at::remainder((*x)(), y->value)); })
+OP(InplaceLogicalAnd, P(T self, T other), { put(self, at::logical_and(in(self), in(other))); })
+OP(InplaceLogicalOr, P(T self, T other), { put(self, at::logical_or(in(self), in(other))); })
+OP(PowTensorTensor, P(T self, T exponent, T out), { put(out, at::pow(in(self), in(exponent))); })
+OP(PowTensorScalar, P(T self, S exponent, T out), { put(out, at::pow(in(self), in(exponent))); })
+OP(InplacePowTensorScalar, P(T self, S exponent), { put(self, at::pow(in(self), in(exponent))); })
+OP(InplacePowTensorTensor, P(T self, T exponent), { put(self, at::pow(in(self), in(exponent))); })
+OP(PowScalarTensor, P(S self, T exponent, T out), { put(out, at::pow(in(self), in(exponent))); })
+OP(RemainderTensorScalar, P(T self, S other, T out),
+   { put(out, at::remainder(in(self), in(other))); })
+OP(InplaceRemainderTensorScalar, P(T self, S other),
+   { put(self, at::remainder(in(self), in(other))); })
 
 // Division with rounding: 0 none, 1 towards zero, 2 down.
 namespace {
@@ -69,28 +75,37 @@ std::optional<c10::string_view> rounding(int mode) {
   return std::nullopt;
 }
 }  // namespace
-OP(DivMod, P(T x, T y, int mode, T out), { put(out, at::div((*x)(), (*y)(), rounding(mode))); })
-OP(DivMods, P(T x, S y, int mode, T out), { put(out, at::div((*x)(), y->value, rounding(mode))); })
-OP(InplaceDivMods, P(T x, S y, int mode), { put(x, at::div((*x)(), y->value, rounding(mode))); })
+OP(DivMod, P(T self, T other, int mode, T out),
+   { put(out, at::div(in(self), in(other), rounding(mode))); })
+OP(DivMods, P(T self, S other, int mode, T out),
+   { put(out, at::div(in(self), in(other), rounding(mode))); })
+OP(InplaceDivMods, P(T self, S other, int mode),
+   { put(self, at::div(in(self), in(other), rounding(mode))); })
 
 // three tensors
-OP(Addcmul, P(T x, T a, T b, S v, T out), {
-  put(out, at::addcmul((*x)(), (*a)(), (*b)(), v->value));
-})
-OP(InplaceAddcmul, P(T x, T a, T b, S v), { put(x, at::addcmul((*x)(), (*a)(), (*b)(), v->value)); })
-OP(Addcdiv, P(T x, T a, T b, S v, T out), {
-  put(out, at::addcdiv((*x)(), (*a)(), (*b)(), v->value));
-})
-OP(InplaceAddcdiv, P(T x, T a, T b, S v), { put(x, at::addcdiv((*x)(), (*a)(), (*b)(), v->value)); })
-OP(Lerp, P(T x, T y, T w, T out), { put(out, at::lerp((*x)(), (*y)(), (*w)())); })
-OP(Lerps, P(T x, T y, S w, T out), { put(out, at::lerp((*x)(), (*y)(), w->value)); })
-OP(InplaceLerps, P(T x, T y, S w), { put(x, at::lerp((*x)(), (*y)(), w->value)); })
-OP(SWhere, P(T c, T x, T y, T out), { put(out, at::where((*c)(), (*x)(), (*y)())); })
+OP(Addcmul, P(T self, T tensor1, T tensor2, S value, T out),
+   { put(out, at::addcmul(in(self), in(tensor1), in(tensor2), in(value))); })
+OP(InplaceAddcmul, P(T self, T tensor1, T tensor2, S value),
+   { put(self, at::addcmul(in(self), in(tensor1), in(tensor2), in(value))); })
+OP(Addcdiv, P(T self, T tensor1, T tensor2, S value, T out),
+   { put(out, at::addcdiv(in(self), in(tensor1), in(tensor2), in(value))); })
+OP(InplaceAddcdiv, P(T self, T tensor1, T tensor2, S value),
+   { put(self, at::addcdiv(in(self), in(tensor1), in(tensor2), in(value))); })
+OP(Lerp, P(T self, T end, T weight, T out), { put(out, at::lerp(in(self), in(end), in(weight))); })
+OP(Lerps, P(T self, T end, S weight, T out), { put(out, at::lerp(in(self), in(end), in(weight))); })
+OP(InplaceLerps, P(T self, T end, S weight),
+   { put(self, at::lerp(in(self), in(end), in(weight))); })
+OP(SWhere, P(T condition, T self, T other, T out),
+   { put(out, at::where(in(condition), in(self), in(other))); })
 
 // closeness
-OP(IsClose, P(T x, T y, double rtol, double atol, bool equal_nan, T out), {
-  put(out, at::isclose((*x)(), (*y)(), rtol, atol, equal_nan));
+OP(IsClose, P(T self, T other, double rtol, double atol, bool equal_nan, T out),
+   { put(out, at::isclose(in(self), in(other), rtol, atol, equal_nan)); })
+OP(Equal, P(T self, T other, T out), {
+  memory_of(out).fill_(in(self).sizes() == in(other).sizes() && at::equal(in(self), in(other)));
 })
-OP(Equal, P(T x, T y, T out), {
-  (*out)().fill_((*x)().sizes() == (*y)().sizes() && at::equal((*x)(), (*y)()));
-})
+
+#undef ARITHMETIC
+#undef SCALED
+#undef COMPARISON
+#undef PAIR

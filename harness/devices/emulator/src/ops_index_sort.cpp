@@ -9,11 +9,11 @@ namespace {
 c10::List<std::optional<at::Tensor>> indices_of(List list, bool result_is_empty) {
   c10::List<std::optional<at::Tensor>> indices;
   for (const auto* item : list->items) {
-    if (item == nullptr || ((*item)().numel() == 0 && !result_is_empty)) {
+    if (item == nullptr || (in(item).numel() == 0 && !result_is_empty)) {
       indices.push_back(std::nullopt);
       continue;
     }
-    const at::Tensor& index = (*item)();
+    const at::Tensor& index = in(item);
     const bool is_mask = index.scalar_type() == at::kBool || index.scalar_type() == at::kByte;
     indices.push_back(is_mask ? index : index.to(at::kLong));
   }
@@ -22,63 +22,59 @@ c10::List<std::optional<at::Tensor>> indices_of(List list, bool result_is_empty)
 
 }  // namespace
 
-OP(Index, P(T x, List indices, T out), {
-  put(out, at::index((*x)(), indices_of(indices, (*out)().numel() == 0)));
-})
-OP(IndexPutImpl, P(T x, List indices, T values, bool accumulate, bool), {
-  at::Tensor target = (*x)();
-  target.index_put_(indices_of(indices, (*values)().numel() == 0), (*values)(), accumulate);
+OP(Index, P(T self, List indices, T out),
+   { put(out, at::index(in(self), indices_of(indices, memory_of(out).numel() == 0))); })
+OP(IndexPutImpl, P(T self, List indices, T values, bool accumulate, bool), {
+  at::Tensor target = memory_of(self);
+  target.index_put_(indices_of(indices, in(values).numel() == 0), in(values), accumulate);
   note_output(target);
 })
-OP(IndexSelect, P(T x, int64_t dim, T index, T out), {
-  put(out, at::index_select((*x)(), dim, (*index)().to(at::kLong)));
-})
-OP(IndexAdd, P(T x, int64_t dim, T index, T source, S alpha, T out), {
-  put(out, at::index_add((*x)(), dim, (*index)().to(at::kLong), (*source)(), alpha->value));
-})
-OP(Gather, P(T x, int64_t dim, T index, T out), {
-  put(out, at::gather((*x)(), dim, (*index)().to(at::kLong)));
-})
-OP(Embedding, P(T weight, T index, T out), { put(out, at::embedding((*weight)(), (*index)())); })
-OP(OneHot, P(T x, int64_t depth, T on, T off, int64_t, T out), {
-  const at::Tensor hot = at::one_hot((*x)().to(at::kLong), depth).to(at::kBool);
-  put(out, at::where(hot, (*on)(), (*off)()));
+OP(IndexSelect, P(T self, int64_t dim, T index, T out),
+   { put(out, at::index_select(in(self), dim, in(index).to(at::kLong))); })
+OP(IndexAdd, P(T self, int64_t dim, T index, T source, S alpha, T out),
+   { put(out, at::index_add(in(self), dim, in(index).to(at::kLong), in(source), in(alpha))); })
+OP(Gather, P(T self, int64_t dim, T index, T out),
+   { put(out, at::gather(in(self), dim, in(index).to(at::kLong))); })
+OP(Embedding, P(T weight, T indices, T out), { put(out, at::embedding(in(weight), in(indices))); })
+OP(OneHot, P(T self, int64_t num_classes, T on_value, T off_value, int64_t, T out), {
+  const at::Tensor hot = at::one_hot(in(self).to(at::kLong), num_classes).to(at::kBool);
+  put(out, at::where(hot, in(on_value), in(off_value)));
 })
 
-OP(InplaceMaskedFillScalar, P(T x, T mask, S value), {
-  put(x, at::masked_fill((*x)(), (*mask)(), value->value));
-})
-OP(InplaceMaskedFillTensor, P(T x, T mask, T value), {
-  put(x, at::masked_fill((*x)(), (*mask)(), (*value)().reshape({})));
-})
+OP(InplaceMaskedFillScalar, P(T self, T mask, S value),
+   { put(self, at::masked_fill(in(self), in(mask), in(value))); })
+OP(InplaceMaskedFillTensor, P(T self, T mask, T value),
+   { put(self, at::masked_fill(in(self), in(mask), in(value).reshape({}))); })
 // These outputs are as long as they can get; the caller asks for the shape that was found.
-OP(MaskedSelect, P(T x, T mask, T out), { put_found(out, at::masked_select((*x)(), (*mask)())); })
-OP(Nonzero, P(T x, T out), { put_found(out, at::nonzero((*x)())); })
+OP(MaskedSelect, P(T self, T mask, T out),
+   { put_found(out, at::masked_select(in(self), in(mask))); })
+OP(Nonzero, P(T self, T out), { put_found(out, at::nonzero(in(self))); })
 // The same, one row a dimension.
-OP(NonzeroV2, P(T x, T out), { put_found(out, at::nonzero((*x)()).t().contiguous()); })
+OP(NonzeroV2, P(T self, T out), { put_found(out, at::nonzero(in(self)).t().contiguous()); })
 
-OP(ArgMax, P(T x, int64_t dim, bool keep, T out), { put(out, at::argmax((*x)(), dim, keep)); })
-OP(ArgMin, P(T x, int64_t dim, bool keep, T out), { put(out, at::argmin((*x)(), dim, keep)); })
-OP(MaxDim, P(T x, int64_t dim, bool keep, T values, T indices), {
-  const auto result = at::max((*x)(), dim, keep);
+OP(ArgMax, P(T self, int64_t dim, bool keep_dim, T out),
+   { put(out, at::argmax(in(self), dim, keep_dim)); })
+OP(ArgMin, P(T self, int64_t dim, bool keep_dim, T out),
+   { put(out, at::argmin(in(self), dim, keep_dim)); })
+OP(MaxDim, P(T self, int64_t dim, bool keep_dim, T values, T indices), {
+  const auto result = at::max(in(self), dim, keep_dim);
   put(values, std::get<0>(result));
   put(indices, std::get<1>(result));
 })
-OP(MinDim, P(T x, int64_t dim, bool keep, T values, T indices), {
-  const auto result = at::min((*x)(), dim, keep);
+OP(MinDim, P(T self, int64_t dim, bool keep_dim, T values, T indices), {
+  const auto result = at::min(in(self), dim, keep_dim);
   put(values, std::get<0>(result));
   put(indices, std::get<1>(result));
 })
-OP(Topk, P(T x, int64_t k, int64_t dim, bool largest, bool sorted, T values, T indices), {
-  const auto result = at::topk((*x)(), k, dim, largest, sorted);
+OP(Topk, P(T self, int64_t k, int64_t dim, bool largest, bool sorted, T values, T indices), {
+  const auto result = at::topk(in(self), k, dim, largest, sorted);
   put(values, std::get<0>(result));
   put(indices, std::get<1>(result));
 })
-OP(Sort, P(T x, bool stable, int64_t dim, bool descending, T values, T indices), {
-  const auto result = at::sort((*x)(), stable, dim, descending);
+OP(Sort, P(T self, bool stable, int64_t dim, bool descending, T values, T indices), {
+  const auto result = at::sort(in(self), stable, dim, descending);
   put(values, std::get<0>(result));
   put(indices, std::get<1>(result));
 })
-OP(Argsort, P(T x, int64_t dim, bool descending, T out), {
-  put(out, at::argsort((*x)(), dim, descending));
-})
+OP(Argsort, P(T self, int64_t dim, bool descending, T out),
+   { put(out, at::argsort(in(self), dim, descending)); })

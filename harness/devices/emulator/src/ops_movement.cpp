@@ -3,63 +3,56 @@
 
 using namespace emulator;
 
-OP(InplaceCopy, P(T x, T from), { put(x, (*from)()); })
-OP(Cast, P(T x, D type, T out), { put(out, (*x)().to(scalar_type(type))); })
-OP(InplaceZero, P(T x), { (*x)().zero_(); })
-OP(InplaceOne, P(T x), { (*x)().fill_(1); })
-OP(InplaceFillScalar, P(T x, S value), { (*x)().fill_(value->value); })
-OP(InplaceFillTensor, P(T x, T value), { (*x)().fill_((*value)()); })
+OP(InplaceCopy, P(T self, T src), { put(self, in(src)); })
+OP(Cast, P(T self, D dtype, T out), { put(out, in(self).to(scalar_type(dtype))); })
+OP(InplaceZero, P(T self), { memory_of(self).zero_(); })
+OP(InplaceOne, P(T self), { memory_of(self).fill_(1); })
+OP(InplaceFillScalar, P(T self, S value), { memory_of(self).fill_(in(value)); })
+OP(InplaceFillTensor, P(T self, T value), { memory_of(self).fill_(in(value)); })
 
-OP(Cat, P(List items, int64_t dim, T out), { put(out, at::cat(tensors(items), dim)); })
-OP(Stack, P(List items, int64_t dim, T out), { put(out, at::stack(tensors(items), dim)); })
-OP(SplitWithSize, P(T x, Ints sizes, int64_t dim, List out), {
-  const auto parts = at::split_with_sizes((*x)(), sizes->values, dim);
+OP(Cat, P(List tensors, int64_t dim, T out), { put(out, at::cat(in(tensors), dim)); })
+OP(Stack, P(List tensors, int64_t dim, T out), { put(out, at::stack(in(tensors), dim)); })
+OP(SplitWithSize, P(T self, Ints split_size, int64_t dim, List out), {
+  const auto parts = at::split_with_sizes(in(self), in(split_size), dim);
   for (size_t i = 0; i < parts.size(); ++i) put(out->items[i], parts[i]);
 })
-OP(Permute, P(T x, Ints dims, T out), { put(out, (*x)().permute(dims->values)); })
-OP(Repeat, P(T x, Ints counts, T out), { put(out, (*x)().repeat(counts->values)); })
-OP(Roll, P(T x, Ints shifts, Ints dims, T out), {
-  put(out, at::roll((*x)(), shifts->values, dims->values));
-})
-OP(Flip, P(T x, Ints dims, T out), { put(out, at::flip((*x)(), dims->values)); })
-OP(Tril, P(T x, int64_t diagonal, T out), { put(out, at::tril((*x)(), diagonal)); })
-OP(Triu, P(T x, int64_t diagonal, T out), { put(out, at::triu((*x)(), diagonal)); })
-OP(ChannelShuffle, P(T x, int64_t groups, T out), { put(out, at::channel_shuffle((*x)(), groups)); })
+OP(Permute, P(T self, Ints dims, T out), { put(out, in(self).permute(in(dims))); })
+OP(Repeat, P(T self, Ints repeats, T out), { put(out, in(self).repeat(in(repeats))); })
+OP(Roll, P(T self, Ints shifts, Ints dims, T out),
+   { put(out, at::roll(in(self), in(shifts), in(dims))); })
+OP(Flip, P(T self, Ints dims, T out), { put(out, at::flip(in(self), in(dims))); })
+OP(Tril, P(T self, int64_t diagonal, T out), { put(out, at::tril(in(self), diagonal)); })
+OP(Triu, P(T self, int64_t diagonal, T out), { put(out, at::triu(in(self), diagonal)); })
+OP(ChannelShuffle, P(T self, int64_t groups, T out),
+   { put(out, at::channel_shuffle(in(self), groups)); })
 
-OP(ConstantPadNd, P(T x, Ints pad, S value, T out), {
-  put(out, at::constant_pad_nd((*x)(), pad->values, value->value));
-})
-OP(ReflectionPad2d, P(T x, Ints pad, T out), { put(out, at::reflection_pad2d((*x)(), pad->values)); })
-OP(ReplicationPad2d, P(T x, Ints pad, T out), {
-  put(out, at::replication_pad2d((*x)(), pad->values));
-})
-OP(Im2col, P(T x, Ints kernel, Ints dilation, Ints padding, Ints stride, T out), {
-  put(out, at::im2col((*x)(), kernel->values, dilation->values, padding->values, stride->values));
-})
-OP(Im2colBackward, P(T x, Ints size, Ints kernel, Ints dilation, Ints padding, Ints stride, T out), {
-  put(out, at::col2im((*x)(), size->values, kernel->values, dilation->values, padding->values,
-                      stride->values));
-})
+OP(ConstantPadNd, P(T self, Ints pad, S value, T out),
+   { put(out, at::constant_pad_nd(in(self), in(pad), in(value))); })
+OP(ReflectionPad2d, P(T self, Ints padding, T out),
+   { put(out, at::reflection_pad2d(in(self), in(padding))); })
+OP(ReplicationPad2d, P(T self, Ints padding, T out),
+   { put(out, at::replication_pad2d(in(self), in(padding))); })
+OP(Im2col, P(T self, Ints kernel_size, Ints dilation, Ints padding, Ints stride, T out),
+   { put(out, at::im2col(in(self), in(kernel_size), in(dilation), in(padding), in(stride))); })
+OP(Im2colBackward,
+   P(T grad_output, Ints input_size, Ints kernel_size, Ints dilation, Ints padding, Ints stride,
+     T out),
+   {
+     put(out, at::col2im(in(grad_output), in(input_size), in(kernel_size), in(dilation),
+                         in(padding), in(stride)));
+   })
 
-OP(Arange, P(S start, S end, S step, T out), {
-  put(out, at::arange(start->value, end->value, step->value, (*out)().options()));
-})
-OP(Linspace, P(S start, S end, int64_t steps, T out), {
-  put(out, at::linspace(start->value, end->value, steps, (*out)().options()));
-})
-OP(Eye, P(int64_t rows, int64_t columns, T out), {
-  put(out, at::eye(rows, columns, (*out)().options()));
-})
+OP(Arange, P(S start, S end, S step, T out),
+   { put(out, at::arange(in(start), in(end), in(step), memory_of(out).options())); })
+OP(Linspace, P(S start, S end, int64_t steps, T out),
+   { put(out, at::linspace(in(start), in(end), steps, memory_of(out).options())); })
+OP(Eye, P(int64_t n, int64_t m, T out), { put(out, at::eye(n, m, memory_of(out).options())); })
 
-OP(RepeatInterleave, P(T x, T repeats, int64_t, T out), {
-  put(out, at::repeat_interleave((*x)(), (*repeats)().to(at::kLong)));
-})
-OP(RepeatInterleaveInt, P(T x, int64_t repeats, int64_t, T out), {
-  put(out, at::repeat_interleave((*x)(), repeats));
-})
-OP(RepeatInterleaveIntWithDim, P(T x, int64_t repeats, int64_t dim, int64_t, T out), {
-  put(out, at::repeat_interleave((*x)(), repeats, dim));
-})
-OP(RepeatInterleaveWithDim, P(T x, T repeats, int64_t dim, int64_t, T out), {
-  put(out, at::repeat_interleave((*x)(), (*repeats)().to(at::kLong), dim));
-})
+OP(RepeatInterleave, P(T self, T repeats, int64_t, T out),
+   { put(out, at::repeat_interleave(in(self), in(repeats).to(at::kLong))); })
+OP(RepeatInterleaveInt, P(T self, int64_t repeats, int64_t, T out),
+   { put(out, at::repeat_interleave(in(self), repeats)); })
+OP(RepeatInterleaveIntWithDim, P(T self, int64_t repeats, int64_t dim, int64_t, T out),
+   { put(out, at::repeat_interleave(in(self), repeats, dim)); })
+OP(RepeatInterleaveWithDim, P(T self, T repeats, int64_t dim, int64_t, T out),
+   { put(out, at::repeat_interleave(in(self), in(repeats).to(at::kLong), dim)); })

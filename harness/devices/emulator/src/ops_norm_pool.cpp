@@ -15,154 +15,167 @@ std::optional<int64_t> optional_divisor(int64_t divisor) {
 }
 
 at::OptionalIntArrayRef dims_or_all(Ints dims) {
-  if (dims == nullptr || dims->values.empty()) return std::nullopt;
-  return at::IntArrayRef(dims->values);
+  if (dims == nullptr || in(dims).empty()) return std::nullopt;
+  return at::IntArrayRef(in(dims));
 }
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gamma, double eps, at::Tensor& rstd) {
+at::Tensor rms_norm(const at::Tensor& self, const at::Tensor& gamma, double eps, at::Tensor& rstd) {
   std::vector<int64_t> dims;
-  for (int64_t d = x.dim() - gamma.dim(); d < x.dim(); ++d) dims.push_back(d);
-  rstd = at::rsqrt(x.square().mean(dims, true) + eps);
-  return x * rstd * gamma;
+  for (int64_t d = self.dim() - gamma.dim(); d < self.dim(); ++d) dims.push_back(d);
+  rstd = at::rsqrt(self.square().mean(dims, true) + eps);
+  return self * rstd * gamma;
 }
 
 }  // namespace
 
 // ---- normalisation
-OP(BatchNorm, P(T x, T w, T b, T mean, T var, bool training, double momentum, double eps, T out,
-                T save_mean, T save_invstd), {
-  const at::Tensor input = wide((*x)());
-  // fp32 statistics are updated in place in training; narrow ones in a copy that is stored below.
-  auto running_mean = wide(optional_tensor(mean));
-  const auto running_var = wide(optional_tensor(var));
-  if (!training && running_mean && running_var)
-    running_mean = faulty_mean(*running_mean, *running_var, input.size(0));
-  const auto result = at::native_batch_norm(input, wide(optional_tensor(w)),
-                                            wide(optional_tensor(b)), running_mean, running_var,
-                                            training, momentum, eps);
-  put(out, std::get<0>(result));
-  if (!training) return;
-  put(save_mean, std::get<1>(result));
-  put(save_invstd, std::get<2>(result));
-  if (running_mean && !running_mean->is_same((*mean)())) (*mean)().copy_(*running_mean);
-  if (running_var && !running_var->is_same((*var)())) (*var)().copy_(*running_var);
-})
-#define LAYER_NORM(name)                                                                        \
-  OP(name, P(T x, Ints shape, T w, T b, double eps, T out, T mean, T rstd), {                    \
-    const auto result = at::native_layer_norm(wide((*x)()), shape->values,                       \
-                                              wide(optional_tensor(w)), wide(optional_tensor(b)), \
-                                              eps);                                              \
-    put(out, std::get<0>(result));                                                               \
-    put(mean, std::get<1>(result));                                                              \
-    put(rstd, std::get<2>(result));                                                              \
-  })
+OP(BatchNorm,
+   P(T input, T weight, T bias, T running_mean, T running_var, bool training, double momentum,
+     double eps, T out, T save_mean, T save_invstd),
+   {
+     const at::Tensor wide_input = wide(in(input));
+     // fp32 statistics are updated in place in training; narrow ones in a copy that is stored
+     // below.
+     auto used_mean = wide(optional_tensor(running_mean));
+     const auto used_var = wide(optional_tensor(running_var));
+     if (!training && used_mean && used_var)
+       used_mean = faulty_mean(*used_mean, *used_var, wide_input.size(0));
+     const auto result = at::native_batch_norm(wide_input, wide(optional_tensor(weight)),
+                                               wide(optional_tensor(bias)), used_mean, used_var,
+                                               training, momentum, eps);
+     put(out, std::get<0>(result));
+     if (!training) return;
+     put(save_mean, std::get<1>(result));
+     put(save_invstd, std::get<2>(result));
+     if (used_mean && !used_mean->is_same(in(running_mean)))
+       memory_of(running_mean).copy_(*used_mean);
+     if (used_var && !used_var->is_same(in(running_var))) memory_of(running_var).copy_(*used_var);
+   })
+#define LAYER_NORM(name)                                                                           \
+  OP(name, P(T input, Ints normalized_shape, T weight, T bias, double eps, T out, T mean, T rstd), \
+     {                                                                                             \
+       const auto result =                                                                         \
+           at::native_layer_norm(wide(in(input)), in(normalized_shape),                            \
+                                 wide(optional_tensor(weight)), wide(optional_tensor(bias)), eps); \
+       put(out, std::get<0>(result));                                                              \
+       put(mean, std::get<1>(result));                                                             \
+       put(rstd, std::get<2>(result));                                                             \
+     })
 LAYER_NORM(LayerNorm)
 LAYER_NORM(FastLayerNorm)  // torch_npu's choice with TORCH_NPU_USE_COMPATIBLE_IMPL=1
-OP(GroupNorm, P(T x, T w, T b, int64_t n, int64_t c, int64_t hw, int64_t groups, double eps, T out,
-                T mean, T rstd), {
-  const auto result =
-      at::native_group_norm(wide((*x)()).contiguous(), wide(optional_tensor(w)),
-                            wide(optional_tensor(b)), n, c, hw, groups, eps);
-  put(out, std::get<0>(result));
-  put(mean, std::get<1>(result));
-  put(rstd, std::get<2>(result));
-})
-OP(RmsNorm, P(T x, T gamma, double eps, T out, T rstd), {
+OP(GroupNorm,
+   P(T self, T gamma, T beta, int64_t n, int64_t c, int64_t hxw, int64_t group, double eps, T out,
+     T mean, T rstd),
+   {
+     const auto result =
+         at::native_group_norm(wide(in(self)).contiguous(), wide(optional_tensor(gamma)),
+                               wide(optional_tensor(beta)), n, c, hxw, group, eps);
+     put(out, std::get<0>(result));
+     put(mean, std::get<1>(result));
+     put(rstd, std::get<2>(result));
+   })
+OP(RmsNorm, P(T self, T gamma, double eps, T out, T rstd), {
   at::Tensor scale;
-  put(out, rms_norm(wide((*x)()), wide((*gamma)()), eps, scale));
+  put(out, rms_norm(wide(in(self)), wide(in(gamma)), eps, scale));
   put(rstd, scale);
 })
 
 // ---- softmax
-OP(Softmax, P(T x, int64_t dim, T out), { put(out, at::softmax(wide((*x)()), dim)); })
-OP(LogSoftmax, P(T x, int64_t dim, T out), { put(out, at::log_softmax(wide((*x)()), dim)); })
+OP(Softmax, P(T self, int64_t dim, T out), { put(out, at::softmax(wide(in(self)), dim)); })
+OP(LogSoftmax, P(T self, int64_t dim, T out), { put(out, at::log_softmax(wide(in(self)), dim)); })
 
 // ---- reductions
-OP(Mean, P(T x, Ints dims, bool keep, D, T out), {
-  put(out, at::mean(wide((*x)()), dims_or_all(dims), keep));
+OP(Mean, P(T self, Ints dims, bool keep_dim, D, T out),
+   { put(out, at::mean(wide(in(self)), dims_or_all(dims), keep_dim)); })
+OP(MeanV2, P(T self, Ints dims, bool keep_dim, bool, T out),
+   { put(out, at::mean(wide(in(self)), dims_or_all(dims), keep_dim)); })
+OP(ReduceSum, P(T self, Ints dims, bool keep_dim, D dtype, T out), {
+  const auto type = scalar_type(dtype);
+  const bool narrow = type == at::kHalf || type == at::kBFloat16;
+  put(out, at::sum(in(self), dims_or_all(dims), keep_dim, narrow ? at::kFloat : type));
 })
-OP(MeanV2, P(T x, Ints dims, bool keep, bool, T out), {
-  put(out, at::mean(wide((*x)()), dims_or_all(dims), keep));
-})
-OP(ReduceSum, P(T x, Ints dims, bool keep, D type, T out), {
-  const auto dtype = scalar_type(type);
-  const bool narrow = dtype == at::kHalf || dtype == at::kBFloat16;
-  put(out, at::sum((*x)(), dims_or_all(dims), keep, narrow ? at::kFloat : dtype));
-})
-OP(Prod, P(T x, D type, T out), { put(out, at::prod((*x)(), scalar_type(type))); })
-OP(ProdDim, P(T x, int64_t dim, bool keep, D type, T out), {
-  put(out, at::prod((*x)(), dim, keep, scalar_type(type)));
-})
-OP(Max, P(T x, T out), { put(out, at::max((*x)())); })
-OP(Min, P(T x, T out), { put(out, at::min((*x)())); })
-OP(Amax, P(T x, Ints dims, bool keep, T out), { put(out, at::amax((*x)(), dims->values, keep)); })
-OP(Amin, P(T x, Ints dims, bool keep, T out), { put(out, at::amin((*x)(), dims->values, keep)); })
-OP(Any, P(T x, Ints dims, bool keep, T out), { put(out, at::any((*x)(), dims_or_all(dims), keep)); })
-OP(All, P(T x, Ints dims, bool keep, T out), { put(out, at::all((*x)(), dims_or_all(dims), keep)); })
-OP(Std, P(T x, Ints dims, int64_t correction, bool keep, T out), {
-  put(out, at::std(wide((*x)()), dims_or_all(dims), at::Scalar(correction), keep));
-})
-OP(VarCorrection, P(T x, Ints dims, int64_t correction, bool keep, T out), {
-  put(out, at::var(wide((*x)()), dims_or_all(dims), at::Scalar(correction), keep));
-})
-OP(VarMean, P(T x, Ints dims, int64_t correction, bool keep, T var, T mean), {
-  const auto result = at::var_mean(wide((*x)()), dims_or_all(dims), at::Scalar(correction), keep);
+OP(Prod, P(T self, D dtype, T out), { put(out, at::prod(in(self), scalar_type(dtype))); })
+OP(ProdDim, P(T self, int64_t dim, bool keep_dim, D dtype, T out),
+   { put(out, at::prod(in(self), dim, keep_dim, scalar_type(dtype))); })
+OP(Max, P(T self, T out), { put(out, at::max(in(self))); })
+OP(Min, P(T self, T out), { put(out, at::min(in(self))); })
+OP(Amax, P(T self, Ints dims, bool keep_dim, T out),
+   { put(out, at::amax(in(self), in(dims), keep_dim)); })
+OP(Amin, P(T self, Ints dims, bool keep_dim, T out),
+   { put(out, at::amin(in(self), in(dims), keep_dim)); })
+OP(Any, P(T self, Ints dims, bool keep_dim, T out),
+   { put(out, at::any(in(self), dims_or_all(dims), keep_dim)); })
+OP(All, P(T self, Ints dims, bool keep_dim, T out),
+   { put(out, at::all(in(self), dims_or_all(dims), keep_dim)); })
+OP(Std, P(T self, Ints dims, int64_t correction, bool keep_dim, T out),
+   { put(out, at::std(wide(in(self)), dims_or_all(dims), at::Scalar(correction), keep_dim)); })
+OP(VarCorrection, P(T self, Ints dims, int64_t correction, bool keep_dim, T out),
+   { put(out, at::var(wide(in(self)), dims_or_all(dims), at::Scalar(correction), keep_dim)); })
+OP(VarMean, P(T self, Ints dims, int64_t correction, bool keep_dim, T var, T mean), {
+  const auto result =
+      at::var_mean(wide(in(self)), dims_or_all(dims), at::Scalar(correction), keep_dim);
   put(var, std::get<0>(result));
   put(mean, std::get<1>(result));
 })
-OP(StdMeanCorrection, P(T x, Ints dims, int64_t correction, bool keep, T std, T mean), {
-  const auto result = at::std_mean(wide((*x)()), dims_or_all(dims), at::Scalar(correction), keep);
+OP(StdMeanCorrection, P(T self, Ints dims, int64_t correction, bool keep_dim, T std, T mean), {
+  const auto result =
+      at::std_mean(wide(in(self)), dims_or_all(dims), at::Scalar(correction), keep_dim);
   put(std, std::get<0>(result));
   put(mean, std::get<1>(result));
 })
-OP(Norm, P(T x, S p, Ints dims, bool keep, T out), {
-  put(out, at::linalg_vector_norm(wide((*x)()), p->value, dims_or_all(dims), keep));
-})
-OP(LinalgVectorNorm, P(T x, S p, Ints dims, bool keep, D, T out), {
-  put(out, at::linalg_vector_norm(wide((*x)()), p->value, dims_or_all(dims), keep));
-})
-OP(Cumsum, P(T x, int64_t dim, D type, T out), {
-  put(out, at::cumsum(wide((*x)()), dim).to(scalar_type(type)));
-})
+OP(Norm, P(T self, S p_scalar, Ints dims, bool keep_dim, T out),
+   { put(out, at::linalg_vector_norm(wide(in(self)), in(p_scalar), dims_or_all(dims), keep_dim)); })
+OP(LinalgVectorNorm, P(T self, S ord, Ints dims, bool keep_dim, D, T out),
+   { put(out, at::linalg_vector_norm(wide(in(self)), in(ord), dims_or_all(dims), keep_dim)); })
+OP(Cumsum, P(T self, int64_t dim, D dtype, T out),
+   { put(out, at::cumsum(wide(in(self)), dim).to(scalar_type(dtype))); })
 
 // ---- pooling
-OP(AdaptiveAvgPool2d, P(T x, Ints size, T out), {
-  put(out, at::adaptive_avg_pool2d(wide((*x)()), size->values));
-})
-OP(AvgPool2d, P(T x, Ints kernel, Ints stride, Ints padding, bool ceil, bool include_pad,
-                int64_t divisor, int8_t, T out), {
-  put(out, at::avg_pool2d(wide((*x)()), kernel->values, stride->values, padding->values, ceil,
-                          include_pad, optional_divisor(divisor)));
-})
+OP(AdaptiveAvgPool2d, P(T self, Ints output_size, T out),
+   { put(out, at::adaptive_avg_pool2d(wide(in(self)), in(output_size))); })
+OP(AvgPool2d,
+   P(T self, Ints kernel_size, Ints stride, Ints padding, bool ceil_mode, bool count_include_pad,
+     int64_t divisor_override, int8_t, T out),
+   {
+     put(out, at::avg_pool2d(wide(in(self)), in(kernel_size), in(stride), in(padding), ceil_mode,
+                             count_include_pad, optional_divisor(divisor_override)));
+   })
 // On this chip the indices come back as a packed bit mask that only its own backward operator
 // understands: the mask is left unwritten, and that backward is missing.
-OP(MaxPool2dWithMask, P(T x, Ints kernel, Ints stride, Ints padding, Ints dilation, bool ceil,
-                        T out, T), {
-  put(out, at::max_pool2d((*x)(), kernel->values, stride->values, padding->values,
-                          dilation->values, ceil));
-})
-OP(MaxPool2dWithIndices, P(T x, Ints kernel, Ints stride, Ints padding, Ints dilation, bool ceil,
-                           T out, T indices), {
-  const auto result = at::max_pool2d_with_indices((*x)(), kernel->values, stride->values,
-                                                  padding->values, dilation->values, ceil);
-  put(out, std::get<0>(result));
-  put(indices, std::get<1>(result));
-})
-OP(AdaptiveMaxPool2d, P(T x, Ints size, T out, T indices), {
-  const auto result = at::adaptive_max_pool2d((*x)(), size->values);
+OP(MaxPool2dWithMask,
+   P(T self, Ints kernel_size, Ints stride, Ints padding, Ints dilation, bool ceil_mode, T out, T),
+   {
+     put(out, at::max_pool2d(in(self), in(kernel_size), in(stride), in(padding), in(dilation),
+                             ceil_mode));
+   })
+OP(MaxPool2dWithIndices,
+   P(T self, Ints kernel_size, Ints stride, Ints padding, Ints dilation, bool ceil_mode, T out,
+     T indices),
+   {
+     const auto result = at::max_pool2d_with_indices(in(self), in(kernel_size), in(stride),
+                                                     in(padding), in(dilation), ceil_mode);
+     put(out, std::get<0>(result));
+     put(indices, std::get<1>(result));
+   })
+OP(AdaptiveMaxPool2d, P(T self, Ints output_size, T out, T indices), {
+  const auto result = at::adaptive_max_pool2d(in(self), in(output_size));
   put(out, std::get<0>(result));
   put(indices, std::get<1>(result));
 })
 
 // ---- resizing
-#define RESIZE(name, function)                                                               \
-  OP(name, P(T x, Ints size, bool align, double h, double w, T out), {                       \
-    put(out, at::function(wide((*x)()), size->values, align, optional_scale(h), optional_scale(w))); \
-  })
+#define RESIZE(name, function)                                                                   \
+  OP(name,                                                                                       \
+     P(T self, Ints output_size, bool align_corners, double scales_h, double scales_w, T out), { \
+       put(out, at::function(wide(in(self)), in(output_size), align_corners,                     \
+                             optional_scale(scales_h), optional_scale(scales_w)));               \
+     })
 RESIZE(UpsampleBicubic2d, upsample_bicubic2d)
 RESIZE(UpsampleBilinear2d, upsample_bilinear2d)
 RESIZE(UpsampleBicubic2dAA, _upsample_bicubic2d_aa)
 RESIZE(UpsampleBilinear2dAA, _upsample_bilinear2d_aa)
-OP(UpsampleNearest2d, P(T x, Ints size, T out), {
-  put(out, at::upsample_nearest2d((*x)(), size->values));
-})
+OP(UpsampleNearest2d, P(T self, Ints output_size, T out),
+   { put(out, at::upsample_nearest2d(in(self), in(output_size))); })
+
+#undef LAYER_NORM
+#undef RESIZE

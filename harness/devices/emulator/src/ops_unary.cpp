@@ -1,11 +1,11 @@
 // Elementwise operators with one tensor input: activations, mathematics, casts of sign.
-// One line an operator.  Parameters as torch_npu passes them.
+// One line an operator where it fits.  Parameters as torch_npu passes them.
 #include "common.h"
 
 using namespace emulator;
 
-#define UNARY(name, function) OP(name, P(T x, T out), { put(out, at::function((*x)())); })
-#define INPLACE(name, function) OP(Inplace##name, P(T x), { put(x, at::function((*x)())); })
+#define UNARY(name, function) OP(name, P(T self, T out), { put(out, at::function(in(self))); })
+#define INPLACE(name, function) OP(Inplace##name, P(T self), { put(self, at::function(in(self))); })
 #define BOTH(name, function) UNARY(name, function) INPLACE(name, function)
 
 // activations
@@ -19,21 +19,29 @@ UNARY(Silu, silu)
 UNARY(Mish, mish)
 INPLACE(Mish, mish)
 // torch_npu documents that its native gelu is tanh whatever is asked; GeluV2 is told.
-OP(Gelu, P(T x, T out), { put(out, at::gelu((*x)(), "tanh")); })
+OP(Gelu, P(T self, T out), { put(out, at::gelu(in(self), "tanh")); })
 UNARY(LogSigmoid, log_sigmoid)
-OP(GeluV2, P(T x, int64_t tanh, T out), { put(out, at::gelu((*x)(), tanh ? "tanh" : "none")); })
-OP(LeakyRelu, P(T x, S slope, T out), { put(out, at::leaky_relu((*x)(), slope->value)); })
-OP(InplaceLeakyRelu, P(T x, S slope), { put(x, at::leaky_relu((*x)(), slope->value)); })
-OP(Elu, P(T x, S a, S s, S i, T out), { put(out, at::elu((*x)(), a->value, s->value, i->value)); })
-OP(InplaceElu, P(T x, S a, S s, S i), { put(x, at::elu((*x)(), a->value, s->value, i->value)); })
-OP(Celu, P(T x, S alpha, T out), { put(out, at::celu((*x)(), alpha->value)); })
-OP(Softplus, P(T x, S b, S t, T out), { put(out, at::softplus((*x)(), b->value, t->value)); })
-OP(Hardtanh, P(T x, S lo, S hi, T out), { put(out, at::clamp((*x)(), lo->value, hi->value)); })
-OP(InplaceHardtanh, P(T x, S lo, S hi), { put(x, at::clamp((*x)(), lo->value, hi->value)); })
-OP(Threshold, P(T x, S t, S v, T out), { put(out, at::threshold((*x)(), t->value, v->value)); })
-OP(InplaceThreshold, P(T x, S t, S v), { put(x, at::threshold((*x)(), t->value, v->value)); })
-OP(Prelu, P(T x, T w, T out), { put(out, at::prelu((*x)(), (*w)())); })
-OP(Glu, P(T x, int64_t dim, T out), { put(out, at::glu((*x)(), dim)); })
+OP(GeluV2, P(T self, int64_t approximate, T out),
+   { put(out, at::gelu(in(self), approximate ? "tanh" : "none")); })
+OP(LeakyRelu, P(T self, S negative_slope, T out),
+   { put(out, at::leaky_relu(in(self), in(negative_slope))); })
+OP(InplaceLeakyRelu, P(T self, S negative_slope),
+   { put(self, at::leaky_relu(in(self), in(negative_slope))); })
+OP(Elu, P(T self, S alpha, S scale, S input_scale, T out),
+   { put(out, at::elu(in(self), in(alpha), in(scale), in(input_scale))); })
+OP(InplaceElu, P(T self, S alpha, S scale, S input_scale),
+   { put(self, at::elu(in(self), in(alpha), in(scale), in(input_scale))); })
+OP(Celu, P(T self, S alpha, T out), { put(out, at::celu(in(self), in(alpha))); })
+OP(Softplus, P(T self, S beta, S threshold, T out),
+   { put(out, at::softplus(in(self), in(beta), in(threshold))); })
+OP(Hardtanh, P(T self, S min, S max, T out), { put(out, at::clamp(in(self), in(min), in(max))); })
+OP(InplaceHardtanh, P(T self, S min, S max), { put(self, at::clamp(in(self), in(min), in(max))); })
+OP(Threshold, P(T self, S threshold, S value, T out),
+   { put(out, at::threshold(in(self), in(threshold), in(value))); })
+OP(InplaceThreshold, P(T self, S threshold, S value),
+   { put(self, at::threshold(in(self), in(threshold), in(value))); })
+OP(Prelu, P(T self, T weight, T out), { put(out, at::prelu(in(self), in(weight))); })
+OP(Glu, P(T self, int64_t dim, T out), { put(out, at::glu(in(self), dim)); })
 
 // mathematics
 BOTH(Exp, exp)
@@ -70,22 +78,24 @@ UNARY(IsNegInf, isneginf)
 namespace {
 std::optional<at::Scalar> optional_scalar(S scalar) {
   if (scalar == nullptr) return std::nullopt;
-  return scalar->value;
+  return in(scalar);
 }
-at::Tensor clamped(const at::Tensor& x, S low, S high) {
-  return at::clamp(x, optional_scalar(low), optional_scalar(high));
+at::Tensor clamped(T self, S min, S max) {
+  return at::clamp(in(self), optional_scalar(min), optional_scalar(max));
 }
 }  // namespace
-OP(Clamp, P(T x, S low, S high, T out), { put(out, clamped((*x)(), low, high)); })
-OP(InplaceClamp, P(T x, S low, S high), { put(x, clamped((*x)(), low, high)); })
-OP(ClampMin, P(T x, S low, T out), { put(out, at::clamp_min((*x)(), low->value)); })
-OP(InplaceClampMin, P(T x, S low), { put(x, at::clamp_min((*x)(), low->value)); })
-OP(ClampMax, P(T x, S high, T out), { put(out, at::clamp_max((*x)(), high->value)); })
-OP(InplaceClampMax, P(T x, S high), { put(x, at::clamp_max((*x)(), high->value)); })
-OP(ClampMinTensor, P(T x, T low, T out), { put(out, at::clamp_min((*x)(), (*low)())); })
-OP(ClampTensor, P(T x, T low, T high, T out), {
-  put(out, at::clamp((*x)(), optional_tensor(low), optional_tensor(high)));
-})
-OP(NanToNum, P(T x, float nan, float high, float low, T out), {
-  put(out, at::nan_to_num((*x)(), nan, high, low));
-})
+OP(Clamp, P(T self, S min, S max, T out), { put(out, clamped(self, min, max)); })
+OP(InplaceClamp, P(T self, S min, S max), { put(self, clamped(self, min, max)); })
+OP(ClampMin, P(T self, S min, T out), { put(out, at::clamp_min(in(self), in(min))); })
+OP(InplaceClampMin, P(T self, S min), { put(self, at::clamp_min(in(self), in(min))); })
+OP(ClampMax, P(T self, S max, T out), { put(out, at::clamp_max(in(self), in(max))); })
+OP(InplaceClampMax, P(T self, S max), { put(self, at::clamp_max(in(self), in(max))); })
+OP(ClampMinTensor, P(T self, T min, T out), { put(out, at::clamp_min(in(self), in(min))); })
+OP(ClampTensor, P(T self, T min, T max, T out),
+   { put(out, at::clamp(in(self), optional_tensor(min), optional_tensor(max))); })
+OP(NanToNum, P(T self, float nan, float posinf, float neginf, T out),
+   { put(out, at::nan_to_num(in(self), nan, posinf, neginf)); })
+
+#undef UNARY
+#undef INPLACE
+#undef BOTH

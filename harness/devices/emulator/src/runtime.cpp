@@ -138,68 +138,75 @@ EMULATOR_API aclError aclrtDeviceCanAccessPeer(int32_t* can, int32_t, int32_t) {
 }
 
 // ---- streams
-EMULATOR_API aclError aclrtCreateStream(aclrtStream* s) { return create_stream(s); }
-EMULATOR_API aclError aclrtCreateStreamWithConfig(aclrtStream* s, uint32_t, uint32_t) {
-  return create_stream(s);
+EMULATOR_API aclError aclrtCreateStream(aclrtStream* stream) { return create_stream(stream); }
+EMULATOR_API aclError aclrtCreateStreamWithConfig(aclrtStream* stream, uint32_t, uint32_t) {
+  return create_stream(stream);
 }
-EMULATOR_API aclError aclrtDestroyStream(aclrtStream s) { return destroy_stream(s); }
-EMULATOR_API aclError aclrtDestroyStreamForce(aclrtStream s) { return destroy_stream(s); }
-EMULATOR_API aclError aclrtSynchronizeStream(aclrtStream s) { return check_stream(s); }
-EMULATOR_API aclError aclrtSynchronizeStreamWithTimeout(aclrtStream s, int32_t) {
-  return check_stream(s);
+EMULATOR_API aclError aclrtDestroyStream(aclrtStream stream) { return destroy_stream(stream); }
+EMULATOR_API aclError aclrtDestroyStreamForce(aclrtStream stream) { return destroy_stream(stream); }
+EMULATOR_API aclError aclrtSynchronizeStream(aclrtStream stream) { return check_stream(stream); }
+EMULATOR_API aclError aclrtSynchronizeStreamWithTimeout(aclrtStream stream, int32_t) {
+  return check_stream(stream);
 }
-EMULATOR_API aclError aclrtStreamQuery(aclrtStream s, aclrtStreamStatus* status) {
+EMULATOR_API aclError aclrtStreamQuery(aclrtStream stream, aclrtStreamStatus* status) {
   *status = ACL_STREAM_STATUS_COMPLETE;
-  return check_stream(s);
+  return check_stream(stream);
 }
-EMULATOR_API aclError aclrtSetStreamFailureMode(aclrtStream s, uint64_t) { return check_stream(s); }
-EMULATOR_API aclError aclrtStreamGetId(aclrtStream s, int32_t* id) {
-  if (const auto code = check_stream(s)) return code;
-  *id = s == nullptr ? 0 : static_cast<Stream*>(s)->id;
+EMULATOR_API aclError aclrtSetStreamFailureMode(aclrtStream stream, uint64_t) {
+  return check_stream(stream);
+}
+EMULATOR_API aclError aclrtStreamGetId(aclrtStream stream, int32_t* id) {
+  if (const auto code = check_stream(stream)) return code;
+  *id = stream == nullptr ? 0 : static_cast<Stream*>(stream)->id;
   return ACL_SUCCESS;
 }
 
 // ---- events
-EMULATOR_API aclError aclrtCreateEvent(aclrtEvent* e) { return create_event(e); }
-EMULATOR_API aclError aclrtCreateEventWithFlag(aclrtEvent* e, uint32_t) { return create_event(e); }
-EMULATOR_API aclError aclrtCreateEventExWithFlag(aclrtEvent* e, uint32_t) { return create_event(e); }
-EMULATOR_API aclError aclrtDestroyEvent(aclrtEvent e) {
+EMULATOR_API aclError aclrtCreateEvent(aclrtEvent* event) { return create_event(event); }
+EMULATOR_API aclError aclrtCreateEventWithFlag(aclrtEvent* event, uint32_t) {
+  return create_event(event);
+}
+EMULATOR_API aclError aclrtCreateEventExWithFlag(aclrtEvent* event, uint32_t) {
+  return create_event(event);
+}
+EMULATOR_API aclError aclrtDestroyEvent(aclrtEvent event) {
   {
     std::lock_guard<std::mutex> lock(handles_mutex);
-    if (events.erase(e) == 0) return fail("unknown or destroyed event");
+    if (events.erase(event) == 0) return fail("unknown or destroyed event");
   }
-  delete static_cast<Event*>(e);
+  delete static_cast<Event*>(event);
   return ACL_SUCCESS;
 }
-EMULATOR_API aclError aclrtRecordEvent(aclrtEvent e, aclrtStream s) {
-  if (const auto code = check_event(e)) return code;
-  if (const auto code = check_stream(s)) return code;
-  static_cast<Event*>(e)->time = Clock::now();
-  static_cast<Event*>(e)->recorded = true;
+EMULATOR_API aclError aclrtRecordEvent(aclrtEvent event, aclrtStream stream) {
+  if (const auto code = check_event(event)) return code;
+  if (const auto code = check_stream(stream)) return code;
+  static_cast<Event*>(event)->time = Clock::now();
+  static_cast<Event*>(event)->recorded = true;
   return ACL_SUCCESS;
 }
-EMULATOR_API aclError aclrtResetEvent(aclrtEvent e, aclrtStream) { return check_event(e); }
-EMULATOR_API aclError aclrtSynchronizeEvent(aclrtEvent e) { return check_event(e); }
-EMULATOR_API aclError aclrtStreamWaitEvent(aclrtStream s, aclrtEvent e) {
-  if (const auto code = check_stream(s)) return code;
-  return check_event(e);
+EMULATOR_API aclError aclrtResetEvent(aclrtEvent event, aclrtStream) { return check_event(event); }
+EMULATOR_API aclError aclrtSynchronizeEvent(aclrtEvent event) { return check_event(event); }
+EMULATOR_API aclError aclrtStreamWaitEvent(aclrtStream stream, aclrtEvent event) {
+  if (const auto code = check_stream(stream)) return code;
+  return check_event(event);
 }
-EMULATOR_API aclError aclrtQueryEventStatus(aclrtEvent e, aclrtEventRecordedStatus* status) {
-  if (const auto code = check_event(e)) return code;
+EMULATOR_API aclError aclrtQueryEventStatus(aclrtEvent event, aclrtEventRecordedStatus* status) {
+  if (const auto code = check_event(event)) return code;
   *status = ACL_EVENT_RECORDED_STATUS_COMPLETE;
   return ACL_SUCCESS;
 }
-EMULATOR_API aclError aclrtQueryEventWaitStatus(aclrtEvent e, aclrtEventWaitStatus* status) {
-  if (const auto code = check_event(e)) return code;
+EMULATOR_API aclError aclrtQueryEventWaitStatus(aclrtEvent event, aclrtEventWaitStatus* status) {
+  if (const auto code = check_event(event)) return code;
   *status = ACL_EVENT_WAIT_STATUS_COMPLETE;
   return ACL_SUCCESS;
 }
 EMULATOR_API aclError aclrtEventElapsedTime(float* ms, aclrtEvent start, aclrtEvent end) {
   if (const auto code = check_event(start)) return code;
   if (const auto code = check_event(end)) return code;
-  const auto *a = static_cast<Event*>(start), *b = static_cast<Event*>(end);
-  if (!a->recorded || !b->recorded) return fail("elapsed time of an event that was not recorded");
-  *ms = std::chrono::duration<float, std::milli>(b->time - a->time).count();
+  const auto *first = static_cast<Event*>(start), *last = static_cast<Event*>(end);
+  if (!first->recorded || !last->recorded)
+    return fail("elapsed time of an event that was not recorded");
+  *ms = std::chrono::duration<float, std::milli>(last->time - first->time).count();
   return ACL_SUCCESS;
 }
 

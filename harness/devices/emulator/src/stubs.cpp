@@ -43,3 +43,5 @@ STUB(rtDevBinaryRegister)
 STUB(rtFunctionRegister)
 STUB(rtGetC2cCtrlAddr)
 STUB(rtKernelLaunch)
+
+#undef STUB
