@@ -1,7 +1,7 @@
 """Planned faults in a CPU model, for devices in which none can be planted.
 
 A dispatch mode counts the executed aten operators under the names of CANN's operators and applies
-a fault plan to them as the emulator does (`devices/emulator/faults.py` describes plans and
+a fault plan to them as the emulator does (`devices/fault_plan.py` describes plans and
 occurrence).  Kinds that concern tensors are known, but for bit_flip and fp16_accumulate (the sums
 inside an operator are out of reach); those and the kinds that delay or end an operator have no
 effect here.  Random numbers are drawn as the emulator draws them: the damage is the same.

@@ -1,7 +1,7 @@
 """Every kind of fault does the same in the emulator and in the hooks of a CPU model.
 
-The kinds are listed in devices/emulator/faults.py and acted out twice: in the emulator's C++ and in
-cpu_faults.py.  Here one operator runs under each kind on both.
+The kinds are listed in devices/fault_plan.py and acted out twice: in the emulator's C++ and in
+execution/fault_hooks.py.  Here one operator runs under each kind on both.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness import cpu_faults
-from harness.cpu_faults import PlannedFaults
-from harness.devices.emulator import KINDS, Emulator, Fault, FaultPlan
+from harness.devices.emulator import Emulator
+from harness.devices.fault_plan import KINDS, Fault, FaultPlan
+from harness.execution import fault_hooks
+from harness.execution.fault_hooks import PlannedFaults
 
 Move = Callable[[Tensor], Tensor]
 
@@ -92,7 +93,7 @@ TRIALS = (
     Trial("stale_mean", ("BatchNorm",), ("Convolution",)),
     Trial("stale_mean", (), ("BatchNorm",), {"batch_over": 4}),
 )
-# cpu_faults.py says that the hooks do nothing for these.
+# execution/fault_hooks.py says that the hooks do nothing for these.
 NOT_HOOKED = {"bit_flip": ANY, "fp16_accumulate": ("Convolution", "Addmm")}
 OF_THE_PROCESS = ("error_code", "out_of_memory", "slow", "hang", "abort")
 
@@ -195,6 +196,6 @@ def test_what_ends_or_delays_an_operator_is_not_hooked(kind: str) -> None:
 def test_every_kind_is_held_to_both() -> None:
     tried = {trial.kind for trial in TRIALS if trial.acts}
     assert sorted((*tried, *NOT_HOOKED, *OF_THE_PROCESS)) == sorted(KINDS)
-    # cpu_faults.py names those that it leaves out, and no other.
-    words = re.findall(r"\w+", cpu_faults.__doc__ or "")
+    # execution/fault_hooks.py names those that it leaves out, and no other.
+    words = re.findall(r"\w+", fault_hooks.__doc__ or "")
     assert [kind for kind in KINDS if kind in words] == list(NOT_HOOKED)
