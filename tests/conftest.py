@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import dataclasses
+import functools
 import os
 import shutil
 import subprocess
@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.cases.case import InputSource, ModelSource
-from harness.records import results_file
-from harness.records.lines import CaseRecord
 from harness.system.files import ROOT
+from tests.makers.runs import Finished, run_harness
 
 if TYPE_CHECKING:
     from harness.execution.legs import LegRequest
@@ -64,43 +63,31 @@ def copy_of(tiny_model, tmp_path):
     return copy
 
 
-@dataclasses.dataclass
-class Finished:
-    """A harness run that ended."""
-
-    code: int
-    text: str
-    results: Path
-
-    @property
-    def run(self) -> results_file.Run:
-        return results_file.read(self.results / "results.jsonl")
-
-    @property
-    def cases(self) -> dict[str, CaseRecord]:
-        return {case.case.model.name: case for case in self.run.cases}
+@pytest.fixture
+def harness_run(tmp_path, cache_dir) -> functools.partial[Finished]:
+    """Run the accuracy cases in a process of their own, as a user does."""
+    return functools.partial(run_harness, tmp_path, cache_dir)
 
 
 @pytest.fixture
-def harness_run(tmp_path, cache_dir):
-    """Run the accuracy cases in a process of their own, as a user does."""
+def start(tmp_path, cache_dir):
+    """Start a run of given case files, without waiting for it."""
+    started = []
 
-    def run(*options: str, cases: str | None = None, env: dict[str, str] | None = None) -> Finished:
-        if cases is not None:
-            path = tmp_path / "cases.toml"
-            path.write_text(cases, encoding="utf-8")
-            options = (*options, "--case-file", str(path))
-        results = tmp_path / "results"
-        done = subprocess.run(
-            [sys.executable, "-m", "harness", "run", "--results", str(results), *options,
-             "-p", "no:cacheprovider"],
-            cwd=ROOT,
-            env={**os.environ, "HARNESS_CACHE_DIR": str(cache_dir), **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
+    def begin(cases: str, *options: str) -> subprocess.Popen:
+        (tmp_path / "cases.toml").write_text(cases)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness", "run", "--device", "cpu", "-p", "no:cacheprovider",
+             f"--results={tmp_path / 'results'}", f"--case-file={tmp_path / 'cases.toml'}",
+             *options],
+            cwd=ROOT, env={**os.environ, "HARNESS_CACHE_DIR": str(cache_dir)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
-        return Finished(done.returncode, done.stdout + done.stderr, results)
+        started.append(process)
+        return process
 
-    return run
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()

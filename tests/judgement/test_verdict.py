@@ -1,0 +1,271 @@
+import numpy as np
+import pytest
+
+from harness.judgement import budget
+from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.budget import Budget
+from harness.judgement.documented import documented_gate
+from harness.judgement.verdict import Evidence, judge
+from harness.system.status import Status
+from tests.makers.evidence import LABELS, NOISE, evidence, logits, noisy, verdict
+
+
+def test_equal_outputs_pass():
+    result = verdict(logits())
+    assert result.status is Status.PASS
+    assert result.gate.error_rate_percent == pytest.approx(0.0, abs=1e-12)
+    assert result.gate.top1_agreement_percent == 100.0
+
+
+def test_the_documented_tables_are_the_documented_formulas():
+    rng = np.random.default_rng(1)
+    cpu, npu = logits(), logits() + 0.05 * rng.normal(size=(6, 100))
+    p = np.exp(cpu) / np.exp(cpu).sum(1, keepdims=True)
+    q = np.exp(npu) / np.exp(npu).sum(1, keepdims=True)
+    cosines = (p * q).sum(1) / np.sqrt((p * p).sum(1) * (q * q).sum(1))
+    gate = documented_gate(cpu, npu, LABELS)
+    np.testing.assert_allclose([row.cosine for row in gate.rows], cosines, rtol=1e-12)
+    assert gate.mean_cosine == pytest.approx(cosines.mean())
+    assert gate.mae == pytest.approx(np.abs(p - q).mean())
+    assert gate.error_rate_percent == pytest.approx(100 * (1 - cosines.mean()))
+    assert [row.cpu_top1 for row in gate.rows] == cpu.argmax(1).tolist()
+
+
+def test_a_wrong_image_fails_accuracy():
+    wrong = logits()
+    wrong[2] = wrong[3]
+    result = verdict(wrong)
+    assert result.status is Status.FAIL_ACCURACY
+    assert "Top-1 of image 2" in " ".join(f.reason for f in result.findings)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_nonfinite_value_is_fail_nan_before_any_number(bad):
+    broken = logits()
+    broken[4, 7] = bad
+    result = verdict(broken)
+    assert result.status is Status.FAIL_NAN
+    assert "[4, 7]" in result.leading.reason
+    assert result.gate is None
+
+
+def test_nan_on_both_sides_is_no_agreement():
+    broken = logits()
+    broken[0, 0] = np.nan
+    result = verdict(broken, broken)
+    assert result.status is Status.FAIL_REFERENCE
+
+
+def test_missing_and_extra_outputs_fail():
+    result = verdict(logits(), name="other")
+    assert result.status is Status.FAIL_SHAPE
+    reasons = " ".join(f.reason for f in result.findings)
+    assert "'output' is missing on the device" in reasons
+    assert "'other' exists on the device" in reasons
+
+
+@pytest.mark.parametrize("got", [logits()[:5], logits()[:0], logits()[:, :99], logits()[..., None]])
+def test_another_shape_fails(got):
+    assert verdict(got).status is Status.FAIL_SHAPE
+
+
+def test_no_output_at_all_fails():
+    result = judge(evidence({}, {}, logits=None))
+    assert result.status is Status.FAIL_SHAPE
+
+
+def test_outputs_that_are_alike_are_inconclusive():
+    alike = np.tile(logits()[:1], (6, 1)) + 1e-3 * logits(5)
+    result = verdict(alike, alike)
+    assert result.status is Status.INCONCLUSIVE
+    assert result.gate.passed  # which is the point: the documented gate is blind here
+
+
+def test_one_image_is_inconclusive():
+    one = logits()[:1]
+    result = judge(evidence({"output": one}, {"output": one}, labels=LABELS[:1]))
+    assert result.status is Status.INCONCLUSIVE
+    assert "One image only" in result.leading.reason
+
+
+def test_a_failure_outranks_inconclusive():
+    alike = np.tile(logits()[:1], (6, 1))
+    result = verdict(-alike, alike)
+    assert {Status.INCONCLUSIVE, Status.FAIL_ACCURACY} <= {f.status for f in result.findings}
+    assert result.status is Status.FAIL_ACCURACY
+
+
+def test_all_zero_features_have_no_direction():
+    zero = np.zeros((6, 8))
+    result = judge(evidence({"output": zero}, {"output": zero}, logits=None))
+    assert result.status is Status.FAIL_NAN
+
+
+def test_without_a_classifier_the_budget_of_each_output_decides():
+    a, b = logits(), logits(1)
+    good = judge(evidence({"f": a, "g": b}, {"f": a, "g": b}, logits=None))
+    assert (good.status, good.gate) == (Status.PASS, None)
+    bad = judge(evidence({"f": a, "g": 0.99 * b}, {"f": a, "g": b}, logits=None))
+    assert bad.status is Status.FAIL_ACCURACY
+    assert "'g'" in bad.leading.reason
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_honest_rounding_passes(seed):
+    result = verdict(noisy(seed))
+    assert result.status is Status.PASS
+    assert 0.5 < result.budgets[0].ratio < 1.5
+    for row in result.budgets:
+        assert row.device.max_abs == max(row.device.image_max_abs) > row.device.rmse > 0
+
+
+def test_a_scaled_output_passes_the_gate_and_fails_the_budget():
+    result = verdict(0.9 * logits())
+    assert result.gate.passed
+    assert result.status is Status.FAIL_ACCURACY
+
+
+def test_one_bad_image_of_many_fails_though_the_overall_ratio_would_not():
+    bad = noisy(1)
+    bad[3] += 6 * NOISE * np.random.default_rng(5).normal(size=100)
+    result = verdict(bad)
+    (row,) = result.budgets
+    assert row.ratio < row.limit < row.image_ratios[3]
+    assert result.status is Status.FAIL_ACCURACY
+    assert "worst image 3" in result.leading.reason
+
+
+def test_exact_arithmetic_allows_ten_times_the_cpus_error():
+    for size, status in ((8, Status.PASS), (13, Status.FAIL_ACCURACY)):
+        assert verdict(noisy(2, size * NOISE), arithmetic=Arithmetic()).status is status
+
+
+def close_race():
+    """Logits whose image 0 has two classes a hair apart."""
+    reference = logits()
+    reference[0, 7] = reference[0].max() + 1.0
+    reference[0, 8] = reference[0, 7] - NOISE
+    return reference
+
+
+def test_a_flip_inside_the_format_budget_is_reported_and_not_failed():
+    reference = close_race()
+    device = reference.copy()
+    device[0, 8] += 2 * NOISE
+    result = verdict(device, reference)
+    assert result.gate.top1_matches == 5
+    assert result.status is Status.PASS
+    assert any("Top-1 of image 0" in note for note in result.notes)
+
+
+def test_a_flip_that_no_allowed_error_explains_fails():
+    reference = close_race()
+    reference[0, 8] = reference[0, 7] - 0.02
+    device = reference.copy()
+    device[0, 8] += 0.021  # rmse of the image stays near its budget
+    result = verdict(device, reference)
+    assert result.budgets[0].within
+    assert result.status is Status.FAIL_ACCURACY
+    assert "Top-1 of image 0" in result.leading.reason
+
+
+def test_a_gate_that_fails_within_the_budget_accuses_nobody():
+    result = verdict(noisy(3, 0.6), noise=0.6)
+    assert result.budgets[0].within
+    assert not result.gate.passed
+    assert result.status is Status.INCONCLUSIVE
+
+
+def test_noise_as_large_as_the_signal_is_inconclusive():
+    faint = 3e-4 * logits()
+    result = judge(evidence({"f": faint}, {"f": faint}, logits=None))
+    assert result.status is Status.INCONCLUSIVE
+    assert "noise" in result.leading.reason
+
+
+@pytest.mark.parametrize("variant", ["permuted", "alone"])
+def test_an_image_that_depends_on_its_batch_fails(variant):
+    wrong = logits()
+    wrong[5] = wrong[0]
+    for values, status in ((logits(), Status.PASS), (wrong, Status.FAIL_ACCURACY)):
+        result = verdict(logits(), variants={variant: {"output": values}})
+        assert result.status is status
+    assert "depends on its batch" in result.leading.reason
+
+
+def test_nan_in_another_batching_fails():
+    broken = logits()
+    broken[0, 0] = np.nan
+    assert verdict(logits(), variants={"alone": {"output": broken}}).status is Status.FAIL_NAN
+
+
+def test_an_image_lost_in_another_batching_fails():
+    result = verdict(logits(), variants={"alone": {"output": logits()[:5]}})
+    assert result.status is Status.FAIL_SHAPE
+    assert "one by one" in result.leading.reason
+
+
+def test_an_output_that_is_softmax_already_is_not_flattened_again():
+    def softmax(x):
+        e = np.exp(x - x.max(1, keepdims=True))
+        return e / e.sum(1, keepdims=True)
+
+    probabilities = softmax(logits())
+    wrong = probabilities.copy()
+    wrong[2] = wrong[3]
+    good = verdict(probabilities, probabilities, noise=1e-6)
+    bad = verdict(wrong, probabilities, noise=1e-6)
+    assert good.status is Status.PASS
+    assert any("probabilities already" in note for note in good.notes)
+    assert bad.status is Status.FAIL_ACCURACY
+    assert not bad.gate.passed
+    assert bad.gate.rows[2].cosine < 0.9
+
+
+def test_errors_of_both_sides_are_taken_against_float64():
+    oracle = np.array([[1.0, 2.0], [-3.0, 5.0]])
+    device, cpu = oracle.copy(), oracle.copy()
+    device[1] += (0.3, -0.4)
+    cpu[0, 1] -= 0.1
+    row = budget.compare("output", device, budget.allowance(oracle, cpu, [cpu], exact=True))
+    assert row.device.image_rmse == pytest.approx((0.0, 0.5 / 2**0.5))
+    assert row.device.image_max_abs == pytest.approx((0.0, 0.4))
+    assert row.device.max_abs == pytest.approx(0.4) and row.device.rmse == pytest.approx(0.25)
+    # Spread: both elements deviate from their mean over the images, by 2 and by 1.5.
+    assert row.device.nrmse == pytest.approx(0.25 / np.sqrt((2**2 + 1.5**2) / 2))
+    assert row.cpu.max_abs == pytest.approx(0.1) and row.cpu.image_rmse[1] == 0
+
+
+def other_form(size: float, device_noise: float = 1e-6):
+    """A device that computes another form of GELU, and that form's float64 and honest runs."""
+    rng = np.random.default_rng(5)
+    asked = close_race()
+    form = asked + size * rng.normal(size=asked.shape)
+    form[0, 8] = form[0, 7] + size  # that alone turns the Top-1 of image 0
+    runs = tuple({"output": form + 1e-6 * rng.normal(size=form.shape)} for _ in range(2))
+    return Evidence(
+        reference={"output": asked},
+        candidate={"output": form + device_noise * rng.normal(size=form.shape)},
+        logits="output",
+        labels=LABELS,
+        oracle={"output": form},
+        as_asked={"output": asked},
+        budget=Budget(Arithmetic(gelu="tanh"), runs),
+    )
+
+
+def test_another_form_is_judged_for_what_it_is_and_its_cost_is_said():
+    result = judge(other_form(0.01))
+    assert result.status is Status.PASS
+    (row,) = result.budgets
+    assert row.limit == budget.EXACT_LIMIT and row.ratio == pytest.approx(1, abs=0.2)
+    assert row.cpu.rmse == pytest.approx(1e-6, rel=0.2)  # the CPU in the same form
+    form, flip = result.notes
+    assert "every gelu in its tanh form" in form and "nrmse 0.00" in form
+    assert "Top-1 of image 0" in flip  # the form explains it
+
+
+def test_a_fault_far_below_what_a_form_costs_is_seen():
+    result = judge(other_form(0.01, device_noise=3e-5))
+    assert result.status is Status.FAIL_ACCURACY
+    assert "the CPU's own float32 error" in result.leading.reason

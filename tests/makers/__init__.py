@@ -1,0 +1,1 @@
+"""What tests of several rooms make, so that no test imports another test."""
