@@ -3,11 +3,10 @@
 import subprocess
 import sys
 
-from test_records import case_record, run_record
-
 from harness import api
 from harness.records import results_file
 from harness.system.files import ROOT
+from tests.makers.records import case_record, run_record
 
 
 def test_a_run_is_read_and_compared_by_the_public_face(tmp_path):
