@@ -10,7 +10,6 @@ from harness.cases.case import Case, InputSource
 from harness.cases.models.model_files import ModelFiles
 from harness.devices.fault_plan import plan_for
 from harness.devices.spec import DeviceSpec
-from harness.execution import throughput
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.reference.cache import ReferenceCache
 from harness.execution.reference.cpu_side import CpuSide
@@ -110,6 +109,8 @@ class Sides:
 
     def time(self, plan: Plan, case: Case) -> Throughput:
         """Time both sides.  Raises CaseProblem (fail_load)."""
+        from harness.execution import throughput  # brings torch.utils.benchmark; few runs need it
+
         return throughput.measure(
             plan, self.request(case), self._cpu_worker, self.worker, self.timeout
         )

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import TYPE_CHECKING
 
+from harness.execution.batch_timing import MeasureRequest
 from harness.records.throughput import BatchTiming, Plan, Row, Throughput
 from harness.system.status import CaseProblem, Status
 
 if TYPE_CHECKING:
-    from harness.devices.device import Device
     from harness.execution.legs import LegRequest
     from harness.execution.worker import DeviceWorker
-    from harness.system.status import StageCallback
-
-
-@dataclasses.dataclass(frozen=True)
-class MeasureRequest:
-    """One batch size for one side; small enough to send to another process.
-
-    `seconds`: time for it; `precision`: as in `Plan`.
-    """
-
-    leg: LegRequest
-    batch_size: int
-    seconds: float
-    precision: float
-
-    def answer(self, device: Device, on_stage: StageCallback) -> BatchTiming:
-        """Time the batch in a device's process.  Raises CaseProblem."""
-        from harness.execution import batch_timing  # brings torch's benchmark in; few runs need it
-
-        return batch_timing.run(device, self, on_stage)
 
 
 class _Side:

@@ -10,7 +10,7 @@ from harness.cases.case import Case, InputSource, ModelSource
 from harness.cases.models.model_files import ModelFiles
 from harness.devices.spec import DeviceSpec
 from harness.execution import batch_timing, throughput
-from harness.execution.throughput import MeasureRequest
+from harness.execution.batch_timing import MeasureRequest
 from harness.execution.worker import DeviceWorker
 from harness.records import results_file
 from harness.records.leg import MemoryUse
