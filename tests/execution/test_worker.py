@@ -5,21 +5,8 @@ import dataclasses
 import pytest
 
 from harness.devices.spec import DeviceSpec
-from harness.execution.reference.cache import ReferenceCache
-from harness.execution.reference.cpu_side import CpuSide
 from harness.execution.worker import DeviceWorker
 from harness.system.status import UsageProblem
-
-
-def test_only_timed_forwards_that_really_run_wait(leg_request, tmp_path):
-    waits = []
-    cache = ReferenceCache(tmp_path)
-    side = CpuSide(cache, lambda: waits.append(True))
-    side.oracle(leg_request)
-    assert not waits
-    side.reference(leg_request)
-    assert len(waits) == 1
-    CpuSide(cache, lambda: pytest.fail("waited for a cached leg")).reference(leg_request)
 
 
 def test_settling_leaves_what_the_process_says_to_the_next_request(leg_request):
