@@ -20,7 +20,6 @@ from harness.cases import inputs
 from harness.execution import legs
 from harness.execution.memory_meter import MemoryMeter
 from harness.execution.outputs import flatten
-from harness.execution.throughput import MeasureRequest
 from harness.judgement import timing
 from harness.records.throughput import BatchTiming, Copies, Setting
 from harness.system import process, processor
@@ -40,6 +39,23 @@ _LOOK_EVERY = 1.3  # factor between two looks at the precision: many looks would
 _MOST_COPIES = 20
 _TRIAL_SECONDS, _ROUNDS = 0.5, 5  # longest trial of a setting, and how many it may have
 _LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasureRequest:
+    """One batch size for one side; small enough to send to another process.
+
+    `seconds`: time for it; `precision`: as in `Plan`.
+    """
+
+    leg: legs.LegRequest
+    batch_size: int
+    seconds: float
+    precision: float
+
+    def answer(self, device: Device, on_stage: StageCallback) -> BatchTiming:
+        """Time the batch in a device's process.  Raises CaseProblem."""
+        return run(device, self, on_stage)
 
 
 def run(device: Device, request: MeasureRequest, on_stage: StageCallback) -> BatchTiming:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import TYPE_CHECKING
 
@@ -10,29 +9,8 @@ from harness.records.throughput import BatchTiming, Plan, Row, Throughput
 from harness.system.status import CaseProblem, Status
 
 if TYPE_CHECKING:
-    from harness.devices.device import Device
     from harness.execution.legs import LegRequest
     from harness.execution.worker import DeviceWorker
-    from harness.system.status import StageCallback
-
-
-@dataclasses.dataclass(frozen=True)
-class MeasureRequest:
-    """One batch size for one side; small enough to send to another process.
-
-    `seconds`: time for it; `precision`: as in `Plan`.
-    """
-
-    leg: LegRequest
-    batch_size: int
-    seconds: float
-    precision: float
-
-    def answer(self, device: Device, on_stage: StageCallback) -> BatchTiming:
-        """Time the batch in a device's process.  Raises CaseProblem."""
-        from harness.execution import batch_timing  # brings torch's benchmark in; few runs need it
-
-        return batch_timing.run(device, self, on_stage)
 
 
 class _Side:
@@ -47,6 +25,8 @@ class _Side:
 
     def ask(self, leg: LegRequest, batch_size: int, rows: int) -> tuple[BatchTiming | None, str]:
         """Measure one batch size; `rows`: how many share the time that is left."""
+        from harness.execution.batch_timing import MeasureRequest  # it brings torch's benchmark in
+
         if self.ended:
             return None, self.ended
         share = max(self.left, 0.0) / rows

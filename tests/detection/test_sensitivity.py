@@ -48,6 +48,7 @@ def small_case(tiny_model, numerics="strict") -> Case:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["npu-emulated", "cpu"])
 def test_strict_float32_catches_every_effective_fault(tiny_model, cache_dir, device):
     sides = Sides(RunSettings(DeviceSpec(device), cache_dir))

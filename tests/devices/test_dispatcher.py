@@ -47,6 +47,7 @@ print("\\n" + json.dumps([found, problem and problem.status.value, problem and p
 """
 
 
+@pytest.mark.slow
 def test_the_emulated_npu_names_fallbacks_and_operators_that_it_lacks():
     done = subprocess.run(
         [sys.executable, "-c", _FALLBACK], capture_output=True, text=True, check=True

@@ -15,6 +15,8 @@ from harness.records import results_file
 from harness.system.files import ROOT
 from harness.system.status import ExitCode, Status
 
+pytestmark = pytest.mark.cluster  # Ray, with several nodes on this host
+
 CASES = "".join(
     f'[[case]]\narchitecture = "{name}"\nnumerics = ["strict"]\n'
     for name in ("test_resnet", "test_vit", "test_byobnet", "test_efficientnet", "test_vit3")

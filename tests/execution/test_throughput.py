@@ -8,7 +8,7 @@ import pytest
 from harness.cases.models.model_files import ModelFiles
 from harness.devices.spec import DeviceSpec
 from harness.execution import batch_timing, throughput
-from harness.execution.throughput import MeasureRequest
+from harness.execution.batch_timing import MeasureRequest
 from harness.execution.worker import DeviceWorker
 from harness.records.throughput import Plan
 from harness.system.status import CaseProblem, Stage, Status
@@ -23,6 +23,7 @@ def workers():
         worker.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "first", "second"),
     [

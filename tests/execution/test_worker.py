@@ -19,6 +19,8 @@ from tests.makers import requests
 from tests.makers.processes import alive, wait_for
 from tests.makers.requests import Calls, Unpacks
 
+pytestmark = pytest.mark.slow  # a crash costs the start of a process, with torch and timm
+
 PID = Calls(os.getpid)
 
 

@@ -51,6 +51,7 @@ print(sides.cpu.computed, flush=True)
 """
 
 
+@pytest.mark.slow
 def test_processes_that_need_one_reference_at_once_compute_it_once(tiny_model, tmp_path):
     command = [sys.executable, "-c", ASK, str(tmp_path), str(tiny_model)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -67,6 +68,7 @@ def test_processes_that_need_one_reference_at_once_compute_it_once(tiny_model, t
     assert sum(answers) == 2  # the reference and the oracle, each by one of them
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("own", "expected"), [(None, (3,)), ((2,), (2,)), ((), None)])
 def test_a_case_may_have_batch_sizes_of_its_own(cache_dir, tmp_path, own, expected):
     from harness.execution.settings import RunSettings

@@ -12,6 +12,8 @@ import pytest
 from harness.judgement.operator_rows import OperatorRow, compared, culprits
 from harness.system.files import ROOT
 
+pytestmark = pytest.mark.slow  # three models on the emulated NPU, each operator by itself
+
 # (kind, CANN operator, call, aten operator, more fields of the fault).  No two hit one call.
 _PLANS: dict[str, list[tuple[str, str, int, str, dict[str, float]]]] = {
     "test_resnet": [

@@ -314,6 +314,7 @@ for turn in range(60):
 """
 
 
+@pytest.mark.slow
 def test_several_processes_share_a_cache(tmp_path):
     """They write and evict the same entries, with room for half of them."""
     running = [

@@ -2,6 +2,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from harness.system.files import ROOT
 from harness.upgrade.precheck import probe
 from harness.upgrade.precheck.probe import MARK, OPTIONAL, REQUIRED
@@ -43,6 +45,7 @@ def test_the_probe_never_raises_for_an_attribute():
         assert probe._attribute(roots, path) == answer
 
 
+@pytest.mark.slow
 def test_the_installed_version_from_the_shell():
     done = subprocess.run(
         [sys.executable, "-m", "harness", "precheck", "--torch-npu", "installed",
