@@ -1,4 +1,5 @@
-# make accuracy: run the accuracy cases and write the report.   make test: check the harness.
+# make accuracy: run the accuracy cases and write the report.
+# make check, make test, make test-all: check the harness; what each leaves out: docs/testing.md.
 # make bench: what the harness costs, beside a bare script and other tools (docs/benchmarks.md).
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,12 +13,12 @@ RUN = $(VENV)/bin/python
 JOBS ?= 2
 PARALLEL = -n $(JOBS) --dist loadfile
 # Idle OpenMP threads that spin make several test processes on few cores many times slower.
-test: export OMP_WAIT_POLICY = passive
+check test test-all: export OMP_WAIT_POLICY = passive
 INSTALLED = $(VENV)/.installed
 BENCH = $(VENV)/.bench
 EMULATOR = harness/devices/emulator/src
 
-.PHONY: accuracy test bench lock
+.PHONY: accuracy check lint test test-all bench lock
 
 $(INSTALLED): requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
@@ -31,13 +32,27 @@ accuracy: $(INSTALLED)
 	$(RUN) -m harness run --device $(DEVICE) --html=reports/accuracy.html \
 		--self-contained-html --junitxml=reports/junit.xml $(ARGS)
 
-test: $(INSTALLED)
+lint: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(VENV)/bin/clang-format --dry-run --Werror $(EMULATOR)/*.cpp $(EMULATOR)/*.h
 	$(RUN) -m mypy
-	$(RUN) -m pytest tests -W error --ignore tests/emulator $(PARALLEL) $(ARGS)
-	$(RUN) -m pytest tests/emulator -W error $(PARALLEL) $(ARGS)  # apart: it loads torch_npu into pytest
+	$(VENV)/bin/lint-imports
+
+# tests/emulator runs apart: it loads torch_npu into pytest.
+PYTEST = $(RUN) -m pytest -W error $(PARALLEL)
+QUICK = not slow and not browser and not cluster
+NO_LARGE = not browser and not cluster
+
+check: lint
+	$(PYTEST) tests --ignore tests/emulator --ignore tests/end_to_end -m "$(QUICK)" $(ARGS)
+
+test: lint
+	$(PYTEST) tests --ignore tests/emulator -m "$(NO_LARGE)" $(ARGS)
+	$(PYTEST) tests/emulator $(ARGS)
+
+test-all: test
+	$(PYTEST) tests --ignore tests/emulator -m "browser or cluster" $(ARGS)
 
 # The other tools change none of the locked versions: -c would fail.
 $(BENCH): $(INSTALLED) pyproject.toml

@@ -1,17 +1,13 @@
 from __future__ import annotations
 
 import functools
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.cases.case import InputSource, ModelSource
-from harness.system.files import ROOT
 from tests.makers.runs import Finished, run_harness
 
 if TYPE_CHECKING:
@@ -67,27 +63,3 @@ def copy_of(tiny_model, tmp_path):
 def harness_run(tmp_path, cache_dir) -> functools.partial[Finished]:
     """Run the accuracy cases in a process of their own, as a user does."""
     return functools.partial(run_harness, tmp_path, cache_dir)
-
-
-@pytest.fixture
-def start(tmp_path, cache_dir):
-    """Start a run of given case files, without waiting for it."""
-    started = []
-
-    def begin(cases: str, *options: str) -> subprocess.Popen:
-        (tmp_path / "cases.toml").write_text(cases)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "harness", "run", "--device", "cpu", "-p", "no:cacheprovider",
-             f"--results={tmp_path / 'results'}", f"--case-file={tmp_path / 'cases.toml'}",
-             *options],
-            cwd=ROOT, env={**os.environ, "HARNESS_CACHE_DIR": str(cache_dir)},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()

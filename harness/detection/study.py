@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import torch
-
 from harness.cases.case import Case, InputSource, ModelSource
 from harness.cases.models import timm_config
 from harness.cases.models.sample import SAMPLE_NAME
@@ -169,6 +167,8 @@ def _honest(sides: Sides, setting: str, format_name: str, case: Case) -> Iterato
     candidates = {"device": device}
     declared = arithmetic.declared(case.dtype, device.record.numerics)
     if case.dtype == "float32":
+        import torch
+
         with torch.backends.mkldnn.flags(enabled=False):
             candidates["CPU without oneDNN"] = sides.cpu.planted(request, declared, None)
     else:

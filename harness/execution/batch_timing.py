@@ -28,7 +28,6 @@ from harness.system.status import CaseProblem, Stage, StageCallback, Status
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
-    from harness.execution.legs import LegRequest
 
 # Shares of a batch's time; the timed calls have the rest.
 _SEARCH, _WARM_UP, _COPIES = 0.3, 0.2, 0.1
@@ -49,7 +48,7 @@ class MeasureRequest:
     `seconds`: time for it; `precision`: as in `Plan`.
     """
 
-    leg: LegRequest
+    leg: legs.LegRequest
     batch_size: int
     seconds: float
     precision: float

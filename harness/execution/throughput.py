@@ -26,6 +26,7 @@ class _Side:
 
     def ask(self, leg: LegRequest, batch_size: int, rows: int) -> tuple[BatchTiming | None, str]:
         """Measure one batch size; `rows`: how many share the time that is left."""
+
         if self.ended:
             return None, self.ended
         share = max(self.left, 0.0) / rows

@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-psutil = pytest.importorskip("psutil", reason="comes with the extra `bench`")
+from benchmarks import against_tools, bench, measured, planted
+from benchmarks.measured import Cost, Target
+from benchmarks.planted import Answer, Job
+from harness.cases import case_files
+from harness.devices.fault_plan import plan_for
 
-from benchmarks import against_tools, bench, measured, planted  # noqa: E402
-from benchmarks.measured import Cost, Target  # noqa: E402
-from benchmarks.planted import Answer, Job  # noqa: E402
-from harness.cases import case_files  # noqa: E402
-from harness.devices.fault_plan import plan_for  # noqa: E402
+psutil = pytest.importorskip("psutil", reason="comes with the extra `bench`")
 
 
 def cost(wall: float, processor: float = 1.0) -> Cost:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.cases import inputs, synthetic
+from harness.cases import inputs
 from harness.cases.case import InputSource
 from harness.system.files import ROOT
 from harness.system.status import CaseProblem, Status, UsageProblem
@@ -41,19 +41,6 @@ def test_made_images_are_seeded_sized_and_normalised(tmp_path, kind):
     other = inputs.prepare_inputs(InputSource(kind, count=4, seed=1), CONFIG, tmp_path)
     assert again == made and other.sha256 != made.sha256
     assert made.path.name == f"{made.sha256}.safetensors" and len(made.labels) == 4
-
-
-def test_a_larger_set_begins_with_the_smaller_one():
-    few, _ = synthetic.synthetic_images(3, 32, 32, 7)
-    many, labels = synthetic.synthetic_images(8, 32, 32, 7)
-    assert np.array_equal(few, many[:3]) and len(set(labels)) == 8
-    distance = [np.abs(a - b).mean() for i, a in enumerate(many) for b in many[:i]]
-    assert min(distance) > 0.02
-
-
-def test_unknown_family():
-    with pytest.raises(ValueError, match="unknown family"):
-        synthetic.structured_image("portraits", np.random.default_rng(0), 8, 8)
 
 
 def test_damaged_store_is_replaced_and_never_used(tmp_path):

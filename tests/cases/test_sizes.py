@@ -2,57 +2,15 @@
 
 import argparse
 import json
-import subprocess
-import sys
 
 import pytest
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from harness.cases import architectures, case_files, sizes
 from harness.cases.case import ModelSource
 from harness.cases.sizes import Limits
-from harness.entry.pytest_plugin import listing
-from harness.system import environment
-from harness.system.files import ROOT
 from harness.system.status import UsageProblem
 from harness.system.torchvision_shim import import_timm
 from tests.makers.cases import case
-
-
-def test_the_table_knows_every_architecture_of_its_timm():
-    version, rows = architectures.table()
-    if version != environment.version("timm"):
-        pytest.skip(f"the table is timm {version}'s")
-    timm = import_timm()
-    assert set(rows) == set(timm.list_models())
-    modules = {module.rpartition(".")[2] for module in timm.list_modules()}
-    assert {row.family for row in rows.values()} <= modules
-    assert architectures.names() == sorted(rows)
-
-
-# Per layer two products of all tokens with all tokens, which the counter does not see in the CPU's
-# fused attention: 101 tokens of 64 numbers, 6 layers.
-ATTENTION = {"test_vit": 6 * 2 * 101**2 * 64}
-
-
-@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "mobilenetv3_small_050"])
-def test_the_table_is_what_a_built_model_has(name):
-    found = architectures.find(name)
-    model = import_timm().create_model(name).eval()
-    assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert found.input_size == model.pretrained_cfg["input_size"]
-    with torch.no_grad(), FlopCounterMode(display=False) as flops:
-        model(torch.zeros(1, *found.input_size))
-    assert found.macs == flops.get_total_flops() // 2 + ATTENTION.get(name, 0)
-    assert architectures.measure(name) == found
-
-
-def test_the_largest_operator_is_counted_with_what_it_reads():
-    found = architectures.find("test_resnet")
-    first = 3 * 160 * 160 + 16 * 80 * 80  # what the stem's convolution reads and writes
-    assert found.largest >= first
-    assert found.memory_bytes(8, 4) == 4 * (found.parameters + 8 * found.largest)
 
 
 def test_limits_choose_by_parameters_arithmetic_and_memory():
@@ -101,33 +59,6 @@ def test_numbers_are_read(text, value):
 def test_what_is_no_number(text):
     with pytest.raises(argparse.ArgumentTypeError, match="is not a number"):
         sizes.count(text)
-
-
-def test_the_list_says_what_a_case_costs():
-    known, unknown = case("resnet18"), case("no_such_model")
-    text = listing.render([known, unknown], {known.id: 12.5})
-    row, other = (next(x for x in text.splitlines() if c.id in x) for c in (known, unknown))
-    assert [cell.strip() for cell in row.split("|")[3:8]] == [
-        "11.7 M", "3x224x224", "10.9", f"{sizes.memory(known) / 1e6:.3g} MB", "12.5",
-    ]  # fmt: skip
-    assert [cell.strip() for cell in other.split("|")[3:8]] == ["?", "?", "?", "?", "not run yet"]
-    assert "2 cases, 10.9 GMAC a pass and 1 of unknown size; 1 of them took 12 s before" in text
-
-
-def test_listing_loads_neither_torch_nor_timm():
-    script = (
-        "import sys; from harness.entry.commands.main import main\n"
-        "code = main(['run', '--list', '--model', 'vit_t*', '--max-params', '6M', '--shard', '1/2',"
-        " '-p', 'no:cacheprovider'])\n"
-        "print(code, sorted({'torch', 'timm', 'torchvision'} & set(sys.modules)))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.splitlines()[-1] == "0 []"
-    assert "vit_tiny_patch16_" in done.stdout
-    assert "--max-params 6 M leaves out" in done.stdout
-    assert "vit_tiny_r_s16" not in done.stdout
 
 
 def test_shards_are_balanced_by_size_where_no_duration_is_known(monkeypatch):

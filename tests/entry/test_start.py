@@ -7,6 +7,8 @@ import pytest
 
 from harness.system.files import ROOT
 
+pytestmark = pytest.mark.slow  # each starts Python anew
+
 SCRIPT = (
     "import sys; from harness.entry.commands.main import main\n"
     "try: code = main(sys.argv[1:])\n"

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from harness.judgement import metrics
+from harness.judgement.metrics import SAMPLE_SIZE
 from harness.system.files import ROOT
+from tests.makers.report import full_case
 
 LOGITS = arrays(
     np.float64,
@@ -184,3 +186,10 @@ def test_shapes_must_match(formula):
 def test_nothing_to_compare_is_an_error():
     with pytest.raises(ValueError, match="no elements"):
         metrics.mean_absolute_error(np.ones((0, 3)), np.ones((0, 3)))
+
+
+def test_the_sample_is_part_of_the_record_and_small():
+    (out,) = full_case("a", bad=True).outputs
+    assert len(out.sample.reference) == len(out.sample.difference) <= SAMPLE_SIZE
+    assert out.sample.total == 600
+    assert max(map(abs, out.sample.difference)) == pytest.approx(out.max_abs_error, rel=1e-2)

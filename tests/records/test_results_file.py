@@ -1,11 +1,16 @@
 import json
+import random
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 
 from harness.judgement.verdict import judge
 from harness.records import results_file
-from harness.records.lines import EndRecord
+from harness.records.lines import EndRecord, StartRecord
+from harness.system.files import ROOT
 from harness.system.status import Stage, UsageProblem
 from tests.makers.evidence import evidence
 from tests.makers.records import NOW, case_record, run_record
@@ -96,3 +101,55 @@ def test_the_end_line_is_read(path):
     results_file.append(path, run_record())
     results_file.append(path, EndRecord(exit_code=12, finished=NOW))
     assert results_file.read(path).end.exit_code == 12
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from harness.records.lines import CaseRecord, StartRecord
+from harness.records.results_file import append
+record = CaseRecord.model_validate_json(sys.stdin.read())
+print("ready", flush=True)
+for number in range(100_000):
+    name = f"case{number}"
+    append(Path(sys.argv[1]), StartRecord(case_id=name))
+    append(Path(sys.argv[1]), record.model_copy(update={"case_id": name}))
+"""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_writer_killed_at_any_moment_costs_at_most_the_case_in_flight(tmp_path, seed):
+    path = tmp_path / "results.jsonl"
+    results_file.append(path, run_record())
+    long = case_record(reason="x" * 50_000)
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], cwd=ROOT, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    with process:
+        process.stdin.write(long.model_dump_json())
+        process.stdin.close()
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(random.Random(seed).uniform(0.01, 0.2))
+        process.kill()
+    run = results_file.read(path)
+    done = [case.case_id for case in run.cases]
+    assert done == [f"case{number}" for number in range(len(done))]
+    assert all(case.reason == long.reason for case in run.cases)
+    assert run.in_flight in ([], [f"case{len(done)}"])
+    # Whoever goes on writing there loses nothing either.
+    results_file.append(path, case_record("after"))
+    assert [case.case_id for case in results_file.read(path).cases] == [
+        *done,
+        case_record("after").case_id,
+    ]
+
+
+def test_a_results_file_is_wholly_the_old_or_the_new_one(tmp_path):
+    results_file.start(tmp_path, run_record("old"), [case_record("a")])
+    results_file.start(tmp_path, run_record("new"), [case_record("a"), StartRecord(case_id="b")])
+    run = results_file.read_run(tmp_path)
+    assert (run.run.cases, len(run.cases), run.in_flight) == (["new"], 1, ["b"])
+    assert not list(tmp_path.glob(".results.*"))
+    (kept,) = (tmp_path / "previous").iterdir()
+    assert results_file.read(kept).run.cases == ["old"]

@@ -1,19 +1,10 @@
-"""The study: its counting, its Markdown, and one small run from the command line."""
+"""The study: its counting and its Markdown."""
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
 
-import pytest
-
-from harness.detection import study_results
-from harness.detection.study import Plan
 from harness.detection.study_results import FaultResult
 from harness.report import study as report
-from harness.system.files import ROOT
-from harness.system.status import Status, UsageProblem
+from harness.system.status import Status
 from tests.makers.detection import honest, row, small_study
 
 
@@ -44,14 +35,6 @@ def test_histogram_keeps_every_value_in_its_half_decade():
     assert [part for part in shown["not a number"] if part.isdigit()] == ["1", "1"]
 
 
-def test_a_study_survives_its_file(tmp_path):
-    study_results.save(small_study(), tmp_path / "study.json")
-    assert study_results.load(tmp_path / "study.json") == small_study()
-    (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(UsageProblem):
-        study_results.load(tmp_path / "other.json")
-
-
 def test_a_fault_missed_in_a_reduced_format_is_looked_up_in_strict():
     base = small_study()
     faint = FaultResult("C", "float16", "m", row(status=Status.PASS, ratio=2.0))
@@ -60,48 +43,3 @@ def test_a_fault_missed_in_a_reduced_format_is_looked_up_in_strict():
     )
     (found,) = [r for r in report.totals(both).rows if r[:2] == ("float16", "C")]
     assert found[5:7] == ("1", "1")
-
-
-def test_studies_of_different_settings_join_and_overlapping_ones_do_not():
-    base = small_study()
-    parts = [
-        dataclasses.replace(
-            base,
-            settings={name: base.settings[name]},
-            honest=tuple(r for r in base.honest if r.setting == name),
-            faults=tuple(r for r in base.faults if r.setting == name),
-        )
-        for name in ("C", "D")
-    ]
-    joined = study_results.join(parts)
-    assert (joined.faults, list(joined.settings)) == (base.faults, ["C", "D"])
-    assert joined.seconds == 122
-    with pytest.raises(UsageProblem, match="hold m in C"):
-        study_results.join([parts[0], base])
-
-
-def test_unknown_names_are_usage_problems():
-    with pytest.raises(UsageProblem, match="setting 'E'"):
-        Plan(settings=("E",))
-    with pytest.raises(UsageProblem, match="format 'fp8'"):
-        Plan(formats=("fp8",))
-
-
-def test_a_small_study_from_the_command_line(tmp_path, cache_dir):
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", "study", "--settings", "A,D", "--formats", "strict",
-         "--models", "test_resnet", "--seeds", "1", "--limit", "4", "--output", str(tmp_path)],
-        cwd=ROOT, env={**os.environ, "HARNESS_CACHE_DIR": str(cache_dir)},
-        capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    raw = json.loads((tmp_path / "study.json").read_text())
-    assert len(raw["faults"]) == 8
-    found = study_results.load(tmp_path / "study.json")
-    assert [r for r in found.honest if r.false_alarm] == []
-    assert {r.status for r in found.honest if r.setting == "D"} == {Status.PASS}
-    # Plain random weights tell no images apart: never a pass, whatever the documented gate says.
-    assert {r.status for r in found.honest if r.setting == "A"} == {Status.INCONCLUSIVE}
-    assert [r for r in found.faults if r.row.missed] == []
-    assert "EMULATED" in done.stdout
-    assert (tmp_path / "study.md").read_text() in done.stdout

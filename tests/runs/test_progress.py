@@ -2,7 +2,6 @@ import pytest
 
 from harness.runs.progress import Progress, show_time
 from harness.system.status import Status
-from tests.makers.cases import entry
 
 
 def test_a_line_says_done_not_passed_rate_and_time_left():
@@ -25,10 +24,3 @@ def test_the_last_case_always_has_a_line():
 )
 def test_times_are_short(seconds, text):
     assert show_time(seconds) == text
-
-
-def test_a_run_says_how_far_it_is_unless_it_is_to_be_quiet(harness_run, copy_of):
-    cases = entry(copy_of("a"))
-    done = harness_run("--device", "cpu", cases=cases)
-    assert "1 of 1 cases; all passed; " in done.text
-    assert "1 of 1 cases" not in harness_run("--device", "cpu", "-q", cases=cases).text

@@ -2,6 +2,7 @@ import ctypes
 
 import pytest
 
+from harness.devices.cpu import CpuDevice
 from harness.system import process
 
 
@@ -15,3 +16,17 @@ def test_release_gives_freed_memory_back():
     left = process._field("VmRSS")
     assert len(pinned) == 100_000
     assert full - left > 200_000_000
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), True),
+        (RuntimeError("size mismatch"), False),
+    ],
+)
+def test_errors_of_a_full_host(error, expected):
+    assert process.exhausted(error) is expected
+    assert (CpuDevice().explain(error) is not None) is expected

@@ -1,13 +1,10 @@
-"""The CPU's description and memory: from texts of /proc, and of this very process."""
+"""The CPU's description: from texts of /proc, and of this very machine."""
 
 import os
 
-import numpy as np
 import pytest
 
-from harness.devices.cpu import CpuDevice
-from harness.execution import memory_meter
-from harness.system import process, processor
+from harness.system import processor
 
 X86 = """processor\t: 0
 model name\t: Some CPU @ 2.0GHz
@@ -104,37 +101,3 @@ def test_what_this_process_may_use_adds_up():
     assert 1 <= about.physical_cores <= about.logical_cores == len(processor.affinity())
     assert about.logical_cores <= (os.cpu_count() or 1)
     assert about.usable_cores <= about.physical_cores
-
-
-def test_peak_memory_is_that_of_the_work():
-    size = 64 << 20
-    first = memory_meter.MemoryMeter(CpuDevice())
-    block = np.ones(size, np.uint8)
-    del block
-    used = first.read()
-    if used.host_since_start:
-        pytest.skip("this kernel does not reset the peak")
-    assert used.host_peak >= used.host_before + 0.9 * size
-    assert (used.device_peak, used.device_reserved) == (None, None)
-    later = memory_meter.MemoryMeter(CpuDevice()).read()
-    assert later.host_peak <= used.host_peak - 0.5 * size
-
-
-def test_a_peak_that_cannot_be_reset_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(process, "_RESET", tmp_path / "missing" / "clear_refs")
-    used = memory_meter.MemoryMeter(CpuDevice()).read()
-    assert used.host_since_start and used.host_peak >= used.host_before
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (MemoryError(), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
-        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), True),
-        (RuntimeError("size mismatch"), False),
-    ],
-)
-def test_errors_of_a_full_host(error, expected):
-    assert process.exhausted(error) is expected
-    assert (CpuDevice().explain(error) is not None) is expected

@@ -4,7 +4,11 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from harness.system.files import ROOT
+
+pytestmark = pytest.mark.slow  # each loads torch and timm anew
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:

@@ -8,9 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from harness.cases.case import ModelSource
 from harness.cases.models import loading
-from harness.cases.models.class_names import class_name
 from harness.cases.models.model_files import ModelFiles
-from harness.cases.models.weight_account import WeightAccount
 from harness.system import files
 from harness.system.status import CaseProblem, Stage, Status
 from harness.system.torchvision_shim import import_timm
@@ -302,22 +300,3 @@ def test_unknown_sources(tmp_path):
     assert loading.materialise(ModelSource("directory", "some/where"), tmp_path) == Path(
         "some/where"
     )
-
-
-def test_account_summary_counts_everything():
-    account = WeightAccount(
-        loaded=3, expected=6, missing=("a", "b"), mismatched=(("c", (2,), (3, 1)),), allowed=("a",)
-    )
-    assert account.summary() == (
-        "3 of 6 tensors loaded; 1 missing in the file (b); 1 of another shape "
-        "(c 2 in the file, 3x1 in the model); 1 allowed (a)"
-    )
-
-
-def test_class_names():
-    assert class_name(282, 1000) == "tiger cat"
-    assert class_name(17, 10) == "class 17"
-    assert class_name(1000, 1000) == "class 1000" and class_name(-1, 1000) == "class -1"
-    assert class_name(1, 2, ["cat", "dog"]) == "dog"
-    assert class_name(1, 2, {"1": "dog"}) == "dog" and class_name(0, 2, {"1": "dog"}) == "class 0"
-    assert "Eriocaulon" in class_name(20000, 21843)

@@ -51,6 +51,7 @@ def test_same_seed_same_bits_and_global_generator_untouched():
     assert not torch.equal(first["conv1.0.weight"], third["conv1.0.weight"])
 
 
+@pytest.mark.slow
 def test_no_parameter_stays_constant():
     # convnext has layer scales of 1e-6, xcit and cait too; nfnet has zero skip gains.
     for name in ("test_convnext", "test_nfnet", "test_resnet", "test_vit"):
@@ -85,6 +86,7 @@ def test_model_without_batchnorm_skips_step_two():
     assert random_weights.measure_batchnorm(model, torch.zeros(1, 4)) == 0
 
 
+@pytest.mark.slow
 def test_two_heads_are_both_scaled():
     model, measured = make("deit_tiny_distilled_patch16_224", num_classes=20)
     assert len(random_weights.classifier_layers(model)) == 2

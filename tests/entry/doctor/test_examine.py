@@ -255,6 +255,7 @@ def test_a_broken_torch_is_a_finding(tmp_path, code, text):
     assert document["environment"]["python"] and document["short"].startswith("Python 3.")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="reading TOML takes a package there")
 def test_an_absent_torch_is_a_finding(tmp_path):
     """No package but the standard library: an isolated interpreter without site-packages."""
@@ -268,6 +269,7 @@ def test_an_absent_torch_is_a_finding(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_this_machine_as_it_is():
     done = subprocess.run(
         [sys.executable, "-m", "harness", "doctor", "--device", "cpu"],

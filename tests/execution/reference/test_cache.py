@@ -1,6 +1,5 @@
 """References on disk: found again, by all that they depend on, and never trusted when damaged."""
 
-import argparse
 import dataclasses
 import datetime
 import errno
@@ -24,15 +23,10 @@ from harness.cases.models.model_files import ModelFiles
 from harness.entry.commands import main
 from harness.execution import legs
 from harness.execution.reference import cpu_side
-from harness.execution.reference.cache import (
-    SIZE_VARIABLE,
-    ReferenceCache,
-    ReferenceCacheWarning,
-    size_limit,
-)
+from harness.execution.reference.cache import SIZE_VARIABLE, ReferenceCache, ReferenceCacheWarning
 from harness.execution.reference.cpu_side import CpuSide
 from harness.judgement.arithmetic import Arithmetic
-from harness.system import files, quantities
+from harness.system import files
 from harness.system.files import ROOT
 from harness.system.status import CaseProblem, Status, UsageProblem
 from tests.makers.cache import aged
@@ -320,6 +314,7 @@ for turn in range(60):
 """
 
 
+@pytest.mark.slow
 def test_several_processes_share_a_cache(tmp_path):
     """They write and evict the same entries, with room for half of them."""
     running = [
@@ -387,50 +382,3 @@ def test_the_command_lists_verifies_and_prunes(cache, leg_request, capsys, monke
     assert run()[1].startswith("0 entries")
     assert run("--delete") == (4, run("verify", "--max-size=1")[1])
     assert run("prune", "--max-size", "many")[0] == 4
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("0", 0), ("500MB", 5 * 10**8), ("1.5 GB", 15 * 10**8), ("2k", 2000)]
-)
-def test_sizes(text, size, monkeypatch):
-    assert quantities.size(text) == size
-    monkeypatch.setenv(SIZE_VARIABLE, text)
-    assert size_limit() == size
-    assert size_limit(7) == 7
-
-
-@pytest.mark.parametrize("text", ["", "GB", "-1", "10 PB", "1e3"])
-def test_what_is_no_size(text, monkeypatch):
-    with pytest.raises(argparse.ArgumentTypeError, match="such as 500MB"):
-        quantities.size(text)
-    monkeypatch.setenv(SIZE_VARIABLE, text or "x")
-    with pytest.raises(UsageProblem, match=SIZE_VARIABLE):
-        size_limit()
-
-
-def test_a_second_run_on_another_device_runs_no_model_on_the_cpu(harness_run, tiny_model, tmp_path):
-    counted = tmp_path / "forwards"
-    cases = f'[[case]]\ndirectory = "{tiny_model}"\nnumerics = ["default", "strict"]\n'
-    runs = []
-    # The budget of the emulated NPU's HF32 is a leg of its own: the first run asks for it too.
-    for device in ("npu-emulated:0", "npu-emulated:1"):
-        done = harness_run(
-            f"--device={device}", f"--reference-cache={tmp_path / 'kept'}",
-            "-p", "tests.makers.forward_counter",
-            cases=cases,
-            env={"FORWARD_COUNT": str(counted), "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        assert done.code == 0, done.text
-        runs.append((done.run.cases, done.text, int(counted.read_text())))
-    (cold, cold_text, cold_forwards), (warm, warm_text, warm_forwards) = runs
-    assert cold_forwards > 0
-    assert warm_forwards == 0
-    assert [case.candidate.device.index for case in (*cold, *warm)] == [0, 0, 1, 1]
-    for before, after in zip(cold, warm, strict=True):
-        assert not before.reference.timing.cached
-        assert after.reference.timing.cached
-        assert after.outputs == before.outputs
-        assert after.budgets == before.budgets
-        assert after.weights == before.weights
-    said = "measured when the reference was made"
-    assert said in warm_text and said not in cold_text

@@ -22,16 +22,22 @@ OTHER = {
     "batch checks": {"batch_checks": True},
     "operators": {"operator_share": 0.5},
 }
+
+
 OTHER_LOADING = {
     "classes": {"num_classes": 7},
     "allowed keys": {"allow_keys": ("head.*",)},
     "pickle": {"allow_pickle": True},
 }
+
+
 OTHER_VARIANT = {
     "arithmetic": CpuVariant(imitate=Arithmetic(short_conv=11)),
     "other arithmetic": CpuVariant(imitate=Arithmetic(short_conv=10)),
     "order": CpuVariant(reorder=True),
 }
+
+
 PLAIN = CpuVariant()
 
 

@@ -27,10 +27,13 @@ def chromium() -> str | None:
     return given or next(filter(None, map(shutil.which, _NAMES)), None)
 
 
-pytestmark = pytest.mark.skipif(
-    chromium() is None,
-    reason="no Chromium: install Debian's package chromium, or set HARNESS_CHROMIUM to its path",
-)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        chromium() is None,
+        reason="no Chromium: install Debian's package chromium, or name it in HARNESS_CHROMIUM",
+    ),
+]
 
 
 def make_page(folder: Path, *cases) -> Path:

@@ -6,15 +6,11 @@ import re
 import pytest
 
 from harness.cases.case import InputSource, ModelSource
-from harness.entry.commands.main import main
-from harness.records import results_file
-from harness.report.markdown import escaped
 from harness.report.port import content, texts
 from harness.report.port import document as report
-from harness.report.tables import per_case
 from harness.system.status import Status, UsageProblem
 from tests.makers.port import all_tables, broken, case_of, rendered, run_of, with_header
-from tests.makers.records import case_record, published
+from tests.makers.records import published
 
 EVIL = "*x* | `rm` <img src=x> [a](javascript:b) 模型"
 
@@ -76,24 +72,6 @@ def test_the_documented_environment_install_and_inference():
         assert line.replace("1000", "classes") in document.replace("1000", "classes")
 
 
-def test_every_text_exists_in_both_languages_with_the_same_values():
-    for key, both in texts.every().items():
-        assert set(both) == {"en", "zh"}, key
-        found = [sorted(set(re.findall(r"{(\w+)}", text))) for text in both.values()]
-        assert found[0] == found[1], key
-        assert re.search(r"[\u4e00-\u9fff]", both["zh"]) or both["zh"] == both["en"], key
-    assert {f"status.{s.value}" for s in Status if s is not Status.PASS} <= set(texts.every())
-
-
-def test_a_run_on_an_npu_may_be_published():
-    found = content.choose(run_of(case_of()), None)
-    assert found.drafts == ()
-    for language in texts.LANGUAGES:
-        document = report.render(found, language)
-        assert "DRAFT" not in document and "草稿" not in document
-    assert content.accuracy_document(found)["publishable"] is True
-
-
 def test_an_emulated_run_is_a_draft_on_every_table_and_sentence():
     run = run_of(case_of(kind="npu-emulated"), device="npu-emulated:0")
     for language, word in (("en", "DRAFT"), ("zh", "草稿")):
@@ -113,47 +91,6 @@ def test_an_emulated_run_is_a_draft_on_every_table_and_sentence():
     assert "EMULATED" in performance["missing"]["device_images_per_second"]
 
 
-@pytest.mark.parametrize(
-    ("run", "reason"),
-    [
-        (run_of(case_of(kind="cuda"), device="cuda:0"), "no_npu"),
-        (run_of(case_of(), ended=False), "incomplete"),
-        (run_of(case_of(), missing=["google--efficientnet-b0-noise-float32"]), "incomplete"),
-        (run_of(case_of(ModelSource("architecture", "resnet18"))), "random_weights"),
-    ],
-)  # fmt: skip
-def test_what_else_makes_a_draft(run, reason):
-    found = content.choose(run, None)
-    assert [draft.value for draft in found.drafts] == [reason]
-    assert "DRAFT" in report.render(found, "en")
-    assert "DRAFT, not to be published" in report.line(found)
-
-
-def test_a_missing_case_of_another_model_is_no_draft():
-    assert content.choose(run_of(case_of(), missing=["other-noise"]), None).drafts == ()
-
-
-def test_the_nearest_case_to_the_documented_settings_is_chosen_whatever_it_gave():
-    cases = [
-        case_of(dtype="float16"),
-        case_of(numerics="strict"),
-        case_of(images=InputSource("photos"), inputs_sha256="p"),
-        case_of(images=InputSource("noise")),
-        case_of(status=Status.FAIL_ACCURACY, reason="Wrong."),
-    ]
-    found = content.choose(run_of(*cases), None)
-    assert found.main is cases[-1]
-    assert found.status is Status.FAIL_ACCURACY
-    document = report.render(found, "en")
-    assert "the documented protocol" in document
-    assert "Of the 5 cases of this model" in document
-    assert "1 of 5 cases of this model in the run did not pass." in document
-    rows = with_header(
-        document, "case", "status", "error rate", "Top-1 agreement", "budget ratio"
-    )  # fmt: skip
-    assert [row[0] for row in rows] == [case.case_id for case in cases]
-
-
 def test_a_case_that_is_not_the_documented_protocol_says_how_it_differs():
     case = case_of(images=InputSource("photos"), inputs="6 photos, 384x384", numerics="strict")
     document = rendered(run_of(case))
@@ -163,22 +100,6 @@ def test_a_case_that_is_not_the_documented_protocol_says_how_it_differs():
         content.accuracy_document(content.choose(run_of(case), None))["documented_protocol"]
         is False
     )
-
-
-def test_models_are_named_by_name_architecture_or_directory(tmp_path):
-    b0, lite = case_of(), case_of(ModelSource("sample", "lite0"))
-    run = run_of(b0, lite)
-    for wanted in ("google--efficientnet-b0", "/models/google--efficientnet-b0",
-                   "./google--efficientnet-b0/"):  # fmt: skip
-        assert content.choose(run, wanted).main is b0
-    assert content.choose(run, "lite0").main is lite
-    with pytest.raises(UsageProblem, match="several models .*lite0"):
-        content.choose(run, None)
-    with pytest.raises(UsageProblem, match="no case of b1"):
-        content.choose(run, "b1")
-    twins = [case_of(ModelSource("architecture", "a", seed=seed)) for seed in (0, 1)]
-    with pytest.raises(UsageProblem, match="run them apart"):
-        content.choose(run_of(*twins), "a")
 
 
 def test_nothing_is_empty_when_a_case_fails_before_it_is_measured():
@@ -288,65 +209,3 @@ def test_a_very_long_name_and_reason_stay_readable():
     assert "more characters in results/accuracy.json" in document
     made = content.accuracy_document(content.choose(run_of(broken(reason=long)), None))
     assert made["reason"] == long
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("a|b", r"a\|b"),
-        (r"a\|b", r"a\\\|b"),
-        ("efficientnet_b0", "efficientnet_b0"),
-        ("_x_ *y*", r"\_x\_ \*y\*"),
-        ("# no heading", r"\# no heading"),
-        ("1. no list", r"1\. no list"),
-        ("- no list", r"\- no list"),
-        ("0.0003 %", "0.0003 %"),
-        ("-0.5", "-0.5"),
-        ("<b>&", "&lt;b&gt;&amp;"),
-        ("two\nlines\ttab", "two lines tab"),
-        ("\x07\u202e", "��"),
-    ],
-)
-def test_escaping(text, shown):
-    assert escaped(text) == shown
-    assert escaped(escaped(text)) == shown
-
-
-def test_the_command_writes_documents_results_and_log(tmp_path, capsys):
-    results_file.write(run_of(case_of(), broken(dtype="float16", log_tail="Segmentation fault")),
-                  tmp_path / "results.jsonl")  # fmt: skip
-    assert main(["report", str(tmp_path), "--lang", "zh", "--lang", "en"]) == 1
-    out = tmp_path / "port" / "google--efficientnet-b0"
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[:2] == [str(out / "README_zh.md"), str(out / "README_en.md")]
-    assert printed[2].startswith("Result: fail_load. The evidence is complete")
-    accuracy = json.loads((out / "results" / "accuracy.json").read_text())
-    assert accuracy["documented_gate"]["error_rate_percent"] == 0.0003
-    assert [case["status"] for case in accuracy["cases"]] == ["pass", "fail_load"]
-    performance = json.loads((out / "results" / "performance.json").read_text())
-    assert performance["speed_up"] == pytest.approx(49.9, abs=0.01)
-    assert performance["device_timing"]["forward_seconds"] == [0.0521]
-    again = results_file.read(out / "results" / "records.jsonl")
-    assert [case.case_id for case in again.cases] == [case["case_id"] for case in accuracy["cases"]]
-    assert "Segmentation fault" in (out / "logs" / "run.log").read_text()
-    assert per_case.accuracy(again.cases[0]).rows[0][1] in (out / "logs" / "run.log").read_text()
-
-
-def test_bad_combinations_are_usage_problems(tmp_path, capsys):
-    results_file.write(run_of(case_of()), tmp_path / "results.jsonl")
-    (tmp_path / "file").write_text("")
-    for options, word in (
-        (["--model", "x"], "--lang"),
-        (["--lang", "zh", "--format", "text"], "exclude"),
-        (["--lang", "zh", "--output", str(tmp_path / "file")], "--output DIR"),
-        (["--lang", "fr"], "invalid choice"),
-    ):
-        assert main(["report", str(tmp_path), *options]) == 4
-        assert word in capsys.readouterr().err
-
-
-def test_values_that_are_no_numbers_stay_json():
-    gate = type(published())(**{**published().__dict__, "mean_cosine": float("nan")})
-    made = content.accuracy_document(content.choose(run_of(case_of(gate=gate)), None))
-    assert made["documented_gate"]["mean_cosine"] == "NaN"
-    assert case_record().case_id  # the shared helper still makes valid records

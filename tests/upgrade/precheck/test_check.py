@@ -1,17 +1,14 @@
 import json
-import re
 import subprocess
-import sys
 
 import pytest
 
 from harness.report import text
 from harness.report.tables import precheck as report
-from harness.system.files import ROOT
 from harness.system.status import ExitCode
-from harness.upgrade.precheck import check, probe
+from harness.upgrade.precheck import check
 from harness.upgrade.precheck.check import Checked, Model
-from harness.upgrade.precheck.probe import MARK, OPTIONAL, REQUIRED
+from harness.upgrade.precheck.probe import OPTIONAL, REQUIRED
 
 ATTRIBUTES = dict.fromkeys((*REQUIRED, *OPTIONAL), "present")
 
@@ -22,19 +19,6 @@ GOOD = Model(error=1e-6, agrees=True, operators={"Convolution": 3, "Add": 1})
 def checked(version: str = "1", **changes) -> Checked:
     given = {"attributes": ATTRIBUTES, "models": {"resnet18": GOOD}, "versions": {"torch": "2"}}
     return Checked(version, **(given | changes))
-
-
-def test_the_attributes_are_those_that_the_device_uses():
-    source = (ROOT / "harness/devices/npu.py").read_text()
-    used = set(re.findall(r"self\._npu\.([a-z]\w*(?:\.[a-z]\w*)?)", source))
-    used |= set(re.findall(r'self\._call\("([\w.]+)"', source))
-    used |= set(re.findall(r"self\._torch_npu\.(npu[\w.]+)", source))
-    listed = {path.partition(" = ")[0] for path in (*REQUIRED, *OPTIONAL)}
-    known = {re.sub(r"^torch(_npu)?\.", "", path) for path in listed}
-    known |= {path.removeprefix("npu.") for path in known}
-    assert {name for name in used if name not in known and name != "matmul"} == set()
-    for path in listed:
-        assert path.rpartition(".")[2] in source, path
 
 
 def test_the_architectures_execute_every_surveyed_operator():
@@ -153,38 +137,3 @@ def test_a_process_that_dies_is_the_versions_problem(pip, tmp_path, monkeypatch)
     monkeypatch.setattr(check, "_run", lambda *_: dead)
     found = check.check(check.INSTALLED, [], tmp_path, lambda line: None)
     assert found.problem == "the process ended with code -6: terminate called: Duplicated key"
-
-
-def test_the_probe_never_raises_for_an_attribute():
-    class Root:
-        @property
-        def broken(self):
-            raise RuntimeError
-
-        def call(self):
-            """A function."""
-
-        setting = True
-
-    roots = {"torch": Root()}
-    for path, answer in {
-        "torch.call": "present",
-        "torch.setting": "True",
-        "torch.broken": "raises RuntimeError",
-        "torch.gone.deeper": "absent",
-        "torch.setting = False": "taken",
-        "torch.gone.deeper = False": "absent",
-    }.items():
-        assert probe._attribute(roots, path) == answer
-
-
-def test_the_installed_version_from_the_shell():
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", "precheck", "--torch-npu", "installed",
-         "--model", "test_resnet", "--format", "markdown"],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert MARK not in done.stdout
-    assert "| installed | yes |" in done.stdout and "1 of 1 run" in done.stdout
-    assert "fine: installed - EMULATED" in done.stdout

@@ -1,0 +1,41 @@
+import json
+
+import pytest
+
+from harness.entry.commands.main import main
+from harness.records import results_file
+from harness.report.tables import per_case
+from tests.makers.port import broken, case_of, run_of
+
+
+def test_the_command_writes_documents_results_and_log(tmp_path, capsys):
+    results_file.write(run_of(case_of(), broken(dtype="float16", log_tail="Segmentation fault")),
+                  tmp_path / "results.jsonl")  # fmt: skip
+    assert main(["report", str(tmp_path), "--lang", "zh", "--lang", "en"]) == 1
+    out = tmp_path / "port" / "google--efficientnet-b0"
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:2] == [str(out / "README_zh.md"), str(out / "README_en.md")]
+    assert printed[2].startswith("Result: fail_load. The evidence is complete")
+    accuracy = json.loads((out / "results" / "accuracy.json").read_text())
+    assert accuracy["documented_gate"]["error_rate_percent"] == 0.0003
+    assert [case["status"] for case in accuracy["cases"]] == ["pass", "fail_load"]
+    performance = json.loads((out / "results" / "performance.json").read_text())
+    assert performance["speed_up"] == pytest.approx(49.9, abs=0.01)
+    assert performance["device_timing"]["forward_seconds"] == [0.0521]
+    again = results_file.read(out / "results" / "records.jsonl")
+    assert [case.case_id for case in again.cases] == [case["case_id"] for case in accuracy["cases"]]
+    assert "Segmentation fault" in (out / "logs" / "run.log").read_text()
+    assert per_case.accuracy(again.cases[0]).rows[0][1] in (out / "logs" / "run.log").read_text()
+
+
+def test_bad_combinations_are_usage_problems(tmp_path, capsys):
+    results_file.write(run_of(case_of()), tmp_path / "results.jsonl")
+    (tmp_path / "file").write_text("")
+    for options, word in (
+        (["--model", "x"], "--lang"),
+        (["--lang", "zh", "--format", "text"], "exclude"),
+        (["--lang", "zh", "--output", str(tmp_path / "file")], "--output DIR"),
+        (["--lang", "fr"], "invalid choice"),
+    ):
+        assert main(["report", str(tmp_path), *options]) == 4
+        assert word in capsys.readouterr().err

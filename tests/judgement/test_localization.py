@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from harness.judgement.localization import Localization
+from tests.makers.localization import row
+
+
+def test_culprits_come_first_and_intermittent_ones_count():
+    rows = (
+        row(0),
+        row(1, ratio=50.0, own_rmse=5e-6),
+        row(2, unstable=3),
+        row(3, ratio=2.9),
+        row(4, skipped="the device raised X"),
+        row(5, nonfinite=1, ratio=0.0),
+    )
+    found = Localization("float32", 0, 2, rows)
+    assert [r.index for r in found.culprits] == [2, 5, 1]
+    assert [r.index for r in found.worst] == [2, 5, 1, 3, 0]
+    assert "layer2 (operator 2): 3 elements differ" in found.conclusion()
+    assert "2 more of 5 of 6 operators" in found.conclusion()
+
+
+def test_no_culprit_says_so_and_whether_the_failure_came_back():
+    found = Localization("float16", 0, 2, (row(0), row(1)), reproduced=False)
+    assert found.conclusion().startswith("No culprit: none of 2 of 2 operators")
+    assert "comes and goes" in found.conclusion()
+    assert "comes and goes" not in dataclasses.replace(found, reproduced=True).conclusion()
+    assert Localization(problem="error_crash: x").conclusion() == "Not localised: error_crash: x"
+
+
+def test_inherited_errors_are_judged_by_the_declared_arithmetic():
+    beyond = row(1, inherited_rmse=5e-6, inherited_budget_rmse=1e-6)
+    assert Localization("float32", 0, 1, (row(0), beyond)).first_beyond is None
+    assert Localization("float16", 0, 1, (row(0), beyond)).first_beyond == beyond
+    assert row(0, inherited_rmse=0.0, inherited_budget_rmse=0.0).inherited_ratio == 0
+    assert row(0, inherited_rmse=1e-9, inherited_budget_rmse=0.0).inherited_ratio > 1e300
+    assert math.isnan(row(0).inherited_ratio)

@@ -1,0 +1,82 @@
+"""The error of one operator: what honest rounding can give, and what it cannot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from harness.judgement.operator_error import SLICE_PRIOR, Rounding, own_error
+
+ROUNDING = {
+    torch.float16: Rounding(2**-11, 0.0, 2**-24),
+    torch.bfloat16: Rounding(2**-8, 0.0, 2**-133),
+}
+
+
+@pytest.mark.parametrize("dtype", list(ROUNDING))
+@pytest.mark.parametrize("scale", [1e-7, 1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 300), (2, 40, 1, 1), (3, 8, 5, 5)])
+def test_rounding_to_nearest_stays_below_the_root_of_three(dtype, scale, shape):
+    generator = torch.Generator().manual_seed(hash((scale, shape)) % 1000)
+    exact = torch.randn(shape, generator=generator, dtype=torch.float64) ** 5 * scale
+    exact = exact.clamp(-60000, 60000)
+    error = own_error(
+        exact.numpy(), exact.numpy(), exact.to(dtype).double().numpy(), ROUNDING[dtype]
+    )
+    assert 0 <= error.ratio <= 3**0.5 * (1 + 1e-9)
+    # The slices' prior can only raise their budget.
+    assert error.worst_slice_ratio <= 3**0.5 * (1 + 1e-9)
+
+
+def test_a_dead_channel_shows_in_its_slice_and_a_wrong_item_in_its():
+    exact = np.random.default_rng(0).normal(size=(4, 256, 6, 6))
+    budget = exact * (1 + 2**-9)
+    dead = budget.copy()
+    dead[:, 31] = 0
+    error = own_error(exact, budget, dead, Rounding(2**-9))
+    assert error.worst_slice == (1, 31) and error.worst_slice_ratio > 100
+    assert error.ratio < error.worst_slice_ratio / 5
+    swapped = budget.copy()
+    swapped[3] = budget[0]
+    assert own_error(exact, budget, swapped, Rounding(2**-9)).worst_slice == (0, 3)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (2, 3, 4, 5), (2, 1, 3, 2, 4)])
+def test_slices_are_taken_along_every_dimension(shape):
+    generator = np.random.default_rng(1)
+    exact = generator.normal(size=shape)
+    rounding = Rounding(2**-11)
+    for axis, size in enumerate(shape):
+        if size == 1:
+            continue
+        wrong = exact.copy()
+        part = np.moveaxis(wrong, axis, 0)[size - 1]  # a view
+        part *= 1.5
+        error = own_error(exact, exact, wrong, rounding)
+        difference = np.moveaxis(wrong - exact, axis, 0)[size - 1]
+        power = np.mean(np.square(exact)) * 2**-22 / 3
+        prior = SLICE_PRIOR * power / (difference.size + SLICE_PRIOR)
+        own = np.mean(np.square(np.moveaxis(exact, axis, 0)[size - 1])) * 2**-22 / 3
+        expected = np.sqrt(np.mean(np.square(difference)) / max(prior, own))
+        assert error.worst_slice_ratio >= expected * (1 - 1e-9)
+        if error.worst_slice == (axis, size - 1):
+            assert error.worst_slice_ratio == pytest.approx(expected)
+        assert error.ratio == pytest.approx(np.sqrt(np.mean(np.square(wrong - exact)) / power))
+
+
+def test_own_error_of_exact_and_of_impossible_results():
+    zeros = np.zeros((2, 3))
+    assert own_error(zeros, zeros, zeros, Rounding(0)).ratio == 0
+    wrong = zeros.copy()
+    wrong[1, 2] = 1
+    assert own_error(zeros, zeros, wrong, Rounding(0)).ratio == np.inf
+    broken = np.ones((2, 3))
+    broken[0, 1] = np.nan
+    error = own_error(np.ones((2, 3)), np.ones((2, 3)), broken, Rounding(1e-3))
+    assert error.nonfinite == 1 and error.ratio == 0
+    overflow = np.array([[np.inf, 1.0]])
+    error = own_error(np.ones((1, 2)), overflow, overflow, Rounding(1e-3))
+    assert error.nonfinite == 0, "the declared format overflows there as well"
+    with pytest.raises(ValueError, match="shapes differ"):
+        own_error(zeros, zeros, np.zeros((3, 2)), Rounding(0))

@@ -1,0 +1,96 @@
+"""A case in order: fallbacks, unstable outputs, references made once."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from harness.cases.case import Case, InputSource, ModelSource
+from harness.devices.spec import DeviceSpec
+from harness.execution.settings import RunSettings
+from harness.execution.sides import Sides
+from harness.records import results_file
+from harness.records.throughput import Plan
+from harness.system.files import ROOT
+from harness.system.status import Status
+
+
+@pytest.mark.parametrize(("allowed", "statuses"), [(False, [Status.FAIL_FALLBACK]), (True, [])])
+def test_a_fallback_fails_the_case_unless_it_is_allowed(tmp_path, allowed, statuses):
+    settings = RunSettings(DeviceSpec("cpu"), tmp_path, allow_cpu_fallback=allowed)
+    leg = SimpleNamespace(unstable=(), record=SimpleNamespace(fallback_operators=["aten::x"]))
+    findings = Sides(settings)._leg_findings(leg, leg)
+    assert [finding.status for finding in findings] == statuses
+
+
+def test_unstable_outputs_are_flaky(tmp_path):
+    sides = Sides(RunSettings(DeviceSpec("cpu"), tmp_path))
+    record = SimpleNamespace(fallback_operators=[])
+    stable = SimpleNamespace(unstable=(), record=record)
+    unstable = SimpleNamespace(unstable=("output",), record=record)
+    assert [f.status for f in sides._leg_findings(stable, unstable)] == [Status.FLAKY]
+    assert [f.status for f in sides._leg_findings(unstable, stable)] == [Status.FAIL_REFERENCE]
+
+
+ASK = """
+import sys
+from pathlib import Path
+from harness.cases.case import Case, InputSource, ModelSource
+from harness.devices.spec import DeviceSpec
+from harness.execution.settings import RunSettings
+from harness.execution.sides import Sides
+cache, model = map(Path, sys.argv[1:])
+sides = Sides(RunSettings(DeviceSpec("cpu"), cache, reference_cache_size=10**9))
+request = sides.request(Case(ModelSource("directory", str(model)), InputSource("synthetic")))
+print("ready", flush=True)
+sys.stdin.readline()
+sides.cpu.reference(request)
+sides.cpu.oracle(request)
+print(sides.cpu.computed, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_need_one_reference_at_once_compute_it_once(tiny_model, tmp_path):
+    command = [sys.executable, "-c", ASK, str(tmp_path), str(tiny_model)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    asking = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(3)]
+    for process in asking:
+        assert process.stdout.readline() == "ready\n"
+    answers = []
+    for process in asking:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in asking:
+        answers.append(int(process.communicate()[0]))
+        assert process.returncode == 0
+    assert sum(answers) == 2  # the reference and the oracle, each by one of them
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("own", "expected"), [(None, (3,)), ((2,), (2,)), ((), None)])
+def test_a_case_may_have_batch_sizes_of_its_own(cache_dir, tmp_path, own, expected):
+    from harness.execution.settings import RunSettings
+    from harness.execution.sides import Sides
+    from harness.runs.runner import CaseRunner
+
+    case = Case(
+        ModelSource("architecture", "test_resnet", num_classes=50),
+        InputSource("synthetic", count=2),
+        numerics="strict",
+        throughput=own,
+    )
+    plan = Plan((3,), 0.1)
+    settings = RunSettings(DeviceSpec("cpu"), cache_dir, throughput=plan)
+    runner = CaseRunner(Sides(settings), tmp_path / "r.jsonl")
+    try:
+        record = runner.run(case)
+    finally:
+        runner.close()
+    assert results_file.read(tmp_path / "r.jsonl").cases == [record]
+    found = record.throughput
+    assert (found and tuple(row.batch_size for row in found.rows)) == expected
+    if found is not None:
+        assert not found.problem
+        assert all(row.cpu is not None and row.device is not None for row in found.rows)
