@@ -8,26 +8,17 @@ a device takes whatever the model asks is part of its arithmetic too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.execution import gelu
+from harness.execution import aten, gelu
+from harness.execution.aten import CPU_ATTENTION
 from harness.judgement.arithmetic import Arithmetic
 
-_aten = torch.ops.aten
-CONVOLUTIONS = frozenset({_aten.convolution.default, _aten._convolution.default})
 _APPROXIMATE = {form: approximate for approximate, form in gelu.FORMS.items()}
-CPU_ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu.default
-# Operator -> positions of the two factors.
-_PRODUCTS: Mapping[Any, tuple[int, int]] = {
-    _aten.mm.default: (0, 1),
-    _aten.bmm.default: (0, 1),
-    _aten.addmm.default: (1, 2),
-    _aten.baddbmm.default: (1, 2),
-}
 
 
 def round_mantissa(values: torch.Tensor, bits: int) -> torch.Tensor:
@@ -61,11 +52,11 @@ class Imitation(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator with rounded factors or a rounded result."""
         kwargs = kwargs or {}
-        if func is _aten.gelu.default and self.arithmetic.gelu:
+        if func is torch.ops.aten.gelu.default and self.arithmetic.gelu:
             kwargs = {**kwargs, "approximate": _APPROXIMATE[self.arithmetic.gelu]}
         if self.arithmetic.dtype == "float32":
             if func is CPU_ATTENTION and self.arithmetic.short_matmul is not None:
-                return self._attention(*args, **kwargs)
+                return self._attention(args, kwargs)
             return func(*self._short_factors(func, args), **kwargs)
         result = func(*args, **kwargs)
         # Views share memory that was rounded when it was written.
@@ -74,12 +65,7 @@ class Imitation(TorchDispatchMode):
         return result
 
     def _short_factors(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        if func in CONVOLUTIONS:
-            bits, where = self.arithmetic.short_conv, (0, 1)
-        elif func in _PRODUCTS:
-            bits, where = self.arithmetic.short_matmul, _PRODUCTS[func]
-        else:
-            return args
+        bits, where = self.arithmetic.factor_bits(aten.kind(func)), aten.factors(func)
         if bits is None:
             return args
         return tuple(
@@ -88,24 +74,11 @@ class Imitation(TorchDispatchMode):
         )
 
     def _attention(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        *,
-        attn_mask: torch.Tensor | None = None,
-        scale: float | None = None,
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[torch.Tensor, None]:
-        """Attention as its matrix products, which the CPU's kernel hides.
-
-        The second result, logarithms of sums, is for training.
-        """
-        with self:
-            output, _ = _aten._scaled_dot_product_attention_math.default(
-                query, key, value, attn_mask, dropout_p, is_causal, scale=scale
-            )
+        """Attention as its matrix products, which the CPU's kernel hides."""
+        with self, sdpa_kernel(SDPBackend.MATH):
+            (output,) = aten.attention(*args, **kwargs)
         return output, None
 
     def _store_result(self, tensor: torch.Tensor) -> None:

@@ -93,6 +93,7 @@ def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Lo
     return Localized(
         Localization(
             arithmetic=str(declared),
+            full=declared.full,
             start=request.start,
             stop=request.start + len(images),
             rows=tuple(rows),

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
+
+# What of an arithmetic concerns an operator: convolutions and matrix products may have shortened
+# factors of their own; "" is every other operator.
+Kind = Literal["convolution", "product", ""]
 
 # Explicit mantissa bits of float32's 23 that are kept: CANN documents HF32 as float32's range
 # with 11 bits ("its mantissa precision (11 bits) is close to FP16"), NVIDIA TF32 as 1 + 8 + 10.
@@ -35,16 +40,30 @@ class Arithmetic:
         """Whether it rounds as plain float32 does, whatever its form of GELU."""
         return dataclasses.replace(self, gelu="").exact
 
+    def factor_bits(self, kind: Kind) -> int | None:
+        """Mantissa bits to which an operator's float32 factors are rounded; None for all 23."""
+        if kind == "convolution":
+            return self.short_conv
+        return self.short_matmul if kind == "product" else None
+
+    def of(self, kind: Kind) -> str:
+        """What is declared for one operator, to show: "float32", "float32 with HF32", "float16"."""
+        bits = self.factor_bits(kind)
+        return f"{self.dtype} with {_format(bits)}" if bits else self.dtype
+
     def __str__(self) -> str:
-        names = {HF32_BITS: "HF32", TF32_BITS: "TF32"}
         parts = [
-            f"{names.get(bits, f'{bits}-bit')} {where}"
+            f"{_format(bits)} {where}"
             for where, bits in (("conv", self.short_conv), ("matmul", self.short_matmul))
             if bits
         ]
         if self.gelu:
             parts.append(f"every gelu as {self.gelu}")
         return f"{self.dtype} with {' and '.join(parts)}" if parts else self.dtype
+
+
+def _format(bits: int) -> str:
+    return {HF32_BITS: "HF32", TF32_BITS: "TF32"}.get(bits, f"{bits}-bit")
 
 
 def declared(dtype: str, numerics: Mapping[str, str]) -> Arithmetic:

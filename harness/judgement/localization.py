@@ -18,12 +18,13 @@ from harness.judgement.operator_rows import OperatorRow
 class Localization:
     """Own and inherited error of every operator of a forward pass, in order of execution.
 
-    `arithmetic`: what the device declares; `start`, `stop`: the case's images that went through,
-    as one batch; `repeats`: runs of each operator; `restarts`: results that the device's forward
-    pass took from the reference, since its own did not fit.  `reproduced`: whether the pass,
-    operator by operator, ended where the model's own forward pass did on the device; None when
-    the two cannot be compared.  `reproducers`: scripts, relative to the results; `note`: why there
-    are none though they were wanted.  `problem`: why there are no rows.
+    `arithmetic`: what the device declares, to show; `full`: whether that rounds as plain float32
+    does.  `start`, `stop`: the case's images that went through, as one batch; `repeats`: runs of
+    each operator; `restarts`: results that the device's forward pass took from the reference,
+    since its own did not fit.  `reproduced`: whether the pass, operator by operator, ended where
+    the model's own forward pass did on the device; None when the two cannot be compared.
+    `reproducers`: scripts, relative to the results; `note`: why there are none though they were
+    wanted.  `problem`: why there are no rows.
     """
 
     arithmetic: str = ""
@@ -37,6 +38,7 @@ class Localization:
     note: str = ""
     seconds: float = 0.0
     problem: str = ""
+    full: bool = False
 
     @property
     def culprits(self) -> list[OperatorRow]:
@@ -51,7 +53,7 @@ class Localization:
     @property
     def first_beyond(self) -> OperatorRow | None:
         """The first operator after which the inherited error exceeds its budget."""
-        limit = budget.limit(exact=self.arithmetic == "float32")
+        limit = budget.limit(exact=self.full)
         return next((row for row in self.rows if row.inherited_ratio > limit), None)
 
     def conclusion(self) -> str:

@@ -234,16 +234,16 @@ def _judge_operators(check: OperatorCheck | None) -> list[Finding]:
     """Each operator on the reference's own input, where a format's noise has not piled up."""
     if check is None or not check.culprits:
         return []
-    worst = check.worst[0]
+    first = check.worst[0]
     return [
         Finding(
             Status.FAIL_ACCURACY,
             Stage.COMPARE,
             f"{check.culprits} of {check.compared} operators compared one by one exceed what "
-            f"their format costs; worst is {worst.operator} in {worst.module} (operator "
-            f"{worst.index}): {worst.ratio:.3g} times its budget, its worst slice "
-            f"{worst.worst_slice_ratio:.3g} times ({worst.worst_slice or 'all of it'}), "
-            f"{worst.nonfinite} NaN or infinite values.",
+            f"their format costs; worst is {first.operator} in {first.module} (operator "
+            f"{first.index}): {first.ratio:.3g} times its budget, its worst slice "
+            f"{first.worst_slice_ratio:.3g} times ({first.worst_slice or 'all of it'}), "
+            f"{first.nonfinite} NaN or infinite values.",
         )
     ]
 

@@ -34,3 +34,15 @@ def test_a_form_of_gelu_is_named_and_changes_no_rounding():
     assert str(Arithmetic("float16", gelu="tanh")) == "float16 with every gelu as tanh"
     assert Arithmetic(gelu="tanh").full and not Arithmetic(gelu="tanh").exact
     assert not Arithmetic(short_conv=HF32_BITS).full and not Arithmetic("float16").full
+
+
+def test_what_is_declared_for_an_operator_knows_no_other_operator():
+    tanh = Arithmetic(gelu="tanh")
+    assert tanh.of("convolution") == tanh.of("product") == tanh.of("") == "float32"
+    assert tanh.factor_bits("convolution") is tanh.factor_bits("product") is None
+    short = Arithmetic(short_conv=HF32_BITS, short_matmul=TF32_BITS, gelu="tanh")
+    assert short.of("convolution") == "float32 with HF32"
+    assert short.of("product") == "float32 with TF32"
+    assert short.of("") == "float32"
+    assert short.factor_bits("convolution") == HF32_BITS
+    assert Arithmetic("bfloat16", gelu="tanh").of("convolution") == "bfloat16"

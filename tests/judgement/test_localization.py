@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.localization import Localization
 from tests.makers.localization import row
 
@@ -33,8 +34,12 @@ def test_no_culprit_says_so_and_whether_the_failure_came_back():
 
 def test_inherited_errors_are_judged_by_the_declared_arithmetic():
     beyond = row(1, inherited_rmse=5e-6, inherited_budget_rmse=1e-6)
-    assert Localization("float32", 0, 1, (row(0), beyond)).first_beyond is None
-    assert Localization("float16", 0, 1, (row(0), beyond)).first_beyond == beyond
+    rows = (row(0), beyond)
+    assert Localization("float32", 0, 1, rows, full=True).first_beyond is None
+    assert Localization("float16", 0, 1, rows).first_beyond == beyond
+    # Plain float32 rounding, whatever the form of GELU: the verdict takes the same limit.
+    tanh = Arithmetic(gelu="tanh")
+    assert Localization(str(tanh), 0, 1, rows, full=tanh.full).first_beyond is None
     assert row(0, inherited_rmse=0.0, inherited_budget_rmse=0.0).inherited_ratio == 0
     assert row(0, inherited_rmse=1e-9, inherited_budget_rmse=0.0).inherited_ratio > 1e300
     assert math.isnan(row(0).inherited_ratio)

@@ -8,23 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from harness.execution.imitation import CONVOLUTIONS, CPU_ATTENTION, Imitation, storage_dtype
+from harness.execution import aten
+from harness.execution.aten import CONVOLUTIONS, CPU_ATTENTION
+from harness.execution.imitation import Imitation, storage_dtype
 from harness.judgement.arithmetic import Arithmetic
 
 _aten = torch.ops.aten
-
-# Products -> position of the left factor, whose last dimension is summed over.
-_PRODUCTS: Mapping[Any, int] = {
-    _aten.mm.default: 0,
-    _aten.bmm.default: 0,
-    _aten.addmm.default: 1,
-    _aten.baddbmm.default: 1,
-}
 
 # Results whose content is undefined.
 _UNDEFINED = frozenset(
@@ -52,30 +46,6 @@ _FIRST_ONLY = frozenset(
 )
 
 
-def _attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    *,
-    attn_mask: torch.Tensor | None = None,
-    scale: float | None = None,
-) -> tuple[torch.Tensor]:
-    """The call that PyTorch turned into the CPU's own attention kernel, in its portable form."""
-    return (
-        torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask, dropout_p, is_causal, scale=scale
-        ),
-    )
-
-
-# Operators that exist on the CPU alone -> how other devices are asked for the same.
-_PORTABLE: Mapping[Any, tuple[str, Callable[..., Any]]] = {
-    CPU_ATTENTION: ("aten::scaled_dot_product_attention.default", _attention),
-}
-
-
 @dataclasses.dataclass(frozen=True)
 class Call:
     """An operator with its arguments on the CPU, in float32 where they are floating point."""
@@ -92,7 +62,7 @@ class Call:
     @property
     def device_name(self) -> str:
         """Name of the operator that a device is asked for in its stead."""
-        return _PORTABLE[self.func][0] if self.func in _PORTABLE else self.name
+        return aten.PORTABLE[self.func][0] if self.func in aten.PORTABLE else self.name
 
     def tensors(self) -> list[torch.Tensor]:
         """Every tensor argument, lists included, in order."""
@@ -125,8 +95,8 @@ class Call:
         if self.func in CONVOLUTIONS:
             weight, transposed = self.args[1], bool(self.args[6])
             return max(1, int(weight.numel() // weight.shape[1 if transposed else 0]))
-        if self.func in _PRODUCTS:
-            return max(1, int(self.args[_PRODUCTS[self.func]].shape[-1]))
+        if self.func in aten.MATRIX_PRODUCTS:
+            return max(1, int(self.args[aten.factors(self.func)[0]].shape[-1]))
         if self.func is CPU_ATTENTION:
             return max(int(self.args[0].shape[-1]), int(self.args[1].shape[-2]))
         largest = max((tensor.numel() for tensor in self.tensors()), default=1)
@@ -259,17 +229,13 @@ def run_budget(call: Call, arithmetic: Arithmetic) -> list[torch.Tensor]:
 
 def portable(func: Any) -> Any:
     """What other devices than the CPU are asked for in the place of an operator."""
-    return _PORTABLE[func][1] if func in _PORTABLE else func
+    return aten.PORTABLE[func][1] if func in aten.PORTABLE else func
 
 
 def portable_source(func: Any) -> str:
     """The same as Python source."""
-    if func is CPU_ATTENTION:
-        return (
-            "(lambda q, k, v, dropout_p=0.0, is_causal=False, *, attn_mask=None, scale=None: "
-            "torch.nn.functional.scaled_dot_product_attention("
-            "q, k, v, attn_mask, dropout_p, is_causal, scale=scale))"
-        )
+    if func in aten.PORTABLE:
+        return aten.PORTABLE[func][2]
     return f"torch.ops.{func}"
 
 
@@ -295,21 +261,8 @@ def run_single(
     elif value is None:
         value = rerun(call, call.func, lambda tensor: tensor, lambda x: x)
     exact = results(call, value)
-    return exact, run_budget(call, arithmetic) if _shortens(call, arithmetic) else exact
-
-
-def _shortens(call: Call, arithmetic: Arithmetic) -> bool:
-    """Whether the declared arithmetic shortens factors of this call."""
-    return arithmetic_of(call, arithmetic) not in ("float32", "float16", "bfloat16")
-
-
-def arithmetic_of(call: Call, arithmetic: Arithmetic) -> str:
-    """Declared arithmetic of a call: "float32", "HF32", "float16", ..."""
-    if call.func in CONVOLUTIONS:
-        return str(dataclasses.replace(arithmetic, short_matmul=None)).removesuffix(" conv")
-    if call.func in _PRODUCTS or call.func is CPU_ATTENTION:
-        return str(dataclasses.replace(arithmetic, short_conv=None)).removesuffix(" matmul")
-    return arithmetic.dtype
+    shortened = arithmetic.factor_bits(aten.kind(call.func)) is not None
+    return exact, run_budget(call, arithmetic) if shortened else exact
 
 
 def stored(tensor: torch.Tensor, store: torch.dtype) -> torch.Tensor:

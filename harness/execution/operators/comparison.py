@@ -52,10 +52,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness.execution import aten
 from harness.execution.imitation import storage_dtype
 from harness.execution.operators.calls import (
     Call,
-    arithmetic_of,
     run_budget,
     run_oracle,
     run_single,
@@ -79,6 +79,10 @@ _INNER_ROUNDINGS = 8
 # A float32 reference may itself be off by what rounding to nearest can do to a slice.
 _SLICE_DOUBT = SLICE_RATIO_LIMIT - math.sqrt(3)
 _NOT_IN_SHARE = "not in the share"
+
+
+class _Skipped(Exception):
+    """Why a call cannot be compared."""
 
 
 def compare_operators(
@@ -132,7 +136,7 @@ def rounding_of(call: Call, output: torch.Tensor, arithmetic: Arithmetic) -> Rou
     )
 
 
-class Comparison:
+class OperatorComparison:
     """Judges operator calls on a device, each on the input that the reference had."""
 
     def __init__(
@@ -168,7 +172,7 @@ class Comparison:
             shapes=tuple("x".join(map(str, tensor.shape)) for tensor in tensors),
             dtype=str(tensors[0].dtype).removeprefix("torch.") if tensors else "",
             memory_format=memory_format(tensors[0]) if tensors else "",
-            arithmetic=arithmetic_of(call, self._arithmetic),
+            arithmetic=self._arithmetic.of(aten.kind(call.func)),
             skipped=skipped,
         )
 
@@ -177,8 +181,10 @@ class Comparison:
 
         Raises CaseProblem when the device fails.
         """
-        got = self._on_device(call, row)
-        return got if isinstance(got, OperatorRow) else self._against_float64(call, row, got)
+        try:
+            return self._against_float64(call, row, self._on_device(call, row))
+        except _Skipped as why:
+            return dataclasses.replace(row, skipped=str(why))
 
     def quick(self, call: Call, row: OperatorRow, value: Any) -> OperatorRow:
         """Measure against float32, which the reference's result `value` is.
@@ -189,12 +195,13 @@ class Comparison:
         where float32 is declared) or an honest imitation could make the difference, float64 and the
         imitation decide.  Raises CaseProblem when the device fails.
         """
-        got = self._on_device(call, row)
-        if isinstance(got, OperatorRow):
-            return got
-        quick = self._against(call, row, got, lambda: run_single(call, self._arithmetic, value))
-        clear = quick.ratio <= RATIO_LIMIT - 1 and quick.worst_slice_ratio <= _SLICE_DOUBT
-        return quick if quick.skipped or clear else self._against_float64(call, row, got)
+        try:
+            got = self._on_device(call, row)
+            quick = self._against(call, row, got, lambda: run_single(call, self._arithmetic, value))
+            clear = quick.ratio <= RATIO_LIMIT - 1 and quick.worst_slice_ratio <= _SLICE_DOUBT
+            return quick if clear else self._against_float64(call, row, got)
+        except _Skipped as why:
+            return dataclasses.replace(row, skipped=str(why))
 
     def failed(self, call: Call, module: str, error: Exception) -> str:
         """Why the device did not run a call; raises CaseProblem when the device itself failed."""
@@ -204,8 +211,8 @@ class Comparison:
             raise CaseProblem(explained.status, Stage.FORWARD, where) from error
         return f"the device raised {_text(error)}"
 
-    def _on_device(self, call: Call, row: OperatorRow) -> list[list[torch.Tensor]] | OperatorRow:
-        """Results of every repeat, on the host; the row when the device does not run the call."""
+    def _on_device(self, call: Call, row: OperatorRow) -> list[list[torch.Tensor]]:
+        """Results of every repeat, on the host."""
         runs = []
         try:
             for _ in range(self._repeats):
@@ -213,7 +220,7 @@ class Comparison:
                     runs.append([tensor.cpu() for tensor in self.side.run(call)])
                     self._device.synchronize()
         except Exception as error:
-            return dataclasses.replace(row, skipped=self.failed(call, row.module, error))
+            raise _Skipped(self.failed(call, row.module, error)) from error
         return runs
 
     def _against_float64(
@@ -236,9 +243,9 @@ class Comparison:
         try:
             oracles, budgets = references()
         except (RuntimeError, NotImplementedError) as error:
-            return dataclasses.replace(row, skipped=f"no reference: {_text(error)}")
+            raise _Skipped(f"no reference: {_text(error)}") from error
         if not oracles or not any(tensor.numel() for tensor in oracles):
-            return dataclasses.replace(row, skipped="empty result")
+            raise _Skipped("empty result")
         row = dataclasses.replace(
             row,
             dtype=str(got[0][0].dtype).removeprefix("torch."),
@@ -306,7 +313,7 @@ class _Comparer(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.rows: list[OperatorRow] = []
         self.modules = ModulePath()
-        self._comparison = Comparison(model, device, arithmetic)
+        self._comparison = OperatorComparison(model, device, arithmetic)
         self._chosen = chosen
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.execution import imitation
 from harness.execution.operators.calls import Call, results, stored
-from harness.execution.operators.comparison import Comparison, rounding_of
+from harness.execution.operators.comparison import OperatorComparison, rounding_of
 from harness.execution.operators.module_path import ModulePath
 from harness.execution.operators.shadow import Shadow
 from harness.execution.outputs import flatten
@@ -64,7 +64,9 @@ class _Tracer(TorchDispatchMode):
         self._calls = 0
         self._device = device
         self._arithmetic = declared
-        self._comparison = Comparison(model, device, declared, repeats=repeats, rehearse=True)
+        self._comparison = OperatorComparison(
+            model, device, declared, repeats=repeats, rehearse=True
+        )
         store = imitation.storage_dtype(declared)
         self.device_side = Shadow(
             self._comparison.side.bring, dtype=store, device=device.torch_device

@@ -36,6 +36,8 @@ SOURCES = (
     "cases/inputs.py",
     "cases/models",
     "devices/cpu.py",
+    "devices/device.py",
+    "execution/aten.py",
     "execution/cpu_variants.py",
     "execution/gelu.py",
     "execution/imitation.py",

@@ -51,7 +51,7 @@ def test_the_pass_is_the_model_s_own_forward_pass(dtype):
         own = net.to(store)(images.to(store)).float()
     assert restarts == 0
     torch.testing.assert_close(torch.from_numpy(outputs["output"]), own, rtol=0, atol=0)
-    found = Localization(dtype, 0, 3, tuple(rows))
+    found = Localization(dtype, 0, 3, tuple(rows), full=Arithmetic(dtype).full)
     assert found.culprits == [] and found.first_beyond is None
 
 
@@ -95,3 +95,17 @@ def test_a_wrong_operator_is_named_and_what_follows_only_inherits(monkeypatch, o
     assert last.inherited_ratio > 100 and last.ratio < 2
     before = [row for row in rows if row.index < culprit.index]
     assert not any(row.inherited_rmse > 0 for row in before)
+
+
+def test_a_form_of_gelu_concerns_no_product(monkeypatch):
+    net, images = model()
+    imitated = []
+    honest = calls.run_budget
+    monkeypatch.setattr(
+        calls, "run_budget", lambda call, *rest: imitated.append(call) or honest(call, *rest)
+    )
+    rows, _, _ = trace.trace(net, images, CpuDevice(), Arithmetic(gelu="tanh"))
+    products = [row for row in rows if "convolution" in row.operator or "mm" in row.operator]
+    assert products and {row.arithmetic for row in products} == {"float32"}
+    # Nothing is shortened, so there is nothing to imitate unless a result is in doubt.
+    assert imitated == []

@@ -1,6 +1,8 @@
 """What a CPU leg is found by: everything that could change its bits, and nothing else."""
 
+import ast
 import dataclasses
+import fnmatch
 import json
 import shutil
 
@@ -97,3 +99,60 @@ def test_neither_device_nor_place_is_in_the_key(leg_request, copy_of, monkeypatc
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "3")
     moved = dataclasses.replace(leg_request, model=ModelFiles(copy_of("elsewhere")))
     assert leg_key(moved, PLAIN, Fingerprints()) == before
+
+
+# What a leg imports and what cannot change the outputs of one on the CPU, with the reason.
+NOT_IN_KEY = {
+    "cases/case": "names and ids; a leg gets files",
+    "cases/synthetic": "makes inputs, whose content is in the key",
+    "devices/fault_plan": "legs with faults are not kept",
+    "devices/spec": "names of devices",
+    "execution/fault_hooks": "legs with faults are not kept",
+    "execution/memory_meter": "reads numbers of the process",
+    "execution/operators/*": "operators one by one are no part of a kept leg",
+    "judgement/metrics": "judges outputs",
+    "judgement/operator_error": "judges outputs",
+    "judgement/operator_rows": "judges outputs",
+    "records/leg": "what is said of a leg",
+    "system/*": "the machine; files, which hash, are in the key",
+}
+
+
+def imported(module: str) -> set[str]:
+    """Modules of harness that a module imports when it runs, also inside functions."""
+    path = ROOT / f"{module.replace('.', '/')}.py"
+    tree = ast.parse(path.read_text() if path.is_file() else "")
+    hints = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node)
+    ]
+    skipped = {id(inner) for hint in hints for inner in ast.walk(hint)}
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and id(node) not in skipped and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+            found |= {name for name in names if (ROOT / f"{name.replace('.', '/')}.py").is_file()}
+    return {name for name in found if name.startswith("harness.")}
+
+
+def test_whatever_a_leg_is_made_of_is_in_the_key_or_cannot_change_it():
+    seen, queue = set(), ["harness.execution.legs", "harness.execution.cpu_variants"]
+    while queue:
+        module = queue.pop()
+        if module not in seen:
+            seen.add(module)
+            queue += imported(module)
+    assert len(seen) > 20
+    known = {
+        path.relative_to(ROOT / "harness").with_suffix("").as_posix() for path in keys.sources()
+    }
+    names = {module.removeprefix("harness.").replace(".", "/") for module in seen}
+    unknown = [
+        name
+        for name in names - known
+        if not any(fnmatch.fnmatch(name, pattern) for pattern in NOT_IN_KEY)
+    ]
+    assert unknown == []
+    # And no reason is left of something that is gone.
+    assert [p for p in NOT_IN_KEY if not any(fnmatch.fnmatch(name, p) for name in names)] == []
