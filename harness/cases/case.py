@@ -65,6 +65,11 @@ class InputSource:
         return f"{self.kind}{suffix}" + (f"-s{self.seed}" if self.seed else "")
 
 
+def id_part(text: str) -> str:
+    """A text as part of a case's id: letters, digits and `_.+-` alone."""
+    return re.sub(r"[^\w.+-]+", "_", text)
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """One thing to be judged: model x inputs x dtype x batch x numerics profile.
@@ -84,18 +89,18 @@ class Case:
     @property
     def id(self) -> str:
         """Readable id, stable over runs; it names everything that changes the result."""
-        parts = [
-            self.model.name,
-            self.inputs.name,
-            self.dtype,
-            f"b{self.batch_size}",
-            self.numerics,
-        ]
-        if self.model.num_classes is not None:
-            parts.insert(1, f"c{self.model.num_classes}")
+        parts = (self.inputs.name, self.dtype, f"b{self.batch_size}", self.numerics)
+        return self.prefix + "-".join(map(id_part, parts))
+
+    @property
+    def prefix(self) -> str:
+        """What the ids of all cases of this model begin with."""
+        parts = [self.model.name]
         if self.model.kind == "architecture" and self.model.seed:
-            parts.insert(1, f"w{self.model.seed}")
-        return "-".join(re.sub(r"[^\w.+-]+", "_", part) for part in parts)
+            parts.append(f"w{self.model.seed}")
+        if self.model.num_classes is not None:
+            parts.append(f"c{self.model.num_classes}")
+        return "".join(f"{id_part(part)}-" for part in parts)
 
     @property
     def fingerprint(self) -> str:

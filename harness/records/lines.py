@@ -22,16 +22,16 @@ from harness.records.expectation import Expectation
 from harness.records.leg import LegRecord
 from harness.records.sensitivity import Sensitivity
 from harness.records.throughput import Throughput
-from harness.system.status import Stage, Status
+from harness.system.status import Finding, Stage, Status
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class _Record(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(
         frozen=True, extra="forbid", ser_json_inf_nan="strings", protected_namespaces=()
     )
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
 
 
 class ShardInfo(pydantic.BaseModel):
@@ -90,12 +90,13 @@ class CaseRecord(_Record):
     status: Status
     stage: Stage | None = None
     reason: str = ""
-    findings: list[str] = []
+    findings: list[Finding] = []
     emulated: bool = False
     weights: str = ""
     weights_sha256: str = ""
     inputs: str = ""
     inputs_sha256: str = ""
+    inputs_shape: list[int] = []  # [N, C, H, W]; empty when they were not prepared
     labels: list[str] = []
     reference: LegRecord | None = None
     candidate: LegRecord | None = None

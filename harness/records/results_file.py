@@ -19,6 +19,7 @@ from typing import Any
 
 import pydantic
 
+from harness.records import version_1
 from harness.records.lines import (
     ADAPTER,
     SCHEMA_VERSION,
@@ -182,9 +183,11 @@ def _line(record: AnyRecord) -> bytes:
 
 def _parse(raw: Any, path: Path, number: int) -> AnyRecord:
     version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if version != SCHEMA_VERSION:
+    if version == 1:
+        raw = version_1.upgraded(raw)
+    elif version != SCHEMA_VERSION:
         raise UsageProblem(
-            f"{path}, line {number}: schema version {version!r}, this harness reads "
+            f"{path}, line {number}: schema version {version!r}, this harness reads 1 and "
             f"{SCHEMA_VERSION}."
         )
     try:

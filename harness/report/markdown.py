@@ -31,7 +31,7 @@ def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
     for case in bad[:_FULL]:
         blocks.append(f"### {escaped(cells.label(case, case.case_id))}")
         blocks.append(escaped(_cut(per_case.conclusion(case))))
-        blocks += [f"- {escaped(_cut(finding))}" for finding in case.findings[1:]]
+        blocks += [f"- {escaped(_cut(str(finding)))}" for finding in case.findings[1:]]
         shown = [*per_case.documented(case), per_case.budget(case), per_case.operators(case)]
         blocks += [render_table(table) for table in shown if table is not None]
     if len(bad) > _FULL:

@@ -66,7 +66,7 @@ class CaseRunner:
             # A fault of ours must not take the other cases with it.
             progress.problem = CaseProblem(
                 Status.ERROR_HARNESS,
-                Stage.COMPARE,
+                progress.stage,
                 f"The harness itself failed: {type(error).__name__}: {error}. Please report it.",
             )
             progress.log_tail = traceback.format_exc()
@@ -171,38 +171,47 @@ class _Progress:
     problem: CaseProblem | None = None
     log_tail: str = ""
 
+    @property
+    def stage(self) -> Stage:
+        """Where the case is, by what there is of it."""
+        if self.inputs is None:
+            return Stage.LOAD
+        if self.reference is None:
+            return Stage.REFERENCE
+        return Stage.FORWARD if self.candidate is None else Stage.COMPARE
+
     def record(self, seconds: float) -> CaseRecord:
         """Make the record."""
-        findings = list(self.verdict.findings) if self.verdict else []
-        if self.problem is not None:
-            findings.append(Finding(self.problem.status, self.problem.stage, self.problem.reason))
-        judged = Verdict(tuple(findings))
-        leading = judged.leading
-        reference = self.reference
+        judged, problem = self.verdict or Verdict(()), self.problem
+        if problem is not None:
+            last = Finding(problem.status, problem.stage, problem.reason)
+            judged = dataclasses.replace(judged, findings=(*judged.findings, last))
+        leading, inputs, reference = judged.leading, self.inputs, self.reference
         return CaseRecord(
             case_id=self.case.id,
             case=self.case,
             status=judged.status,
             stage=leading.stage if leading else None,
             reason=leading.reason if leading else "",
-            findings=[f"{f.status.value}: {f.reason}" for f in findings],
+            findings=list(judged.findings),
             emulated=self.emulated,
             weights=reference.weights if reference else "",
             weights_sha256=reference.record.weights_sha256 if reference else "",
-            inputs=self.inputs.description if self.inputs else "",
-            inputs_sha256=self.inputs.sha256 if self.inputs else "",
-            labels=list(self.inputs.labels) if self.inputs else [],
+            inputs=inputs.description if inputs else "",
+            inputs_sha256=inputs.sha256 if inputs else "",
+            inputs_shape=list(inputs.shape) if inputs else [],
+            labels=list(inputs.labels) if inputs else [],
             reference=reference.record if reference else None,
             candidate=self.candidate.record if self.candidate else None,
-            gate=self.verdict.gate if self.verdict else None,
-            outputs=list(self.verdict.outputs) if self.verdict else [],
-            discrimination=self.verdict.discrimination if self.verdict else None,
-            arithmetic=self.verdict.arithmetic if self.verdict else "",
-            budgets=list(self.verdict.budgets) if self.verdict else [],
+            gate=judged.gate,
+            outputs=list(judged.outputs),
+            discrimination=judged.discrimination,
+            arithmetic=judged.arithmetic,
+            budgets=list(judged.budgets),
             operators=self.candidate.operators if self.candidate else None,
             localization=self.localization,
-            notes=list(self.verdict.notes) if self.verdict else [],
+            notes=list(judged.notes),
             sensitivity=self.sensitivity,
             duration_seconds=seconds,
-            log_tail=self.log_tail or getattr(self.problem, "log_tail", ""),
+            log_tail=self.log_tail or getattr(problem, "log_tail", ""),
         )

@@ -78,6 +78,9 @@ class Finding:
     stage: Stage
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.status.value}: {self.reason}"
+
 
 class ExitCode(enum.IntEnum):
     """Exit codes beside pytest's own 0 to 6."""

@@ -29,7 +29,7 @@ from harness.records.leg import LegRecord
 from harness.records.lines import CaseRecord
 from harness.records.results_file import Run
 from harness.system import environment
-from harness.system.status import ExitCode, UsageProblem, worst_exit_code
+from harness.system.status import ExitCode, Status, UsageProblem, worst_exit_code
 from harness.upgrade import expected
 from harness.upgrade.conditions import Term
 
@@ -180,7 +180,7 @@ def _deterministic(case: CaseRecord) -> bool:
     """Whether the forward was repeated with the same bits."""
     leg = case.candidate
     repeated = leg is not None and bool(leg.timing.forward_seconds)
-    return repeated and not any(finding.startswith("flaky:") for finding in case.findings)
+    return repeated and not any(finding.status is Status.FLAKY for finding in case.findings)
 
 
 def _error_interval(old: CaseRecord, new: CaseRecord) -> Interval | None:

@@ -197,7 +197,7 @@ def test_operators_one_by_one_see_below_the_noise_of_a_format(
         assert "No culprit" in done.text
     else:
         assert case.status is Status.FAIL_ACCURACY
-        assert any("operators compared one by one" in finding for finding in case.findings)
+        assert any("operators compared one by one" in finding.reason for finding in case.findings)
         assert case.operators.worst[0].operator == "aten::convolution.default"
         assert "Operators one by one" in done.text
         assert case.localization is None

@@ -49,6 +49,7 @@ def case_of(
         "weights": "file model.safetensors: efficientnet_b0, 1000 classes",
         "weights_sha256": "ab12",
         "inputs": "6 structured synthetic images (seed 0), 224x224",
+        "inputs_shape": [6, 3, 224, 224],
         "inputs_sha256": "cd34",
         "labels": [str(i) for i in range(6)],
         "reference": leg("cpu", 2.6),

@@ -15,7 +15,7 @@ from harness.judgement.verdict import judge
 from harness.records import results_file
 from harness.records.lines import CaseRecord, EndRecord
 from harness.records.results_file import Run
-from harness.system.status import Status
+from harness.system.status import Finding, Stage, Status
 from tests.makers.detection import counted
 from tests.makers.evidence import LABELS, evidence, logits, noisy
 from tests.makers.records import case_record, leg, run_record
@@ -43,7 +43,7 @@ def full_case(name: str, *, bad: bool = False, kind: str = "npu", **changes: obj
         "status": judged.status,
         "stage": leading.stage if leading else None,
         "reason": leading.reason if leading else "",
-        "findings": [f"{f.status.value}: {f.reason}" for f in judged.findings],
+        "findings": list(judged.findings),
         "labels": LABELS,
         "gate": judged.gate,
         "outputs": list(judged.outputs),
@@ -58,6 +58,7 @@ def full_case(name: str, *, bad: bool = False, kind: str = "npu", **changes: obj
         "sensitivity": counted(),
         "weights": "random, seed 0",
         "inputs": "6 synthetic images 224x224",
+        "inputs_shape": [6, 3, 224, 224],
         "duration_seconds": 12.5,
     }
     return case_record(name, **{**found, **changes})  # type: ignore[arg-type]
@@ -95,7 +96,13 @@ def write(folder: Path, *cases: CaseRecord, **environment: str) -> Path:
 
 def crashed(name: str, text: str) -> CaseRecord:
     """A case that left nothing but a text."""
-    return case_record(name, Status.ERROR_CRASH, reason=text, findings=[text, text], log_tail=text)
+    return case_record(
+        name,
+        Status.ERROR_CRASH,
+        reason=text,
+        findings=[Finding(Status.ERROR_CRASH, Stage.FORWARD, text)] * 2,
+        log_tail=text,
+    )
 
 
 def unpacked(text: str) -> dict[str, str]:

@@ -48,7 +48,7 @@ def test_records_validate(record):
     "change",
     [
         {"status": "fine"},
-        {"schema_version": 2},
+        {"schema_version": 3},
         {"type": "other"},
         {"unknown": 1},
         {"duration_seconds": "nan"},

@@ -6,7 +6,7 @@ from harness.cases.case import ModelSource
 from harness.report import markdown
 from harness.report.markdown import escaped
 from harness.report.tables import two_runs as report
-from harness.system.status import Status
+from harness.system.status import Finding, Stage, Status
 from tests.makers.port import broken, case_of
 from tests.makers.two_runs import sides
 
@@ -25,7 +25,12 @@ def test_the_summary_of_a_run_in_markdown():
 
 def test_the_job_summary_of_many_failures_fits_into_its_mebibyte():
     cases = [
-        broken(Status.FAIL_NAN, "<b>|" * 5000, findings=["y" * 20_000] * 3, model=source)
+        broken(
+            Status.FAIL_NAN,
+            "<b>|" * 5000,
+            findings=[Finding(Status.FAIL_NAN, Stage.COMPARE, "y" * 20_000)] * 3,
+            model=source,
+        )
         for source in (ModelSource("architecture", f"m{i}") for i in range(500))
     ]
     text = markdown.render_run(cases)

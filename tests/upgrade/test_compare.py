@@ -2,7 +2,7 @@ import pytest
 
 from harness.report import markdown, text
 from harness.report.tables import two_runs as report
-from harness.system.status import ExitCode, Status, UsageProblem
+from harness.system.status import ExitCode, Finding, Stage, Status, UsageProblem
 from harness.upgrade import compare, conditions
 from harness.upgrade.compare import Change
 from tests.makers.records import case_record
@@ -28,7 +28,12 @@ def only(old, new, *terms: str):
         (sides(status=Status.FAIL_NAN), sides(), Change.BETTER, 11),
         (sides(status=Status.FAIL_NAN), sides(1.01, status=Status.FAIL_NAN), Change.SYSTEMATIC, 0),
         (sides(), case_record(status=Status.ERROR_CRASH), Change.ERROR, 10),
-        (sides(), sides(1.6, findings=["flaky: bits differ"]), Change.NOISE, 0),
+        (
+            sides(),
+            sides(1.6, findings=[Finding(Status.FLAKY, Stage.FORWARD, "bits differ")]),
+            Change.NOISE,
+            0,
+        ),
     ],
 )
 def test_a_change_is_judged_against_its_noise(old, new, change, code):

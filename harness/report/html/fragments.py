@@ -42,7 +42,7 @@ _CASE = ENVIRONMENT.from_string(
 <section class="harness-case harness-{{ case.status.value }}">
 <div class="harness-conclusion">{{ long(conclusion) }}</div>
 {% if case.findings|length > 1 %}
-<ul>{% for finding in case.findings %}<li>{{ long(finding) }}</li>{% endfor %}</ul>
+<ul>{% for finding in case.findings %}<li>{{ long(finding|string) }}</li>{% endfor %}</ul>
 {% endif %}
 {% if case.notes %}
 <ul>{% for note in case.notes %}<li>Note: {{ note }}</li>{% endfor %}</ul>

@@ -9,12 +9,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cases.case import ModelSource
+from harness.cases.case import ModelSource, id_part
 from harness.judgement.documented import (
     DOCUMENTED_BATCH,
     DOCUMENTED_IMAGES,
@@ -64,7 +62,7 @@ class Port:
     @property
     def directory_name(self) -> str:
         """Its name as part of a path."""
-        return re.sub(r"[^\w.+-]+", "_", self.name).strip(".") or "model"
+        return id_part(self.name).strip(".") or "model"
 
     @property
     def emulated(self) -> bool:
@@ -126,7 +124,7 @@ def choose(run: Run, wanted: str | None) -> Port:
         )
     source = found[0]
     cases = tuple(case for case in run.cases if case.case.model in found)
-    prefix = cases[0].case_id.removesuffix(_rest(cases[0])) + "-"
+    prefix = cases[0].case.prefix
     others = [case.case_id for case in run.cases if case not in cases]
     missing = tuple(name for name in run.missing if name.startswith(prefix) and name not in others)
     return Port(source.name, source, run, cases, missing, min(cases, key=_distance))
@@ -159,7 +157,7 @@ def accuracy_document(port: Port) -> dict[str, Any]:
         **{key: dumped.get(key) for key in ("arithmetic", "budgets", "discrimination", "notes")},
         "cases": [
             {
-                key: value
+                key: list(map(str, case.findings)) if key == "findings" else value
                 for key, value in _dumped(case).items()
                 if key in ("case_id", "status", "reason", "findings", "emulated", "gate")
             }
@@ -258,7 +256,7 @@ def _without_samples(throughput: dict[str, Any] | None) -> dict[str, Any] | None
 def _unrecorded(run: Run, wanted: str, names: str) -> Port:
     """A model of which the run has no record, if the run can have meant to run it."""
     name = Path(wanted).name or wanted
-    prefix = re.sub(r"[^\w.+-]+", "_", name) + "-"
+    prefix = f"{id_part(name)}-"
     missing = tuple(case for case in run.missing if case.startswith(prefix))
     if run.cases and not missing:
         raise UsageProblem(f"The run holds no case of {wanted}: its models are {names}.")
@@ -270,13 +268,6 @@ def _matches(source: ModelSource, wanted: str) -> bool:
         return True
     # Also a directory that stood elsewhere when the run was made.
     return source.kind == "directory" and Path(wanted).resolve().name == source.name
-
-
-def _rest(case: CaseRecord) -> str:
-    """What follows the model in a case's id."""
-    own = case.case
-    words: Sequence[str] = (own.inputs.name, own.dtype, f"b{own.batch_size}", own.numerics)
-    return "-" + "-".join(re.sub(r"[^\w.+-]+", "_", word) for word in words)
 
 
 def _distance(case: CaseRecord) -> tuple[object, ...]:

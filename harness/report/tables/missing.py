@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
 from harness.records.leg import Timing
@@ -21,8 +19,7 @@ def image_count(case: CaseRecord) -> int:
 
 def image_size(case: CaseRecord) -> str | None:
     """Height and width of the images, "224x224"; None when they were not prepared."""
-    match = re.search(r"\d+x\d+$", case.inputs)  # inputs.py ends its description with it
-    return str(match[0]) if match else None
+    return "x".join(map(str, case.inputs_shape[2:])) or None
 
 
 def gate_missing(case: CaseRecord | None) -> str | None:

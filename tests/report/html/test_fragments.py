@@ -3,7 +3,7 @@ import numpy as np
 from harness.judgement.metrics import Discrimination
 from harness.judgement.verdict import judge
 from harness.report.html import fragments, page
-from harness.system.status import Status
+from harness.system.status import Finding, Stage, Status
 from tests.makers.evidence import evidence
 from tests.makers.records import case_record, leg
 from tests.makers.report import crashed
@@ -22,7 +22,7 @@ def test_html_escapes_everything_from_outside():
         candidate=leg("npu"),
         weights=evil,
         reason=evil,
-        findings=[evil, evil],
+        findings=[Finding(Status.FAIL_NAN, Stage.COMPARE, evil)] * 2,
         log_tail=evil,
         status=Status.FAIL_NAN,
     )
