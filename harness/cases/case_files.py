@@ -11,7 +11,6 @@ import dataclasses
 import difflib
 import fnmatch
 import itertools
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,11 +20,7 @@ import pydantic
 from harness.cases import architectures
 from harness.cases.case import TIERS, Case, InputKind, InputSource, ModelSource
 from harness.system.status import UsageProblem
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from harness.system.toml import tomllib
 
 
 class _Entry(pydantic.BaseModel):

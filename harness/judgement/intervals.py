@@ -7,10 +7,15 @@ needs no equal variances.  An interval that holds 1 is no change.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+
+from harness.judgement.metrics import Array
 
 _CONFIDENCE = 0.95
 
@@ -39,9 +44,10 @@ def paired_interval(old: Sequence[float], new: Sequence[float]) -> Interval | No
     pairs = np.array([old, new], np.float64)
     if not np.all(np.isfinite(pairs) & (pairs > 0)):
         return None
-    logs = np.log(pairs[1]) - np.log(pairs[0])
-    error = float(np.std(logs, ddof=1)) / math.sqrt(len(logs))
-    return _interval(float(np.mean(logs)), error, len(logs) - 1.0)
+    from scipy.stats import ttest_rel  # here: it would take a good part of every start
+
+    logs = np.log(pairs)
+    return _interval(ttest_rel, logs[1], logs[0])
 
 
 def welch_interval(old: Sequence[float], new: Sequence[float]) -> Interval | None:
@@ -51,21 +57,20 @@ def welch_interval(old: Sequence[float], new: Sequence[float]) -> Interval | Non
     """
     if min(len(old), len(new)) < 2 or min(*old, *new) <= 0:
         return None
+    from scipy.stats import ttest_ind
+
     logs = [np.log(np.array(sample, np.float64)) for sample in (old, new)]
-    parts = [float(np.var(sample, ddof=1)) / len(sample) for sample in logs]
-    variance = sum(parts)
-    freedom = 1.0
-    if variance > 0:  # Welch and Satterthwaite's degrees of freedom
-        freedom = variance**2 / sum(
-            part**2 / (len(sample) - 1) for part, sample in zip(parts, logs, strict=True)
-        )
-    return _interval(float(np.mean(logs[1]) - np.mean(logs[0])), math.sqrt(variance), freedom)
+    return _interval(functools.partial(ttest_ind, equal_var=False), logs[1], logs[0])
 
 
-def _interval(mean: float, error: float, freedom: float) -> Interval:
-    import scipy.special  # here: it would take a good part of every start
-
-    half = float(scipy.special.stdtrit(freedom, 0.5 + _CONFIDENCE / 2)) * error
+def _interval(test: Callable[..., Any], new: Array, old: Array) -> Interval:
+    """The interval of a difference of means of logarithms, by a test of SciPy's."""
+    mean = float(np.mean(new) - np.mean(old))
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # samples without any spread
+        found = test(new, old).confidence_interval(_CONFIDENCE)
+    # Without any spread the interval is the mean itself, which the test leaves undefined.
+    bounds = (mean if math.isnan(bound) else float(bound) for bound in (found.low, found.high))
     # Times that differ a thousandfold by chance give bounds that exp cannot hold.
-    low, high = (math.exp(min(max(value, -700.0), 700.0)) for value in (mean - half, mean + half))
+    low, high = (math.exp(min(max(bound, -700.0), 700.0)) for bound in bounds)
     return Interval(math.exp(mean), low, high)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
+
+from rich.cells import cell_len
 
 from harness.records.lines import CaseRecord
 from harness.report.tables import (
@@ -25,10 +26,11 @@ _FULL = 12
 
 def render_table(table: Table) -> str:
     """Lay a table out in aligned columns."""
-    columns = list(zip(table.header, *table.rows, strict=True))
-    widths = [max(map(_width, column)) for column in columns]
-    lines = [_line(table.header, widths), "|" + "|".join("-" * (w + 2) for w in widths) + "|"]
-    lines += [_line(row, widths) for row in table.rows]
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in (table.header, *table.rows)]
+    # Wide East Asian characters take two columns of a terminal.
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    lines = [_line(row, widths) for row in rows]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join([table.title, *lines])
 
 
@@ -87,14 +89,5 @@ def render_comparison(comparison: Comparison) -> str:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = (
-        cell.replace("|", "\\|") + " " * (width - _width(cell))
-        for cell, width in zip(cells, widths, strict=True)
-    )
+    padded = (cell + " " * (n - cell_len(cell)) for cell, n in zip(cells, widths, strict=True))
     return "| " + " | ".join(padded) + " |"
-
-
-def _width(text: str) -> int:
-    """Columns that a terminal needs: wide East Asian characters take two."""
-    text = text.replace("|", "\\|")
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)

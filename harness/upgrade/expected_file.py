@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,7 @@ import pydantic
 from harness.records.expectation import ExpectedRow
 from harness.system import files
 from harness.system.status import Status, UsageProblem
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from harness.system.toml import tomllib
 
 # How the file's own keys are ordered in a row.
 _ORDER = tuple(ExpectedRow.model_fields)

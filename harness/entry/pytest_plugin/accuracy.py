@@ -14,6 +14,7 @@ from harness.execution.reference import cache
 from harness.execution.settings import RunSettings
 from harness.records import results_file
 from harness.records.lines import CaseRecord
+from harness.report import junit
 from harness.system import environment, quantities
 from harness.system.status import ExitCode, UsageProblem
 from harness.upgrade import history
@@ -197,7 +198,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
     """Start the results file: under xdist the controller collects nothing itself."""
-    cases = [node_id for node_id in ids if "test_accuracy[" in node_id]
+    wanted = {case.id for case in state.plan(node.config).to_run}
+    cases = [node_id for node_id in ids if junit.case_id(node_id) in wanted]
     some = cases or state.resumes(node.config)
     if some and state.started_session(node.config) is None:
         state.begin(node.config, cases)
