@@ -29,7 +29,7 @@ DEFAULT_MODEL = "efficientnet_b0"
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """What to run.
 
     `models`: architectures for the settings with random weights (A and D); `seeds`: further seeds
@@ -53,7 +53,7 @@ class Plan:
                     raise UsageProblem(f"Unknown {what} {name!r}: give {', '.join(known)}.")
 
 
-def run(sides: Sides, plan: Plan, report: Callable[[str], None]) -> Study:
+def run(sides: Sides, plan: StudyPlan, report: Callable[[str], None]) -> Study:
     """Run a study; `report` is told of progress.
 
     A setting or format that does not run at all is a problem of the study, not its end.  Raises
@@ -151,7 +151,7 @@ def _case(model: ModelSource, inputs: InputSource, format_name: str) -> Case:
     return Case(model, inputs, dtype=dtype, numerics=numerics)
 
 
-def _unseen(plan: Plan, cache_dir: Path) -> Iterator[tuple[str, str, Case]]:
+def _unseen(plan: StudyPlan, cache_dir: Path) -> Iterator[tuple[str, str, Case]]:
     """Cases on weights and images that no limit was derived from."""
     for setting in plan.settings:
         for seed in range(1, plan.seeds + 1):

@@ -16,7 +16,7 @@ from torch import nn
 from harness.devices.cpu import CpuDevice
 from harness.devices.device import Counters
 from harness.execution import imitation
-from harness.execution.fault_hooks import PlannedFaults
+from harness.execution.fault_hooks import FaultHooks
 from harness.judgement.arithmetic import Arithmetic
 
 
@@ -39,12 +39,12 @@ class VariantCpu(CpuDevice):
     def __init__(self, variant: CpuVariant) -> None:
         super().__init__()
         self.variant = variant
-        self._hooks: PlannedFaults | None = None
+        self._hooks: FaultHooks | None = None
 
     def plant(self, fault_plan: str | None) -> None:
         """Plant through hooks, where the variant has them; else refuse as the CPU does."""
         if self.variant.hooks:
-            self._hooks = PlannedFaults(fault_plan)
+            self._hooks = FaultHooks(fault_plan)
         else:
             super().plant(fault_plan)
 

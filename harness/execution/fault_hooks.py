@@ -43,7 +43,7 @@ _OF_THE_BATCH = ("duplicate_first_item", "permute_batch")  # integers too
 _NOT_COMPUTING = ("Empty", "InplaceCopy", "Clone", "Detach", "ToCopy", "EmptyLike")
 
 
-class PlannedFaults(TorchDispatchMode):
+class FaultHooks(TorchDispatchMode):
     """Counts operators executed inside it and applies a plan to them; without one it counts."""
 
     def __init__(self, plan: str | None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.devices.spec import DeviceSpec
-from harness.records.throughput import Plan
+from harness.records.throughput import ThroughputPlan
 from harness.system.files import default_cache_dir
 
 # A result depends on it beside the case itself, so that records keep it and --resume compares it.
@@ -42,7 +42,7 @@ class RunSettings:
     fault_plan: str | None = _recorded(None)
     reference_cache: Path | None = None
     reference_cache_size: int = 0
-    throughput: Plan | None = _recorded(None)
+    throughput: ThroughputPlan | None = _recorded(None)
 
     def recorded(self) -> dict[str, str]:
         """The settings that a result depends on, as a run's record keeps them."""

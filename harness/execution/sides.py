@@ -17,7 +17,7 @@ from harness.execution.settings import RunSettings
 from harness.execution.worker import Answer, DeviceWorker, Request
 from harness.judgement import arithmetic, verdict
 from harness.judgement.verdict import Evidence, Verdict
-from harness.records.throughput import Plan, Throughput
+from harness.records.throughput import Throughput, ThroughputPlan
 from harness.system.status import CaseProblem, Finding, Stage, Status, UsageProblem
 
 # End to end, the noise of a short format hides a dead channel or 1 % noise in one layer.
@@ -107,7 +107,7 @@ class Sides:
             notes=(*_idle_faults(request, candidate), *judged.notes),
         )
 
-    def time(self, plan: Plan, case: Case) -> Throughput:
+    def time(self, plan: ThroughputPlan, case: Case) -> Throughput:
         """Time both sides.  Raises CaseProblem (fail_load)."""
         from harness.execution import throughput  # brings torch.utils.benchmark; few runs need it
 

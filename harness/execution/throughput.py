@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from harness.execution.batch_timing import MeasureRequest
-from harness.records.throughput import BatchTiming, Plan, Row, Throughput
+from harness.records.throughput import BatchTiming, Row, Throughput, ThroughputPlan
 from harness.system.status import CaseProblem, Status
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class _Side:
     """One side's process, and what is left of its time."""
 
-    def __init__(self, worker: DeviceWorker, plan: Plan, timeout: float) -> None:
+    def __init__(self, worker: DeviceWorker, plan: ThroughputPlan, timeout: float) -> None:
         self.worker = worker
         self.plan = plan
         self.timeout = timeout
@@ -47,7 +47,7 @@ class _Side:
 
 
 def measure(
-    plan: Plan,
+    plan: ThroughputPlan,
     leg: LegRequest,
     cpu: DeviceWorker,
     device: DeviceWorker,

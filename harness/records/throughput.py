@@ -20,7 +20,7 @@ DEFAULT_PRECISION_PERCENT = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class ThroughputPlan:
     """What to measure.
 
     `seconds`: time for each case and side, without loading the model; `precision`: half width of
@@ -132,7 +132,7 @@ class Throughput:
     `clock`: what the device's events count; `problem`: why there are no rows.
     """
 
-    plan: Plan
+    plan: ThroughputPlan
     rows: tuple[Row, ...] = ()
     clock: str = ""
     problem: str = ""

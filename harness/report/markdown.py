@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from harness.records.lines import CaseRecord
 from harness.report.tables import cells, expected, per_case, throughput, two_runs
 from harness.report.tables.cells import Table
-from harness.upgrade.compare import Comparison
+from harness.upgrade.compare import RunComparison
 
 # A job summary holds 1 MiB; the overview names every case anyway.
 _FULL = 20
@@ -44,9 +44,9 @@ def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
     return "\n\n".join(blocks)
 
 
-def render_comparison(comparison: Comparison) -> str:
+def render_comparison(comparison: RunComparison) -> str:
     """Everything that a comparison shows."""
-    blocks = ["## Comparison of two runs", two_runs.line(comparison)]
+    blocks = ["## RunComparison of two runs", two_runs.line(comparison)]
     blocks += [f"- {escaped(hit)}" for hit in comparison.hits]
     blocks += [render_table(table) for table in two_runs.tables(comparison)]
     return "\n\n".join(blocks)

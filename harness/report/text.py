@@ -18,7 +18,7 @@ from harness.report.tables import (
 )
 from harness.report.tables.cells import Table
 from harness.system.status import Status
-from harness.upgrade.compare import Comparison
+from harness.upgrade.compare import RunComparison
 
 # With more cases than this, only those that did not pass are shown in full.
 _FULL = 12
@@ -82,7 +82,7 @@ def render_case(case: CaseRecord) -> str:
     return "\n".join(parts)
 
 
-def render_comparison(comparison: Comparison) -> str:
+def render_comparison(comparison: RunComparison) -> str:
     """Everything that a comparison of two runs shows."""
     blocks = [render_table(table) for table in two_runs.tables(comparison)]
     return "\n\n".join([*blocks, *comparison.hits, two_runs.line(comparison)])

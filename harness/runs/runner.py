@@ -21,7 +21,7 @@ from harness.judgement.verdict import Verdict
 from harness.records import results_file
 from harness.records.lines import CaseRecord, StartRecord
 from harness.records.sensitivity import Sensitivity
-from harness.records.throughput import Plan, Throughput
+from harness.records.throughput import Throughput, ThroughputPlan
 from harness.system import process
 from harness.system.status import CaseProblem, Finding, Stage, Status, UsageProblem
 
@@ -145,7 +145,7 @@ class CaseRunner:
             ),
         )
 
-    def _throughput(self, plan: Plan, case: Case, progress: _Progress) -> Throughput:
+    def _throughput(self, plan: ThroughputPlan, case: Case, progress: _Progress) -> Throughput:
         """Time both sides; whatever goes wrong is said there and nowhere else."""
         if progress.candidate is None:
             why = progress.problem.status.value if progress.problem else "without a result"

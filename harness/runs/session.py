@@ -23,7 +23,7 @@ from harness.runs.resume import Resumed
 from harness.system import environment, process
 from harness.system.status import ExitCode, Status, worst_exit_code
 from harness.upgrade import compare, expected_of_run, history
-from harness.upgrade.compare import Comparison
+from harness.upgrade.compare import RunComparison
 from harness.upgrade.conditions import Term
 from harness.upgrade.expected_of_run import ExpectedOptions
 
@@ -65,7 +65,7 @@ class Session:
         self._kept: Mapping[str, CaseRecord] = {}
         self._in_history: frozenset[str] = frozenset()
         self.expected = expected_of_run.choose(options.expected, settings.device)
-        self.comparison: Comparison | None = None
+        self.comparison: RunComparison | None = None
 
     def begin(
         self,

@@ -72,7 +72,7 @@ class CaseChange:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """Two runs beside each other.
 
     `environment`: name, before, after of everything that differs; `hits`: a sentence for every
@@ -85,7 +85,9 @@ class Comparison:
     code: ExitCode
 
 
-def compare(old: Run, new: Run, fail_on: Sequence[Term] = (), *, ended: bool = True) -> Comparison:
+def compare(
+    old: Run, new: Run, fail_on: Sequence[Term] = (), *, ended: bool = True
+) -> RunComparison:
     """Compare two runs.
 
     `fail_on`: conditions that fail; they replace the judgement of numbers, never that of
@@ -97,7 +99,7 @@ def compare(old: Run, new: Run, fail_on: Sequence[Term] = (), *, ended: bool = T
     cases = [_case(before.get(key), after.get(key)) for key in {**before, **after}]
     _require_comparable(before, after, cases)
     hits = [hit for term in fail_on for hit in _hits(term, cases)]
-    return Comparison(
+    return RunComparison(
         environment=environment_changes(old, new),
         cases=tuple(cases),
         hits=tuple(hits),

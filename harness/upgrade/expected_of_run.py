@@ -37,7 +37,7 @@ class ExpectedOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class ExpectedChoice:
     """What a run is held against, and where it is written; `str` is the line for the header."""
 
     directory: Path
@@ -59,7 +59,7 @@ class Choice:
         return text + self.device.caveat
 
 
-def choose(options: ExpectedOptions | None, device: DeviceSpec) -> Choice | None:
+def choose(options: ExpectedOptions | None, device: DeviceSpec) -> ExpectedChoice | None:
     """Read the expected files of a device kind; None when nobody asked.
 
     Raises UsageProblem for a bad file (with line and column) or a directory that is not there.
@@ -92,10 +92,10 @@ def choose(options: ExpectedOptions | None, device: DeviceSpec) -> Choice | None
         asked = options.repository or ()
         only = {c.id: c for c in asked if update is not None or c.numerics in profiles}
         expected = Expected(rows, only, options.command, update) if only else None
-    return Choice(directory, device, tuple(profiles), expected)
+    return ExpectedChoice(directory, device, tuple(profiles), expected)
 
 
-def write(choice: Choice, cases: Iterable[CaseRecord]) -> list[Path]:
+def write(choice: ExpectedChoice, cases: Iterable[CaseRecord]) -> list[Path]:
     """Write the rows of all updated cases; returns the files written.
 
     Raises UsageProblem when a file cannot be written.

@@ -23,7 +23,7 @@ from harness.system.status import Status, UsageProblem
 VERSIONS = ("torch_npu", "cann", "torch", "timm")
 
 
-class Entry(pydantic.BaseModel):
+class HistoryEntry(pydantic.BaseModel):
     """One case of one run.  `speed_ratio`: device throughput over the CPU's, none if emulated."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
@@ -41,7 +41,7 @@ class Entry(pydantic.BaseModel):
     seconds: float | None = None  # that the case took
 
 
-def entries(run: Run) -> list[Entry]:
+def entries(run: Run) -> list[HistoryEntry]:
     """What a run adds to the history."""
     if run.run is None:
         return []
@@ -70,13 +70,13 @@ def append(directory: Path, run: Run) -> Path | None:
     return path
 
 
-def read(directory: Path, device_kind: str) -> list[Entry]:
+def read(directory: Path, device_kind: str) -> list[HistoryEntry]:
     """The history of a device kind, oldest first; empty when there is none."""
     path = directory / f"{device_kind}.jsonl"
     return read_file(path) if path.is_file() else []
 
 
-def read_file(path: Path) -> list[Entry]:
+def read_file(path: Path) -> list[HistoryEntry]:
     """A history file, oldest first.
 
     Lines that are no entry (cut off by a full disk, another version's) are left out: the history
@@ -85,13 +85,13 @@ def read_file(path: Path) -> list[Entry]:
     found = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            found.append(Entry.model_validate(json.loads(line)))
+            found.append(HistoryEntry.model_validate(json.loads(line)))
         except ValueError:
             continue
     return sorted(found, key=lambda entry: entry.time)
 
 
-def of_run(directory: Path, run: Run) -> list[Entry]:
+def of_run(directory: Path, run: Run) -> list[HistoryEntry]:
     """The history of the cases of a run."""
     if run.run is None:
         return []
@@ -100,7 +100,7 @@ def of_run(directory: Path, run: Run) -> list[Entry]:
     return [entry for entry in read(directory, kind) if entry.case_id in wanted]
 
 
-def version_sets(found: Sequence[Entry]) -> list[dict[str, str]]:
+def version_sets(found: Sequence[HistoryEntry]) -> list[dict[str, str]]:
     """The different sets of versions, in the order in which they first ran."""
     sets: list[dict[str, str]] = []
     for entry in found:
@@ -109,14 +109,14 @@ def version_sets(found: Sequence[Entry]) -> list[dict[str, str]]:
     return sets
 
 
-def _entry(run: Run, case: CaseRecord) -> Entry:
+def _entry(run: Run, case: CaseRecord) -> HistoryEntry:
     assert run.run is not None
     leg = case.candidate
     known = dict(run.run.environment)
     if leg is not None and "cann" in leg.device.details:
         known["cann"] = leg.device.details["cann"]
     timed = leg is not None and bool(leg.timing.forward_seconds) and not case.emulated
-    return Entry(
+    return HistoryEntry(
         time=run.run.started,
         run_id=run.run.run_id,
         case_id=case.case_id,

@@ -1,11 +1,11 @@
 import pytest
 
-from harness.detection.study import Plan
+from harness.detection.study import StudyPlan
 from harness.system.status import UsageProblem
 
 
 def test_unknown_names_are_usage_problems():
     with pytest.raises(UsageProblem, match="setting 'E'"):
-        Plan(settings=("E",))
+        StudyPlan(settings=("E",))
     with pytest.raises(UsageProblem, match="format 'fp8'"):
-        Plan(formats=("fp8",))
+        StudyPlan(formats=("fp8",))

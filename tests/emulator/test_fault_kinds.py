@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from harness.devices.emulator import Emulator
 from harness.devices.fault_plan import KINDS, Fault, FaultPlan
 from harness.execution import fault_hooks
-from harness.execution.fault_hooks import PlannedFaults
+from harness.execution.fault_hooks import FaultHooks
 
 Move = Callable[[Tensor], Tensor]
 
@@ -127,11 +127,11 @@ def on_emulator(
 
 def on_cpu(operator: str, kind: str, **fields: Any) -> tuple[tuple[Tensor, ...], int]:
     """The same by hooks."""
-    with torch.no_grad(), PlannedFaults(None) as counting:
+    with torch.no_grad(), FaultHooks(None) as counting:
         on_host(operator)
     (name,) = counting.counters.operators
     plan = FaultPlan((Fault(kind, name, **fields),)).to_json()
-    with torch.no_grad(), PlannedFaults(plan) as hooks:
+    with torch.no_grad(), FaultHooks(plan) as hooks:
         result = on_host(operator)
     (effects,) = hooks.counters.fault_effects
     return result, effects
@@ -171,7 +171,7 @@ def test_what_comes_and_goes_does_so_alike(npu: Emulator) -> None:
     x = torch.ones(2)
     npu.set_faults(plan)
     there = [not torch.neg(x.npu()).cpu().any() for _ in range(60)]
-    with torch.no_grad(), PlannedFaults(plan.to_json()):
+    with torch.no_grad(), FaultHooks(plan.to_json()):
         here = [not torch.neg(x).any() for _ in range(60)]
     assert there == here
     assert 0 < sum(here) < 29  # some of the 29 that are due

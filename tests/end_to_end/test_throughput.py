@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness.records.throughput import Plan
+from harness.records.throughput import ThroughputPlan
 from harness.report import junit, markdown, spreadsheet, text
 from harness.report.html import fragments, plots
 from harness.report.port import content
@@ -51,7 +51,7 @@ def test_the_emulated_npu_is_timed_and_labelled(emulated):
     assert case.status is Status.PASS
     found = case.throughput
     assert [row.batch_size for row in found.rows] == [2, 1]
-    assert found.plan == Plan((2, 1), 2.0, 0.02) and "host" in found.clock
+    assert found.plan == ThroughputPlan((2, 1), 2.0, 0.02) and "host" in found.clock
     for row in found.rows:
         assert not row.cpu_problem and not row.device_problem
         check(row.cpu, cpu=True)

@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from harness.devices.fault_plan import Fault, FaultPlan
-from harness.execution.fault_hooks import PlannedFaults, operator_name
+from harness.execution.fault_hooks import FaultHooks, operator_name
 
 
 def hooked(module, data, *faults):
-    mode = PlannedFaults(FaultPlan(faults).to_json())
+    mode = FaultHooks(FaultPlan(faults).to_json())
     with torch.no_grad(), mode:
         result = module(data)
     return result, mode.counters

@@ -10,7 +10,7 @@ from harness.devices.spec import DeviceSpec
 from harness.execution import batch_timing, throughput
 from harness.execution.batch_timing import MeasureRequest
 from harness.execution.worker import DeviceWorker
-from harness.records.throughput import Plan
+from harness.records.throughput import ThroughputPlan
 from harness.system.status import CaseProblem, Stage, Status
 from tests.makers.throughput import check
 
@@ -36,7 +36,10 @@ def test_faults_of_the_device_are_named_in_their_row(leg_request, workers, fault
     # The fifth forward at the latest, whatever the speed: first call, warm-up, three timed ones.
     plan = json.dumps({"faults": [{"operator": "Addmm", "first": 5, **fault}]})
     found = throughput.measure(
-        Plan((1, 2), 1.0), dataclasses.replace(leg_request, fault_plan=plan), *workers, timeout=30
+        ThroughputPlan((1, 2), 1.0),
+        dataclasses.replace(leg_request, fault_plan=plan),
+        *workers,
+        timeout=30,
     )
     assert [row.device for row in found.rows] == [None, None]
     assert found.rows[0].device_problem.startswith(first)

@@ -6,7 +6,7 @@ import pytest
 
 from harness.judgement import timing
 from harness.records.leg import MemoryUse
-from harness.records.throughput import BatchTiming, Copies, Plan, Row, Setting, Throughput
+from harness.records.throughput import BatchTiming, Copies, Row, Setting, Throughput, ThroughputPlan
 from harness.report import spreadsheet
 from harness.system.processor import HostInfo
 from tests.makers.records import case_record, leg
@@ -84,6 +84,6 @@ def measured_case(**changes):
         memory=MemoryUse(2 << 20, 1 << 20, True, 3 << 20, 4 << 20),
     )
     rows = (Row(8, cpu, card), Row(32, cpu, None, "", "error_oom: too large"))
-    found = Throughput(Plan((8, 32)), rows, "of the device itself")
+    found = Throughput(ThroughputPlan((8, 32)), rows, "of the device itself")
     sides = {"reference": leg("cpu"), "candidate": leg("npu")}
     return case_record(**{"throughput": found, **sides, **changes})

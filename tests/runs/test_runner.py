@@ -11,7 +11,7 @@ from harness.devices.spec import DeviceSpec
 from harness.execution.settings import RunSettings
 from harness.execution.sides import Sides
 from harness.records import results_file
-from harness.records.throughput import Plan
+from harness.records.throughput import ThroughputPlan
 from harness.system.files import ROOT
 from harness.system.status import Status
 
@@ -81,7 +81,7 @@ def test_a_case_may_have_batch_sizes_of_its_own(cache_dir, tmp_path, own, expect
         numerics="strict",
         throughput=own,
     )
-    plan = Plan((3,), 0.1)
+    plan = ThroughputPlan((3,), 0.1)
     settings = RunSettings(DeviceSpec("cpu"), cache_dir, throughput=plan)
     runner = CaseRunner(Sides(settings), tmp_path / "r.jsonl")
     try:

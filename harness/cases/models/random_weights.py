@@ -51,7 +51,7 @@ _SCALE_NAMES = ("gamma", "gain", "scale", "ls1", "ls2")
 
 
 @dataclasses.dataclass(frozen=True)
-class Discrimination:
+class WeightStatistics:
     """What the weights do on images they were not fitted to.
 
     `max_softmax_cosine` is the largest cosine between softmax outputs of different images (1 is
@@ -307,7 +307,7 @@ def largest_softmax_cosine(logits: torch.Tensor) -> float:
     return float(cosine.max())
 
 
-def make_discriminating(model: nn.Module, seed: int) -> Discrimination:
+def make_discriminating(model: nn.Module, seed: int) -> WeightStatistics:
     """Give a freshly made timm model discriminating random weights, in place; see the module.
 
     `model` is on the CPU in float32 and stays so, in eval mode.  The same model, seed and
@@ -327,7 +327,7 @@ def make_discriminating(model: nn.Module, seed: int) -> Discrimination:
         output = model(probe)
     if not isinstance(output, torch.Tensor):
         notes.append("the output is not one tensor: discrimination not measured")
-        return Discrimination(None, None, None, PROBE_IMAGES, contrast, tuple(notes))
+        return WeightStatistics(None, None, None, PROBE_IMAGES, contrast, tuple(notes))
     bad = int((~torch.isfinite(output)).sum())
     if bad:
         raise CaseProblem(
@@ -337,7 +337,7 @@ def make_discriminating(model: nn.Module, seed: int) -> Discrimination:
             f"{output.numel()} on the CPU: use real weights for this architecture.",
         )
     classifies = contrast is not None and output.ndim == 2
-    return Discrimination(
+    return WeightStatistics(
         max_softmax_cosine=largest_softmax_cosine(output) if classifies else None,
         logit_std=_typical_std(output.flatten(1)),
         distinct_top1=len(set(output.argmax(1).tolist())) if classifies else None,

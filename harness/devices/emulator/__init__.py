@@ -20,9 +20,9 @@ from harness.devices.emulator.build import SUPPORTED_TORCH_NPU, default_cache_di
 from harness.devices.emulator.errors import EmulatorError
 from harness.devices.emulator.loader import (
     MARKER,
+    EmulatedMemory,
     Emulator,
     EmulatorOptions,
-    MemoryUse,
     is_emulated,
     load,
     loaded,
@@ -34,7 +34,7 @@ __all__ = [
     "Emulator",
     "EmulatorError",
     "EmulatorOptions",
-    "MemoryUse",
+    "EmulatedMemory",
     "default_cache_dir",
     "ensure_built",
     "is_emulated",

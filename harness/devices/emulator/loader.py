@@ -59,7 +59,7 @@ class EmulatorOptions:
 
 
 @dataclass(frozen=True)
-class MemoryUse:
+class EmulatedMemory:
     """Raw device allocations of one emulated device, in bytes."""
 
     used: int
@@ -162,7 +162,7 @@ class Emulator:
         """How often each fault of the plan had an effect, in the order of the plan."""
         return [int(line) for line in self._query("fault_effects")]
 
-    def memory(self, device: int = 0) -> MemoryUse:
+    def memory(self, device: int = 0) -> EmulatedMemory:
         """Raw device memory in use, its peak and its limit, in bytes.
 
         Raises:
@@ -171,7 +171,7 @@ class Emulator:
         used, peak = ctypes.c_uint64(), ctypes.c_uint64()
         if self._library.harness_emulator_memory(device, ctypes.byref(used), ctypes.byref(peak)):
             raise ValueError(f"device must be in 0 .. {self.options.count - 1}, got {device!r}")
-        return MemoryUse(used.value, peak.value, self.options.memory_bytes)
+        return EmulatedMemory(used.value, peak.value, self.options.memory_bytes)
 
 
 _loaded: Emulator | None = None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.execution.reference.cache import Entry
+from harness.execution.reference.cache import CacheEntry
 from harness.judgement.arithmetic import Arithmetic
 from harness.report.tables.cells import Table
 from harness.report.text import render_table
@@ -14,7 +14,7 @@ from harness.report.text import render_table
 _WHAT = {"model": "preprocessing", "prepared": "prepared files", "partial": "cut short"}
 
 
-def render_list(entries: Sequence[Entry], directory: Path, limit: int) -> str:
+def render_list(entries: Sequence[CacheEntry], directory: Path, limit: int) -> str:
     """A table of all entries, the longest unused first, and their sum against the limit."""
     total = f"{amount(entries)} of {_size(limit)} allowed in {directory}"
     if not entries:
@@ -28,7 +28,7 @@ def render_list(entries: Sequence[Entry], directory: Path, limit: int) -> str:
 
 
 def render_check(
-    checked: int, damaged: Sequence[tuple[Entry, str]], *, deleted: bool = False
+    checked: int, damaged: Sequence[tuple[CacheEntry, str]], *, deleted: bool = False
 ) -> str:
     """One line for each damaged entry, with why, and the sum."""
     lines = [f"{entry.path}: {problem}" for entry, problem in damaged]
@@ -38,13 +38,13 @@ def render_check(
     return "\n".join([*lines, f"{checked} entries, {len(damaged)} damaged: {end}."])
 
 
-def amount(entries: Iterable[Entry]) -> str:
+def amount(entries: Iterable[CacheEntry]) -> str:
     """ "3 entries, 12.5 MB"."""
     sizes = [entry.size for entry in entries]
     return f"{len(sizes)} entries, {_size(sum(sizes))}"
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
+def _row(entry: CacheEntry) -> tuple[str, ...]:
     # The variant stood in the leg where another version wrote the entry.
     leg = {**entry.key.get("leg", {}), **entry.key.get("variant", {})}
     software = entry.key.get("software", {})
@@ -63,7 +63,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
     )
 
 
-def _what(entry: Entry, leg: dict[str, Any]) -> str:
+def _what(entry: CacheEntry, leg: dict[str, Any]) -> str:
     if entry.kind != "leg":
         return _WHAT.get(entry.kind, entry.kind)
     if not leg:
@@ -81,7 +81,7 @@ def _arithmetic(leg: dict[str, Any]) -> str:
     return f"{leg['dtype']}, other order" if leg["reorder"] else str(leg["dtype"])
 
 
-def _inputs(entry: Entry) -> str:
+def _inputs(entry: CacheEntry) -> str:
     if shape := entry.facts.get("shape"):
         return " x ".join(map(str, shape))
     return str(entry.facts.get("inputs", ""))

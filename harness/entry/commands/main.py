@@ -128,7 +128,7 @@ def _study(given: argparse.Namespace) -> int:
     from harness.execution.sides import Sides
     from harness.report import study as report
 
-    plan = study.Plan(
+    plan = study.StudyPlan(
         settings=tuple(given.settings.split(",")),
         formats=tuple(given.formats.split(",")),
         models=tuple(given.models.split(",")),

@@ -63,7 +63,7 @@ class Level(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One thing that was looked at; `remedy` is empty where there is nothing to do."""
 
     check: str
@@ -77,7 +77,7 @@ class Examination:
     """All findings for one device ("auto" is settled as a run would)."""
 
     device: DeviceSpec
-    findings: tuple[Finding, ...]
+    findings: tuple[Diagnosis, ...]
 
     @property
     def exit_code(self) -> ExitCode:
@@ -136,15 +136,15 @@ def document(found: Examination) -> dict[str, Any]:
     }
 
 
-def _python() -> Finding:
+def _python() -> Diagnosis:
     text = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     if sys.version_info >= _OLDEST_PYTHON:
-        return Finding("python", Level.FINE, text)
+        return Diagnosis("python", Level.FINE, text)
     oldest = ".".join(map(str, _OLDEST_PYTHON))
-    return Finding("python", Level.FAILURE, text, f"Use Python {oldest} or newer.")
+    return Diagnosis("python", Level.FAILURE, text, f"Use Python {oldest} or newer.")
 
 
-def _packages() -> list[Finding]:
+def _packages() -> list[Diagnosis]:
     """Packages that the harness needs: there, and new enough."""
     needed: dict[str, str] = environment.compatibility()["minimum"]
     versions = {name: environment.version(name) for name in needed}
@@ -156,12 +156,12 @@ def _packages() -> list[Finding]:
     ]
     remedy = f"Install the whole set with one command: {_README}."
     found = [
-        Finding("packages", Level.FAILURE, f"{text}: {', '.join(names)}", remedy)
+        Diagnosis("packages", Level.FAILURE, f"{text}: {', '.join(names)}", remedy)
         for text, names in (("not installed", absent), ("too old", old))
         if names
     ]
     text = f"all {len(needed)} packages are there and new enough"
-    return found or [Finding("packages", Level.FINE, text)]
+    return found or [Diagnosis("packages", Level.FINE, text)]
 
 
 def _older(version: str, oldest: str) -> bool:
@@ -175,7 +175,7 @@ def _older(version: str, oldest: str) -> bool:
         return False
 
 
-def _torch(imports: Mapping[str, Any], wanted: DeviceSpec) -> list[Finding]:
+def _torch(imports: Mapping[str, Any], wanted: DeviceSpec) -> list[Diagnosis]:
     version = environment.version("torch")
     if version == "not installed":
         return []  # told among the packages
@@ -183,75 +183,75 @@ def _torch(imports: Mapping[str, Any], wanted: DeviceSpec) -> list[Finding]:
     if "error" in answer:
         remedy = f"Install torch anew, with what belongs to it in one command: {_README}."
         text = f"torch {version} does not import: {answer['error']}"
-        return [Finding("torch", Level.FAILURE, text, remedy)]
+        return [Diagnosis("torch", Level.FAILURE, text, remedy)]
     build = f"CUDA {answer['cuda']} build" if answer["cuda"] else "CPU build"
     text = f"torch {version}, {build}, {answer['threads']} CPU thread(s)"
-    found = [Finding("torch", Level.FINE, text)]
+    found = [Diagnosis("torch", Level.FINE, text)]
     if wanted.kind == "cuda" and not answer["gpus"]:
         remedy = "Install a CUDA build of torch and check nvidia-smi, or choose another device."
-        found.append(Finding("cuda", Level.FAILURE, "torch sees no CUDA device", remedy))
+        found.append(Diagnosis("cuda", Level.FAILURE, "torch sees no CUDA device", remedy))
     return found
 
 
-def _timm(imports: Mapping[str, Any]) -> list[Finding]:
+def _timm(imports: Mapping[str, Any]) -> list[Diagnosis]:
     if "error" in imports.get("torch", {"error": ""}):
         return []  # timm cannot be asked without torch
     found = []
     if text := environment.torchvision_warning():
         remedy = f"Install torchvision and torch with one command: {_README}."
-        found.append(Finding("torchvision", Level.WARNING, text, remedy))
+        found.append(Diagnosis("torchvision", Level.WARNING, text, remedy))
     version = environment.version("torchvision")
     if shim := imports.get("torchvision", {}).get("shim"):
         text = f"torchvision {version}: {shim}; the transforms work, which are all that is used"
-        found.append(Finding("torchvision", Level.NOTE, text))
+        found.append(Diagnosis("torchvision", Level.NOTE, text))
     elif not found and version != "not installed":
-        found.append(Finding("torchvision", Level.FINE, f"torchvision {version}"))
+        found.append(Diagnosis("torchvision", Level.FINE, f"torchvision {version}"))
     answer = imports.get("timm", {"error": imports["problem"]})
     version = environment.version("timm")
     if "error" in answer:
         remedy = f"Install timm and torchvision anew, with torch in one command: {_README}."
         text = f"timm {version} does not import: {answer['error']}"
-        return [*found, Finding("timm", Level.FAILURE, text, remedy)]
-    return [*found, Finding("timm", Level.FINE, f"timm {version}")]
+        return [*found, Diagnosis("timm", Level.FAILURE, text, remedy)]
+    return [*found, Diagnosis("timm", Level.FINE, f"timm {version}")]
 
 
-def _torch_npu(wanted: DeviceSpec) -> list[Finding]:
+def _torch_npu(wanted: DeviceSpec) -> list[Diagnosis]:
     needed = wanted.kind in ("npu", "npu-emulated")
     if not npu_probe.has_torch_npu():
         level = Level.FAILURE if needed else Level.NOTE
         remedy = f"Install it with its torch in one command: {_README}." if needed else ""
-        return [Finding("torch_npu", level, "torch_npu is not installed", remedy)]
+        return [Diagnosis("torch_npu", level, "torch_npu is not installed", remedy)]
     version = environment.version("torch_npu")
     found = []
     if cuda := npu_probe.cuda_build():
         level = Level.FAILURE if needed else Level.NOTE
         text = f"torch_npu {version} aborts beside this torch, a CUDA {cuda} build"
         remedy = f"Install the CPU build of the same torch: {_README}."
-        found.append(Finding("torch_npu", level, text, remedy))
+        found.append(Diagnosis("torch_npu", level, text, remedy))
     pairing = environment.compatibility_warning(
         environment.version("torch"), version, environment.cann_version()
     )
     if pairing:
         remedy = f"Install versions that belong together, in one command: {_README}."
-        found.append(Finding("torch_npu", Level.WARNING, pairing, remedy))
-    return found or [Finding("torch_npu", Level.FINE, f"torch_npu {version}")]
+        found.append(Diagnosis("torch_npu", Level.WARNING, pairing, remedy))
+    return found or [Diagnosis("torch_npu", Level.FINE, f"torch_npu {version}")]
 
 
-def _autoload(error: str | None, imports: Mapping[str, Any]) -> list[Finding]:
+def _autoload(error: str | None, imports: Mapping[str, Any]) -> list[Diagnosis]:
     """Whether a plain `import torch` works, in other programs than this harness."""
     if not npu_probe.has_torch_npu() or "error" in imports.get("torch", {"error": ""}):
         return []  # torch fails by itself
     if error is None:
-        return [Finding("autoload", Level.FINE, "a plain `import torch` works beside torch_npu")]
+        return [Diagnosis("autoload", Level.FINE, "a plain `import torch` works beside torch_npu")]
     text = f"a plain `import torch` fails, since it loads torch_npu: {error}"
     remedy = (
         "`source` CANN's set_env.sh first, or set TORCH_DEVICE_BACKEND_AUTOLOAD=0. The harness "
         "does the latter by itself; other programs do not."
     )
-    return [Finding("autoload", Level.NOTE, text, remedy)]
+    return [Diagnosis("autoload", Level.NOTE, text, remedy)]
 
 
-def _cann(wanted: DeviceSpec) -> list[Finding]:
+def _cann(wanted: DeviceSpec) -> list[Diagnosis]:
     """CANN and driver as they are on disk; whether they work is asked of torch_npu."""
     home, driver = environment.cann_home(), environment.driver_version()
     version = environment.cann_version() or "of unknown version"
@@ -260,66 +260,68 @@ def _cann(wanted: DeviceSpec) -> list[Finding]:
         text = f"ASCEND_HOME_PATH names {home}, which does not exist"
         level = Level.FAILURE if wanted.kind == "npu" else Level.WARNING
         remedy = "`source` the set_env.sh of the CANN that is installed, in a new shell."
-        found.append(Finding("cann", level, text, remedy))
+        found.append(Diagnosis("cann", level, text, remedy))
     elif home is not None:
-        found.append(Finding("cann", Level.FINE, f"CANN {version} in {home}"))
+        found.append(Diagnosis("cann", Level.FINE, f"CANN {version} in {home}"))
     else:
         text = "no CANN is sourced (neither ASCEND_HOME_PATH nor ASCEND_TOOLKIT_HOME is set)"
-        found.append(Finding("cann", Level.NOTE, text))
+        found.append(Diagnosis("cann", Level.NOTE, text))
     if driver is not None:
-        found.append(Finding("driver", Level.FINE, f"NPU driver {driver}"))
+        found.append(Diagnosis("driver", Level.FINE, f"NPU driver {driver}"))
     elif wanted.kind == "npu":
         text = "no NPU driver is written down where its installer does"
-        found.append(Finding("driver", Level.NOTE, text, "Check it with `npu-smi info`."))
+        found.append(Diagnosis("driver", Level.NOTE, text, "Check it with `npu-smi info`."))
     else:
-        found.append(Finding("driver", Level.NOTE, "no NPU driver"))
+        found.append(Diagnosis("driver", Level.NOTE, "no NPU driver"))
     return found
 
 
-def _npu(npu: npu_probe.Probe, spec: DeviceSpec | None, wanted: DeviceSpec) -> list[Finding]:
+def _npu(npu: npu_probe.Probe, spec: DeviceSpec | None, wanted: DeviceSpec) -> list[Diagnosis]:
     found = []
     if warned := environment.visible_devices_warning():
         level = Level.FAILURE if spec is not None and spec.kind == "npu" else Level.WARNING
-        found.append(Finding("visible devices", level, warned.what, warned.remedy))
+        found.append(Diagnosis("visible devices", level, warned.what, warned.remedy))
     elif "ASCEND_RT_VISIBLE_DEVICES" in os.environ:
         text = f"ASCEND_RT_VISIBLE_DEVICES={os.environ['ASCEND_RT_VISIBLE_DEVICES']}"
-        found.append(Finding("visible devices", Level.FINE, text))
+        found.append(Diagnosis("visible devices", Level.FINE, text))
     if npu.devices:
         text = f"{npu.devices} NPU(s) are visible"
         if wanted.kind == "npu" and wanted.index >= npu.devices:
             remedy = f"Choose one of npu:0 to npu:{npu.devices - 1}."
-            return [*found, Finding("npu", Level.FAILURE, f"{text}, no {wanted}", remedy)]
-        return [*found, Finding("npu", Level.FINE, text)]
+            return [*found, Diagnosis("npu", Level.FAILURE, f"{text}, no {wanted}", remedy)]
+        return [*found, Diagnosis("npu", Level.FINE, text)]
     remedy = npu.paragraph.removeprefix("No NPU: ")
     if wanted.kind == "npu":
-        return [*found, Finding("npu", Level.FAILURE, npu.short, remedy)]
+        return [*found, Diagnosis("npu", Level.FAILURE, npu.short, remedy)]
     text = f"no NPU: {npu.short}"
     if spec is None and npu_probe.has_torch_npu() and not npu_probe.cuda_build():
         text += "; `--device auto` takes the emulated one, whose results are EMULATED"
-    return [*found, Finding("npu", Level.NOTE, text, remedy)]
+    return [*found, Diagnosis("npu", Level.NOTE, text, remedy)]
 
 
-def _emulator(wanted: DeviceSpec) -> Finding:
+def _emulator(wanted: DeviceSpec) -> Diagnosis:
     from harness.devices.emulator import EmulatorError, build
 
     try:
         tools = build.find_toolchain()
     except EmulatorError as error:
         level = Level.FAILURE if wanted.emulated else Level.NOTE
-        return Finding("emulator", level, "the emulated NPU cannot be built", str(error))
-    return Finding("emulator", Level.FINE, f"the emulated NPU builds with {tools.compiler_version}")
+        return Diagnosis("emulator", level, "the emulated NPU cannot be built", str(error))
+    return Diagnosis(
+        "emulator", Level.FINE, f"the emulated NPU builds with {tools.compiler_version}"
+    )
 
 
-def _settings() -> list[Finding]:
+def _settings() -> list[Diagnosis]:
     found = [
-        Finding("setting", Level(warned.level), warned.what, warned.remedy)
+        Diagnosis("setting", Level(warned.level), warned.what, warned.remedy)
         for warned in environment.setting_warnings()
     ]
     text = "no setting that changes results in silence"
-    return found or [Finding("settings", Level.FINE, text)]
+    return found or [Diagnosis("settings", Level.FINE, text)]
 
 
-def _cache() -> Finding:
+def _cache() -> Diagnosis:
     directory = files.default_cache_dir()
     remedy = "Set HARNESS_CACHE_DIR to a directory on a disk with room."
     try:
@@ -329,11 +331,11 @@ def _cache() -> Finding:
         free = shutil.disk_usage(directory).free
     except OSError as error:
         text = f"the cache {directory} cannot be written ({error.strerror})"
-        return Finding("cache", Level.FAILURE, text, remedy)
+        return Diagnosis("cache", Level.FAILURE, text, remedy)
     text = f"cache {directory}, {free / 1e9:.1f} GB free"
     if free < _DISK_BYTES:
-        return Finding("cache", Level.WARNING, text, remedy)
-    return Finding("cache", Level.FINE, text)
+        return Diagnosis("cache", Level.WARNING, text, remedy)
+    return Diagnosis("cache", Level.FINE, text)
 
 
 def _imports() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from harness.records.throughput import (
     DEFAULT_BATCHES,
     DEFAULT_PRECISION_PERCENT,
     DEFAULT_SECONDS,
-    Plan,
+    ThroughputPlan,
 )
 from harness.system import quantities
 from harness.system.status import UsageProblem
@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def plan(config: pytest.Config) -> Plan | None:
+def plan(config: pytest.Config) -> ThroughputPlan | None:
     """What the command line asks for; None for nothing.
 
     Raises UsageProblem for options that would do nothing, and for several processes at once.
@@ -64,4 +64,4 @@ def plan(config: pytest.Config) -> Plan | None:
             "--throughput times one thing at a time, and the processes of -n or --ray would "
             "disturb each other: leave -n and --ray out."
         )
-    return Plan(**given)
+    return ThroughputPlan(**given)

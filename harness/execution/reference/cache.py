@@ -56,7 +56,7 @@ class Stored:
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """A file of the cache, without its arrays.
 
     `kind`: "leg", "model", "prepared" (image files), "inputs", or "partial" for a write that was
@@ -187,11 +187,11 @@ class ReferenceCache:
         if self._spare is not None:
             self._spare.cleanup()
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CacheEntry]:
         """All files of the cache, the longest unused first; headers are read, arrays are not."""
         return [_described(entry) for entry in self._files()]
 
-    def problem(self, entry: Entry) -> str:
+    def problem(self, entry: CacheEntry) -> str:
         """Why a file is not to be trusted, "" for a sound one; reads it whole."""
         try:
             if entry.kind == "partial":
@@ -209,7 +209,9 @@ class ReferenceCache:
             return str(problem)
         return ""
 
-    def prune(self, max_size: int, older_than: datetime.timedelta | None = None) -> list[Entry]:
+    def prune(
+        self, max_size: int, older_than: datetime.timedelta | None = None
+    ) -> list[CacheEntry]:
         """Remove what was not used for `older_than`, then the longest unused beyond `max_size`.
 
         Returns what was removed.  Inputs used within a day and writes within an hour stay.
@@ -238,7 +240,7 @@ class ReferenceCache:
     def _path(self, key: Mapping[str, Any]) -> Path:
         return self.directory / "references" / f"{_named(_text(key))}.safetensors"
 
-    def _files(self) -> list[Entry]:
+    def _files(self) -> list[CacheEntry]:
         found = []
         for folder, kind in (("references", "leg"), ("inputs", "inputs")):
             for path in _listed(self.directory / folder):
@@ -248,7 +250,7 @@ class ReferenceCache:
                     continue  # removed by another process
                 used = datetime.datetime.fromtimestamp(status.st_mtime, datetime.timezone.utc)
                 partial = path.name.startswith(".")
-                found.append(Entry(path, "partial" if partial else kind, status.st_size, used))
+                found.append(CacheEntry(path, "partial" if partial else kind, status.st_size, used))
         return sorted(found, key=lambda entry: (entry.used, entry.path))
 
 
@@ -299,7 +301,7 @@ def _metadata(data: bytes) -> dict[str, str]:
     return metadata
 
 
-def _described(entry: Entry) -> Entry:
+def _described(entry: CacheEntry) -> CacheEntry:
     """The entry with what its header says."""
     if entry.kind == "partial":
         return entry

@@ -11,7 +11,7 @@ from harness.records.lines import CaseRecord
 from harness.report.html import glossary, plots
 from harness.report.tables import cells, detection, localization, per_case, throughput, two_runs
 from harness.report.tables.cells import Table
-from harness.upgrade.compare import Comparison
+from harness.upgrade.compare import RunComparison
 
 ENVIRONMENT = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
@@ -156,7 +156,7 @@ def render_case(case: CaseRecord, *, full: bool = True, plots: bool = True) -> s
     )
 
 
-def render_comparison(comparison: Comparison) -> str:
+def render_comparison(comparison: RunComparison) -> str:
     """Render a comparison with an older run."""
     return _COMPARISON.render(
         line=two_runs.line(comparison),

@@ -18,7 +18,7 @@ from harness.report.html import fragments, glossary
 from harness.report.html.assets import SCRIPT
 from harness.report.tables import cells, expected, per_case, provenance, trend
 from harness.report.tables.cells import Table
-from harness.upgrade.history import Entry
+from harness.upgrade.history import HistoryEntry
 
 # With more cases than this, only the first that are not as they should be stand in the summary.
 _IN_SUMMARY = 12
@@ -114,7 +114,7 @@ def render_summary(
     )
 
 
-def render_trend(found: Sequence[Entry]) -> str:
+def render_trend(found: Sequence[HistoryEntry]) -> str:
     """Render the trend over versions; "" for a single run."""
     table = trend.trend(found)
     if table is None:

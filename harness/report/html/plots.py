@@ -23,7 +23,7 @@ from harness.report.html.figures import AMBER, BLUE, GREEN, INK, RED
 from harness.report.tables import cells
 from harness.report.tables.cells import label
 from harness.report.tables.throughput import _word
-from harness.upgrade.history import Entry
+from harness.upgrade.history import HistoryEntry
 
 _NAMED = 3  # culprits with their name in the plot
 _CASES = 30  # of the overview
@@ -74,7 +74,7 @@ def agreement(case: CaseRecord, *, copy: str = "") -> Markup | None:
     return figures.render(lambda: _agreement(rows, word), title, copy=copy)
 
 
-def trend(found: Sequence[Entry]) -> Markup | None:
+def trend(found: Sequence[HistoryEntry]) -> Markup | None:
     """Budget ratio of every run of each case, oldest run first; None for fewer than two runs.
 
     The cases whose ratio changed most have names.

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from harness.report.tables import cells
 from harness.report.tables.cells import Table
-from harness.upgrade.history import Entry, version_sets
+from harness.upgrade.history import HistoryEntry, version_sets
 
 _COLUMNS = 5  # the newest sets of versions
 
 
-def trend(found: Sequence[Entry]) -> Table | None:
+def trend(found: Sequence[HistoryEntry]) -> Table | None:
     """One row a case, one column a set of versions, the newest last; None for a single run.
 
     A cell holds the newest run with those versions and how many there were.
@@ -43,7 +43,7 @@ def _names(sets: Sequence[dict[str, str]]) -> list[str]:
     ]
 
 
-def _cell(found: Sequence[Entry]) -> str:
+def _cell(found: Sequence[HistoryEntry]) -> str:
     if not found:
         return "not run"
     entry = found[-1]

@@ -9,10 +9,10 @@ from harness.judgement.intervals import Interval
 from harness.records.lines import CaseRecord
 from harness.report.tables import cells
 from harness.report.tables.cells import Table
-from harness.upgrade.compare import CaseChange, Change, Comparison
+from harness.upgrade.compare import CaseChange, Change, RunComparison
 
 
-def tables(comparison: Comparison) -> list[Table]:
+def tables(comparison: RunComparison) -> list[Table]:
     """What differs between the environments, then cases, then speed where it was timed."""
     found = [environment(comparison), cases(comparison)]
     if any(case.speed is not None for case in comparison.cases):
@@ -20,12 +20,12 @@ def tables(comparison: Comparison) -> list[Table]:
     return [table for table in found if table.rows]
 
 
-def environment(comparison: Comparison) -> Table:
+def environment(comparison: RunComparison) -> Table:
     """Versions, settings and devices that differ."""
     return Table("Environment: what differs", ("item", "old", "new"), comparison.environment)
 
 
-def cases(comparison: Comparison) -> Table:
+def cases(comparison: RunComparison) -> Table:
     """One row a case: status and errors of both runs, and whether that is more than noise."""
     return Table(
         cells.mark("Cases, old run -> new run", _emulated(comparison)),
@@ -49,7 +49,7 @@ def cases(comparison: Comparison) -> Table:
     )
 
 
-def speed(comparison: Comparison) -> Table:
+def speed(comparison: RunComparison) -> Table:
     """Throughput of both sides, new over old, with 95 % intervals; the CPU is the control."""
     title = "Throughput, new / old, with 95 % intervals (Welch, of the logarithms)"
     if _emulated(comparison):
@@ -71,7 +71,7 @@ def speed(comparison: Comparison) -> Table:
     )
 
 
-def line(comparison: Comparison) -> str:
+def line(comparison: RunComparison) -> str:
     """The comparison in one line."""
     counts = collections.Counter(case.change for case in comparison.cases)
     parts = [f"{counts[change]} {change.value}" for change in Change if counts[change]]
@@ -104,5 +104,5 @@ def _forwards(case: CaseRecord) -> str:
     return str(len(case.candidate.timing.forward_seconds)) if case.candidate else "none"
 
 
-def _emulated(comparison: Comparison) -> bool:
+def _emulated(comparison: RunComparison) -> bool:
     return any(case.emulated for case in comparison.cases)

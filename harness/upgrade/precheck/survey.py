@@ -55,7 +55,7 @@ _OTHER_INPUT = {
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Surveyed:
     """One architecture on both sides.
 
     Attributes:
@@ -184,7 +184,7 @@ def _logits(output: Any) -> torch.Tensor:
     return torch.as_tensor(value).detach().cpu().float()
 
 
-def compare(npu: Emulator, architecture: str, *dtypes: torch.dtype) -> list[Comparison]:
+def compare(npu: Emulator, architecture: str, *dtypes: torch.dtype) -> list[Surveyed]:
     """Runs an architecture on the CPU and on the emulated NPU, once a dtype (fp32 if none given).
 
     HF32 is off for the run, and as it was afterwards.
@@ -225,7 +225,7 @@ def compare(npu: Emulator, architecture: str, *dtypes: torch.dtype) -> list[Comp
                 budget = distance(_double_run(model, images, form))
                 model.to(torch.float32).load_state_dict(state)
             results.append(
-                Comparison(
+                Surveyed(
                     architecture=architecture,
                     dtype=dtype,
                     input_size=tuple(images.shape[1:]),  # type: ignore[arg-type]

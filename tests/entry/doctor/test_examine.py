@@ -15,7 +15,7 @@ from harness.devices.spec import DeviceSpec
 from harness.entry.commands.main import main
 from harness.entry.doctor import examine
 from harness.entry.doctor import text as report
-from harness.entry.doctor.examine import Examination, Finding, Level
+from harness.entry.doctor.examine import Diagnosis, Examination, Level
 from harness.system import environment
 from harness.system.environment import tomllib
 from harness.system.files import ROOT
@@ -58,11 +58,11 @@ def machine(monkeypatch, tmp_path):
     return versions
 
 
-def found(device: str = "auto") -> dict[str, Finding]:
+def found(device: str = "auto") -> dict[str, Diagnosis]:
     return {item.check: item for item in examine.examine(device).findings}
 
 
-def bad(device: str = "auto") -> dict[str, Finding]:
+def bad(device: str = "auto") -> dict[str, Diagnosis]:
     return {
         check: item
         for check, item in found(device).items()

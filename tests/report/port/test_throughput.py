@@ -1,7 +1,7 @@
 import dataclasses
 import itertools
 
-from harness.records.throughput import Plan, Row, Setting, Throughput
+from harness.records.throughput import Row, Setting, Throughput, ThroughputPlan
 from harness.report.port import content, texts
 from harness.report.port import document as port_report
 from tests.makers.port import run_of
@@ -55,6 +55,8 @@ def test_the_port_report_shows_no_speed_of_an_emulator_and_says_what_was_not_mea
         assert [("EMULATED" in cell) for cell in cells] == [0, 1, 0, 1, 1, 0, 0]
     table, document = batches_in_port(measured_case(throughput=None))
     assert not table and "`--throughput` was not given" in document
-    problem = Throughput(Plan((8,)), problem="Not measured: the case ended as error_crash.")
+    problem = Throughput(
+        ThroughputPlan((8,)), problem="Not measured: the case ended as error_crash."
+    )
     table, document = batches_in_port(measured_case(throughput=problem))
     assert not table and "ended as error_crash" in document
