@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from harness.devices.spec import CAVEAT
 from harness.judgement.documented import DocumentedGate
@@ -27,6 +28,17 @@ class Table:
         for row in self.rows:
             if len(row) != len(self.header):
                 raise ValueError(f"{self.title}: row {row} does not fit header {self.header}")
+
+
+Item = TypeVar("Item")
+
+
+def tabulated(
+    title: str, items: Iterable[Item], *columns: tuple[str, Callable[[Item], str]]
+) -> Table:
+    """A row an item; each column is its heading and how it shows an item, so none can slip."""
+    rows = (tuple(show(item) for _, show in columns) for item in items)
+    return Table(title, tuple(heading for heading, _ in columns), tuple(rows))
 
 
 def fixed(value: float, places: int) -> str:

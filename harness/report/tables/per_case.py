@@ -20,6 +20,7 @@ from harness.report.tables.cells import (
     gate_top1,
     label,
     ratio,
+    tabulated,
 )
 from harness.system.status import Status
 
@@ -46,19 +47,14 @@ def per_image(case: CaseRecord) -> Table | None:
     """The documented per-image table."""
     if case.gate is None:
         return None
-    return Table(
+    return tabulated(
         label(case, "Per image"),
-        ("image", "CPU Top-1", f"{device_word(case)} Top-1", "match", "cosine"),
-        tuple(
-            (
-                str(row.image),
-                str(row.cpu_top1),
-                str(row.device_top1),
-                "yes" if row.match else "NO",
-                cosine(row.cosine),
-            )
-            for row in case.gate.rows
-        ),
+        case.gate.rows,
+        ("image", lambda row: str(row.image)),
+        ("CPU Top-1", lambda row: str(row.cpu_top1)),
+        (f"{device_word(case)} Top-1", lambda row: str(row.device_top1)),
+        ("match", lambda row: "yes" if row.match else "NO"),
+        ("cosine", lambda row: cosine(row.cosine)),
     )
 
 
@@ -66,13 +62,13 @@ def margins(case: CaseRecord) -> Table | None:
     """What each image was and how far its Top-1 is from flipping."""
     if case.gate is None:
         return None
-    return Table(
+    return tabulated(
         label(case, "Per image: Top-1 margin against error, in logits"),
-        ("image", "name", "CPU Top-1 margin", "greatest logit error"),
-        tuple(
-            (str(row.image), row.label, f"{row.margin:.4g}", f"{row.max_abs_error:.3g}")
-            for row in case.gate.rows
-        ),
+        case.gate.rows,
+        ("image", lambda row: str(row.image)),
+        ("name", lambda row: row.label),
+        ("CPU Top-1 margin", lambda row: f"{row.margin:.4g}"),
+        ("greatest logit error", lambda row: f"{row.max_abs_error:.3g}"),
     )
 
 
@@ -80,31 +76,17 @@ def outputs(case: CaseRecord) -> Table | None:
     """Errors of every output, on the raw values."""
     if not case.outputs:
         return None
-    return Table(
+    return tabulated(
         label(case, "Outputs, device against CPU"),
-        (
-            "output",
-            "shape",
-            "smallest cosine",
-            "max abs",
-            "mean abs",
-            "rmse",
-            "nrmse",
-            "norm ratio",
-        ),
-        tuple(
-            (
-                o.name,
-                " x ".join(map(str, o.shape)),
-                cosine(o.min_cosine),
-                f"{o.max_abs_error:.3g}",
-                f"{o.mean_abs_error:.3g}",
-                f"{o.rmse:.3g}",
-                f"{o.nrmse:.3g}",
-                f"{o.norm_ratio:.6f}",
-            )
-            for o in case.outputs
-        ),
+        case.outputs,
+        ("output", lambda o: o.name),
+        ("shape", lambda o: " x ".join(map(str, o.shape))),
+        ("smallest cosine", lambda o: cosine(o.min_cosine)),
+        ("max abs", lambda o: f"{o.max_abs_error:.3g}"),
+        ("mean abs", lambda o: f"{o.mean_abs_error:.3g}"),
+        ("rmse", lambda o: f"{o.rmse:.3g}"),
+        ("nrmse", lambda o: f"{o.nrmse:.3g}"),
+        ("norm ratio", lambda o: f"{o.norm_ratio:.6f}"),
     )
 
 
@@ -112,33 +94,18 @@ def budget(case: CaseRecord) -> Table | None:
     """Is the device as good as its arithmetic allows?"""
     if not case.budgets:
         return None
-    return Table(
+    return tabulated(
         label(case, f"Error against float64, judged for {case.arithmetic}"),
-        (
-            "output",
-            "nrmse device",
-            "nrmse CPU",
-            "nrmse budget",
-            "max abs device",
-            "max abs CPU",
-            "budget ratio",
-            "worst image",
-            "allowed",
-        ),
-        tuple(
-            (
-                row.name,
-                f"{row.device.nrmse:.3g}",
-                f"{row.cpu.nrmse:.3g}",
-                f"{row.budget_nrmse:.3g}",
-                f"{row.device.max_abs:.3g}",
-                f"{row.cpu.max_abs:.3g}",
-                f"{row.ratio:.3g}",
-                f"{max(row.image_ratios):.3g}",
-                f"{row.limit:g}",
-            )
-            for row in case.budgets
-        ),
+        case.budgets,
+        ("output", lambda row: row.name),
+        ("nrmse device", lambda row: f"{row.device.nrmse:.3g}"),
+        ("nrmse CPU", lambda row: f"{row.cpu.nrmse:.3g}"),
+        ("nrmse budget", lambda row: f"{row.budget_nrmse:.3g}"),
+        ("max abs device", lambda row: f"{row.device.max_abs:.3g}"),
+        ("max abs CPU", lambda row: f"{row.cpu.max_abs:.3g}"),
+        ("budget ratio", lambda row: f"{row.ratio:.3g}"),
+        ("worst image", lambda row: f"{max(row.image_ratios):.3g}"),
+        ("allowed", lambda row: f"{row.limit:g}"),
     )
 
 
@@ -146,30 +113,16 @@ def image_errors(case: CaseRecord) -> Table | None:
     """Both sides against float64, image by image."""
     if not case.budgets:
         return None
-    return Table(
+    return tabulated(
         label(case, "Error against float64, image by image"),
-        (
-            "output",
-            "image",
-            "rmse device",
-            "rmse CPU",
-            "max abs device",
-            "max abs CPU",
-            "budget ratio",
-        ),
-        tuple(
-            (
-                row.name,
-                name,
-                f"{row.device.image_rmse[image]:.3g}",
-                f"{row.cpu.image_rmse[image]:.3g}",
-                f"{row.device.image_max_abs[image]:.3g}",
-                f"{row.cpu.image_max_abs[image]:.3g}",
-                f"{row.image_ratios[image]:.3g}",
-            )
-            for row in case.budgets
-            for image, name in enumerate(case.labels)
-        ),
+        [(row, image, name) for row in case.budgets for image, name in enumerate(case.labels)],
+        ("output", lambda at: at[0].name),
+        ("image", lambda at: at[2]),
+        ("rmse device", lambda at: f"{at[0].device.image_rmse[at[1]]:.3g}"),
+        ("rmse CPU", lambda at: f"{at[0].cpu.image_rmse[at[1]]:.3g}"),
+        ("max abs device", lambda at: f"{at[0].device.image_max_abs[at[1]]:.3g}"),
+        ("max abs CPU", lambda at: f"{at[0].cpu.image_max_abs[at[1]]:.3g}"),
+        ("budget ratio", lambda at: f"{at[0].image_ratios[at[1]]:.3g}"),
     )
 
 
@@ -178,25 +131,20 @@ def operators(case: CaseRecord) -> Table | None:
     check = case.operators
     if check is None:
         return None
-    return Table(
+    return tabulated(
         label(
             case,
             f"Operators one by one: {check.compared} of {check.total} compared, "
             f"{check.culprits} exceed their format; the worst",
         ),
-        ("call", "operator", "module", "inputs", "ratio", "worst slice", "NaN, Inf"),
-        tuple(
-            (
-                str(row.index),
-                row.operator,
-                row.module,
-                ", ".join(row.shapes),
-                f"{row.ratio:.3g}",
-                f"{row.worst_slice_ratio:.3g}",
-                str(row.nonfinite),
-            )
-            for row in check.worst[:5]
-        ),
+        check.worst[:5],
+        ("call", lambda row: str(row.index)),
+        ("operator", lambda row: row.operator),
+        ("module", lambda row: row.module),
+        ("inputs", lambda row: ", ".join(row.shapes)),
+        ("ratio", lambda row: f"{row.ratio:.3g}"),
+        ("worst slice", lambda row: f"{row.worst_slice_ratio:.3g}"),
+        ("NaN, Inf", lambda row: str(row.nonfinite)),
     )
 
 
@@ -241,45 +189,28 @@ def everything(case: CaseRecord) -> list[Table]:
 
 def overview(cases: Sequence[CaseRecord]) -> Table:
     """One row a case."""
-    return Table(
+    return tabulated(
         "Cases",
-        (
-            "case",
-            "status",
-            "budget ratio",
-            "error rate",
-            "Top-1",
-            "max cosine between images",
-            "stage",
-            "device",
-        ),
-        tuple(
-            (
-                case.case_id,
-                case.status.value,
-                ratio(case.budget_ratio),
-                gate_error_rate(case.gate),
-                gate_top1(case.gate),
-                f"{case.discrimination.max_cosine:.4f}" if case.discrimination else NOT_MEASURED,
-                case.stage.value if case.stage else "complete",
-                _device_cell(case),
-            )
-            for case in cases
-        ),
+        cases,
+        ("case", lambda case: case.case_id),
+        ("status", lambda case: case.status.value),
+        ("budget ratio", lambda case: ratio(case.budget_ratio)),
+        ("error rate", lambda case: gate_error_rate(case.gate)),
+        ("Top-1", lambda case: gate_top1(case.gate)),
+        ("max cosine between images", _max_cosine),
+        ("stage", lambda case: case.stage.value if case.stage else "complete"),
+        ("device", _device_cell),
     )
 
 
 def conclusion(case: CaseRecord) -> str:
     """One sentence that follows from the status and the numbers alone."""
-    if case.status is not Status.PASS or case.gate is None:
-        gate = case.gate
-        documented_part = ""
-        if gate is not None and gate.passed and case.status is not Status.PASS:
-            documented_part = " The documented gate alone would have passed it."
-        if case.status is Status.PASS:
-            return label(case, "passed: every output agrees; no classifier, so no Top-1.")
-        return label(case, f"{case.status.value}: {case.reason}{documented_part}")
     gate = case.gate
+    if case.status is not Status.PASS:
+        alone = " The documented gate alone would have passed it." * bool(gate and gate.passed)
+        return label(case, f"{case.status.value}: {case.reason}{alone}")
+    if gate is None:
+        return label(case, "passed: every output agrees; no classifier, so no Top-1.")
     return label(
         case,
         f"passed: error rate {gate_error_rate(gate)} is below the "
@@ -299,6 +230,10 @@ def top_line(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
     count = len(cases) + len(missing)
     text = f"{count} case{'s' * (count != 1)}: {', '.join(parts)}"
     return text + caveat(any(case.emulated for case in cases))
+
+
+def _max_cosine(case: CaseRecord) -> str:
+    return f"{case.discrimination.max_cosine:.4f}" if case.discrimination else NOT_MEASURED
 
 
 def _device_cell(case: CaseRecord) -> str:

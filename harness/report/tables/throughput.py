@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from harness.judgement.timing import needed
 from harness.records.leg import MemoryUse
@@ -91,45 +92,31 @@ def memory(case: CaseRecord) -> Table | None:
 
 
 def _latency(case: CaseRecord, found: Throughput) -> Table:
-    header = (
-        "side",
-        "batch",
-        "images/s",
-        "images/s, 95 %",
-        "mean [ms]",
-        "p50 [ms]",
-        "p50, 95 % [ms]",
-        "p90 [ms]",
-        "p95 [ms]",
-        "p99 [ms]",
-        "repeats",
-        "outliers",
-        "precision",
+    def speed(at: _At) -> tuple[str, str]:
+        emulated = at.timing is at.row.device and case.emulated
+        return (NOT_SHOWN, NOT_SHOWN) if emulated else _speed(at.timing)
+
+    def precision(at: _At) -> str:
+        asked = "" if found.reached(at.timing) else _percent(found.plan.precision)
+        reached = _percent(at.timing.wall.precision)
+        return f"{reached} NOT REACHED ({asked})" if asked else reached
+
+    return _by_side(
+        case,
+        found,
+        f"Throughput and latency ({found.plan})",
+        ("images/s", lambda at: speed(at)[0]),
+        ("images/s, 95 %", lambda at: speed(at)[1]),
+        ("mean [ms]", lambda at: _ms(at.timing.wall.mean)),
+        ("p50 [ms]", lambda at: _ms(at.timing.wall.p50)),
+        ("p50, 95 % [ms]", lambda at: _range(at.timing.wall.p50_low, at.timing.wall.p50_high, 1e3)),
+        ("p90 [ms]", lambda at: _percentile(at.timing.wall.p90, 90)),
+        ("p95 [ms]", lambda at: _percentile(at.timing.wall.p95, 95)),
+        ("p99 [ms]", lambda at: _percentile(at.timing.wall.p99, 99)),
+        ("repeats", lambda at: str(at.timing.wall.repeats)),
+        ("outliers", lambda at: str(at.timing.wall.outliers)),
+        ("precision", precision),
     )
-
-    def cells(row: Row, timing: BatchTiming) -> tuple[str, ...]:
-        wall = timing.wall
-        shown = _speed(timing)
-        if timing is row.device and case.emulated:
-            shown = (NOT_SHOWN, NOT_SHOWN)
-        precision = _percent(wall.precision)
-        if not found.reached(timing):
-            precision += f" NOT REACHED ({_percent(found.plan.precision)})"
-        return (
-            *shown,
-            _ms(wall.mean),
-            _ms(wall.p50),
-            _range(wall.p50_low, wall.p50_high, 1e3),
-            _percentile(wall.p90, 90),
-            _percentile(wall.p95, 95),
-            _percentile(wall.p99, 99),
-            str(wall.repeats),
-            str(wall.outliers),
-            precision,
-        )
-
-    title = f"Throughput and latency ({found.plan})"
-    return Table(label(case, title), header, _rows(case, found, len(header), cells))
 
 
 def _speed_up(case: CaseRecord, found: Throughput) -> Table | None:
@@ -154,36 +141,27 @@ def _speed_up(case: CaseRecord, found: Throughput) -> Table | None:
 
 
 def _how(case: CaseRecord, found: Throughput) -> Table:
-    header = (
-        "side",
-        "batch",
-        "first call [ms]",
-        "warm-up calls",
-        "stable",
-        "events p50 [ms]",
-        "copy in [ms]",
-        "copy out [ms]",
-        "cores busy",
-        "peak device memory [MiB]",
-        "peak host memory [MiB]",
+    def copies(at: _At) -> tuple[str, str]:
+        copied = at.timing.copies
+        return (_ms(copied.into), _ms(copied.out)) if copied else ("no copy", "no copy")
+
+    def events(at: _At) -> str:
+        return _ms(at.timing.events.p50) if at.timing.events else "no events"
+
+    return _by_side(
+        case,
+        found,
+        f"Beside the forward (clock of the events: {found.clock})",
+        ("first call [ms]", lambda at: _ms(at.timing.first_seconds)),
+        ("warm-up calls", lambda at: str(at.timing.warm_up)),
+        ("stable", lambda at: "yes" if at.timing.stable else "NO"),
+        ("events p50 [ms]", events),
+        ("copy in [ms]", lambda at: copies(at)[0]),
+        ("copy out [ms]", lambda at: copies(at)[1]),
+        ("cores busy", lambda at: f"{at.timing.cores:.2f}"),
+        ("peak device memory [MiB]", lambda at: _memory_cells(at.timing.memory)[0]),
+        ("peak host memory [MiB]", lambda at: _memory_cells(at.timing.memory)[2]),
     )
-
-    def cells(row: Row, timing: BatchTiming) -> tuple[str, ...]:
-        device, _, host, _ = _memory_cells(timing.memory)
-        return (
-            _ms(timing.first_seconds),
-            str(timing.warm_up),
-            "yes" if timing.stable else "NO",
-            _ms(timing.events.p50) if timing.events else "no events",
-            _ms(timing.copies.into) if timing.copies else "no copy",
-            _ms(timing.copies.out) if timing.copies else "no copy",
-            f"{timing.cores:.2f}",
-            device,
-            host,
-        )
-
-    title = f"Beside the forward (clock of the events: {found.clock})"
-    return Table(label(case, title), header, _rows(case, found, len(header), cells))
 
 
 def _search(found: Throughput) -> Table | None:
@@ -226,19 +204,24 @@ def _host(host: HostInfo) -> Table:
     )
 
 
-def _rows(
-    case: CaseRecord,
-    found: Throughput,
-    columns: int,
-    cells: Callable[[Row, BatchTiming], tuple[str, ...]],
-) -> tuple[tuple[str, ...], ...]:
-    """A row for each batch size and side; `cells`: what stands behind these two."""
+class _At(NamedTuple):
+    """One side at one batch size."""
+
+    row: Row
+    timing: BatchTiming
+
+
+def _by_side(
+    case: CaseRecord, found: Throughput, title: str, *columns: tuple[str, Callable[[_At], str]]
+) -> Table:
+    """A row for each batch size and side; `columns`: what stands behind these two."""
     rows = []
     for row, word, timing, _ in sides(case, found):
-        start = (word, str(row.batch_size))
-        measured = (_NONE,) * (columns - len(start)) if timing is None else cells(row, timing)
-        rows.append((*start, *measured))
-    return tuple(rows)
+        at = None if timing is None else _At(row, timing)
+        cells = (_NONE if at is None else show(at) for _, show in columns)
+        rows.append((word, str(row.batch_size), *cells))
+    header = ("side", "batch", *(heading for heading, _ in columns))
+    return Table(label(case, title), header, tuple(rows))
 
 
 def sides(
