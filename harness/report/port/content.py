@@ -23,6 +23,7 @@ from harness.records.lines import CaseRecord
 from harness.records.results_file import Run
 from harness.report.tables.missing import (
     PERCENTILE_PASSES,
+    english,
     gate_missing,
     image_count,
     image_size,
@@ -148,7 +149,7 @@ def accuracy_document(port: Port) -> dict[str, Any]:
     """Content of results/accuracy.json: the documented metrics, or why they are missing."""
     main = port.main
     dumped = _dumped(main)
-    why = gate_missing(main)
+    why = english(gate_missing(main), main)
     return {
         **_head(port, "accuracy"),
         "error_rate_limit_percent": ERROR_RATE_LIMIT_PERCENT,
@@ -168,7 +169,7 @@ def accuracy_document(port: Port) -> dict[str, Any]:
 
 def performance_document(port: Port) -> dict[str, Any]:
     """Content of results/performance.json: both sides' timings, or why they are missing."""
-    main, why = port.main, speed_missing(port.main)
+    main, why = port.main, english(speed_missing(port.main), port.main)
     found: dict[str, Any] = {
         "device_images_per_second": None,
         "cpu_images_per_second": None,

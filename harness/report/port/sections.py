@@ -12,12 +12,13 @@ from harness.report.port.content import Port
 from harness.report.port.texts import Texts, cut
 from harness.report.tables import cells, missing, per_case
 from harness.report.tables.cells import Table
+from harness.report.tables.missing import Missing
 
 
 def sections(found: Port, t: Texts) -> dict[str, Any]:
     """What the template names."""
     main = found.main
-    accuracy_why = _gate_why(main, t)
+    accuracy_why = _why(missing.gate_missing(main), main, t)
     return {
         "protocol": _protocol(main, t),
         "performance": _performance(main, t),
@@ -53,22 +54,16 @@ def _protocol(main: CaseRecord | None, t: Texts) -> dict[str, str]:
     }
 
 
-def _speed_why(main: CaseRecord | None, t: Texts) -> str | None:
-    """Why there is no throughput of the device; None when there is."""
-    if missing.speed_missing(main) is None:
-        return None
-    if main is None:
-        return t("missing.no_record")
-    if main.emulated:
-        return t("missing.emulated")
-    if main.candidate is None or main.reference is None:
-        return main.status.value
-    return t("missing.not_timed")
+def _why(reason: Missing | None, main: CaseRecord | None, t: Texts) -> str | None:
+    """Why something is missing, in the report's language; None when nothing is."""
+    if reason is Missing.ENDED and main is not None:
+        return Verbatim(main.status.value)
+    return t(f"missing.{reason.value}") if reason is not None else None
 
 
 def _performance(main: CaseRecord | None, t: Texts) -> Table:
     """The documented table: two rows."""
-    why = _speed_why(main, t)
+    why = _why(missing.speed_missing(main), main, t)
     device = cells.device_word(main) if main is not None else "NPU"
     names = (t("performance.throughput", device=device), t("performance.speed_up", device=device))
     values: tuple[str, ...]
@@ -84,7 +79,7 @@ def _performance(main: CaseRecord | None, t: Texts) -> Table:
 
 def _how(main: CaseRecord | None, t: Texts) -> Table:
     """What users ask for beyond the documented table: the CPU's side and latencies."""
-    why = _speed_why(main, t)
+    why = _why(missing.speed_missing(main), main, t)
     device = cells.device_word(main) if main is not None else "NPU"
     count = missing.image_count(main) if main is not None else documented.DOCUMENTED_IMAGES
     rows: list[tuple[str, str]] = [(t("performance.cpu"), _cpu_speed(main, t))]
@@ -139,17 +134,6 @@ def _cpu_speed(main: CaseRecord | None, t: Texts) -> str:
     if timing.cached_since is None:
         return shown
     return t("performance.cpu_since", value=shown, time=f"{timing.cached_since:%Y-%m-%d %H:%M}")
-
-
-def _gate_why(main: CaseRecord | None, t: Texts) -> str | None:
-    """Why there are no documented accuracy tables; None when there are."""
-    if missing.gate_missing(main) is None:
-        return None
-    if main is None:
-        return t("missing.no_record")
-    if main.budgets or main.status.is_pass:
-        return t("missing.no_classifier")
-    return Verbatim(main.status.value)
 
 
 def _accuracy(main: CaseRecord | None, why: str | None, t: Texts) -> Table:
@@ -208,7 +192,7 @@ def _budget(main: CaseRecord | None, t: Texts) -> Table | None:
 def _cases(found: Port, t: Texts) -> Table:
     rows = []
     for case in found.cases:
-        why = t("missing.cell", why=_gate_why(case, t) or "")
+        why = t("missing.cell", why=_why(missing.gate_missing(case), case, t) or "")
         rate = cells.gate_error_rate(case.gate) if case.gate else why
         top1 = f"{case.gate.top1_matches}/{case.gate.images}" if case.gate else why
         ratio = case.budget_ratio
@@ -229,7 +213,12 @@ def _limits(found: Port, t: Texts) -> list[str]:
     lines: list[str] = [t("limit.images", count=missing.image_count(main))]
     seen = main.discrimination
     if seen is None:
-        lines.append(t("limit.no_discrimination", why=_gate_why(main, t) or main.status.value))
+        lines.append(
+            t(
+                "limit.no_discrimination",
+                why=_why(missing.gate_missing(main), main, t) or main.status.value,
+            )
+        )
     else:
         cosine = cells.cosine(seen.max_cosine)
         lines.append(
@@ -263,7 +252,7 @@ def _limits(found: Port, t: Texts) -> list[str]:
 
 
 def _speed_limits(main: CaseRecord, t: Texts) -> list[str]:
-    why = _speed_why(main, t)
+    why = _why(missing.speed_missing(main), main, t)
     if why is not None or main.candidate is None or main.reference is None:
         return [t("limit.no_speed", why=why or main.status.value)]
     timing = main.reference.timing

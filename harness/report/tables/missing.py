@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import numpy as np
 
 from harness.records.leg import Timing
@@ -22,28 +24,50 @@ def image_size(case: CaseRecord) -> str | None:
     return "x".join(map(str, case.inputs_shape[2:])) or None
 
 
-def gate_missing(case: CaseRecord | None) -> str | None:
-    """Why there is no documented accuracy table, in English; None when there is one."""
+class Missing(enum.Enum):
+    """Why something was not measured; the values are keys of a port's texts."""
+
+    NO_RECORD = "no_record"
+    NO_CLASSIFIER = "no_classifier"
+    EMULATED = "emulated"
+    NOT_TIMED = "not_timed"
+    ENDED = "ended"  # the case ended before; its status says how
+
+
+_ENGLISH = {
+    Missing.NO_RECORD: "no case of the model has a record",
+    Missing.NO_CLASSIFIER: "the model has no classifier, so that softmax and Top-1 do not apply",
+    Missing.EMULATED: "EMULATED: the emulated device runs on this CPU",
+    Missing.NOT_TIMED: "no forward pass was timed",
+}
+
+
+def english(why: Missing | None, case: CaseRecord | None) -> str | None:
+    """The reason in English, for files that are read by machines."""
+    if why is Missing.ENDED and case is not None:
+        return case.status.value
+    return _ENGLISH[why] if why is not None else None
+
+
+def gate_missing(case: CaseRecord | None) -> Missing | None:
+    """Why there is no documented accuracy table; None when there is one."""
     if case is None:
-        return "no case of the model has a record"
+        return Missing.NO_RECORD
     if case.gate is not None:
         return None
-    if case.budgets or case.status is Status.PASS:
-        return "the model has no classifier, so that softmax and Top-1 do not apply"
-    return str(case.status.value)
+    judged = case.budgets or case.status is Status.PASS
+    return Missing.NO_CLASSIFIER if judged else Missing.ENDED
 
 
-def speed_missing(case: CaseRecord | None) -> str | None:
-    """Why the device has no throughput, in English; None when it has."""
+def speed_missing(case: CaseRecord | None) -> Missing | None:
+    """Why the device has no throughput; None when it has."""
     if case is None:
-        return "no case of the model has a record"
+        return Missing.NO_RECORD
     if case.emulated:
-        return "EMULATED: the emulated device runs on this CPU"
+        return Missing.EMULATED
     if case.candidate is None or case.reference is None:
-        return case.status.value
-    if case.speed_ratio is None:
-        return "no forward pass was timed"
-    return None
+        return Missing.ENDED
+    return Missing.NOT_TIMED if case.speed_ratio is None else None
 
 
 def percentiles(timing: Timing) -> dict[str, float] | None:
