@@ -1,4 +1,9 @@
-"""Peak memory of a piece of work, of the host and of the device."""
+"""Peak memory of a piece of work, of the host and of the device.
+
+The host's is that of the whole process (`system/process.py`), so what was resident before stands
+beside it; the device's is what PyTorch's allocator counted: tensors, not the workspaces of its
+kernels.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Formulas only: NumPy arrays in, numbers out; no torch, no limits, no verdicts.
 
 All arithmetic is done in float64, whatever the dtype of the arguments, but for large activations
-(`rmse_in_pieces`, and `own_error.py`).  Non-finite inputs give
+(`rmse_in_pieces`, and `operator_error.py`).  Non-finite inputs give
 non-finite results: callers test finiteness first (`count_nonfinite`).
 """
 

@@ -27,7 +27,7 @@ class OperatorRow:
     `inherited_rmse`: of the activation in the device's own forward pass against the reference's;
     `inherited_budget_rmse`: what honest rounding in the declared arithmetic has grown to there;
     NaN where that was not asked for (see `localize.py`).
-    `ratio`, `worst_slice_ratio`, `nonfinite`: see `own_error.OwnError`; of several results the
+    `ratio`, `worst_slice_ratio`, `nonfinite`: see `operator_error.OwnError`; of several results the
     worst.  `skipped`: "", or why the call was not compared.  `worst_slice`: "dimension 1, index
     31", "" when the result has fewer than two dimensions.
     """

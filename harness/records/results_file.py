@@ -3,8 +3,7 @@
 A results file holds one `run` line, a `start` line for each case as it begins and a `case` line as
 it ends, and one `end` line.  A line is appended with a single write and flushed to disk, so that a
 run killed at any moment loses at most the case in flight, which its `start` line names.
-Non-finite numbers are the strings "NaN", "Infinity"
-and "-Infinity".
+Non-finite numbers are the strings "NaN", "Infinity" and "-Infinity".
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """JSON Schema of the records, made from the models that write them.
 
-One schema describes one line of a results file: a `run`, a `case` or an `end`, told apart by
-`type`.  `docs/records.schema.json` is a copy for those who read records without Python.
+One schema describes one line of a results file: a `run`, a `start`, a `case` or an `end`, told
+apart by `type`.  `docs/records.schema.json` is a copy for those who read records without Python.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Peak memory of a piece of work, of the host and of the device.  No torch here.
+"""This process' memory: its peak, what is left of the host's, and giving back what was freed.
 
-The host's peak is the process' greatest resident set (VmHWM), reset when the work begins; it
-holds everything in the process, libraries too, so what was resident before stands beside it.
-The device's is what PyTorch's allocator counted: tensors, not the workspaces of its kernels.
+The peak is the process' greatest resident set (VmHWM) since it was reset; it holds everything in
+the process, libraries too.  `execution/memory_meter.py` measures a piece of work with it.
 """
 
 from __future__ import annotations

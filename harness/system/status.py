@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 class Status(enum.Enum):
     """Outcome of one case, most severe first: when several apply, the first one wins.
 
-    The docstring of each group says what it means for the stack under test.
+    The comment above each group says what it means for the stack under test.
     """
 
     # Infrastructure: no verdict about the stack.

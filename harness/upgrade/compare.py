@@ -9,7 +9,7 @@ order of summation, which costs nothing, from a greater error:
   (paired t interval of the logarithms).  An interval that holds 1 shows no direction: the error
   moved about as rounding does.
 * The greatest budget ratio, as in the expected results: beyond what two honest roundings differ by
-  (`baseline.tolerance`) it is worse or better.  A change in one direction that stays below that is
+  (`expected.tolerance`) it is worse or better.  A change in one direction that stays below that is
   called systematic, and is no failure.
 
 Speed: the geometric means of the timed forwards, as a ratio with Welch's 95 % interval of the

@@ -6,7 +6,7 @@ in float64 on the CPU (the oracle), and in the declared arithmetic imitated on t
 An operator's **own error** is rmse(device - oracle); there is no inherited error, since no operator
 ever sees what the device made of the one before.  It is judged against the **budget**
 rmse(imitation - oracle), never below the rounding that any result of this format has to be allowed
-(`rounding_of`).  The formulas are in `own_error.own_error`.
+(`rounding_of`).  The formulas are in `operator_error.own_error`.
 
 Limits, the same for all models and formats, follow from what rounding can do.  In units of the
 allowed rounding a correctly rounded result is at most sqrt(3) = 1.73, whatever its values, and a

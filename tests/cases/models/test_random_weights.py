@@ -51,7 +51,6 @@ def test_same_seed_same_bits_and_global_generator_untouched():
     assert not torch.equal(first["conv1.0.weight"], third["conv1.0.weight"])
 
 
-@pytest.mark.slow
 def test_no_parameter_stays_constant():
     # convnext has layer scales of 1e-6, xcit and cait too; nfnet has zero skip gains.
     for name in ("test_convnext", "test_nfnet", "test_resnet", "test_vit"):
