@@ -14,25 +14,33 @@ JOBS ?= 2
 PARALLEL = -n $(JOBS) --dist loadfile
 # Idle OpenMP threads that spin make several test processes on few cores many times slower.
 check test test-all: export OMP_WAIT_POLICY = passive
-INSTALLED = $(VENV)/.installed
+# The stack under test: a torch_npu release as in 2.8.0.post4, installed, or auto (docs/install.md).
+STACK ?= auto
+# A folder made by `make bundle`, for a host without a network.
+WHEELS ?=
 BENCH = $(VENV)/.bench
 EMULATOR = harness/devices/emulator/src
 
-.PHONY: accuracy check lint test test-all bench lock
+.PHONY: accuracy bench bundle check installed lint lock test test-all
 
-$(INSTALLED): requirements.lock
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	touch $@
+# Quick where nothing has changed.  It says what is large before it fetches it.
+installed:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
+	@$(PYTHON) -m harness.entry.install venv $(VENV) --stack "$(STACK)" --wheels "$(WHEELS)"
 
-accuracy: $(INSTALLED)
+# All wheels for a host without a network; FOR_MACHINE=aarch64 FOR_PYTHON=3.11 for another kind.
+BUNDLE ?= wheels
+bundle:
+	@$(PYTHON) -m harness.entry.install bundle $(BUNDLE) --stack "$(STACK)" \
+		--machine "$(FOR_MACHINE)" --python "$(FOR_PYTHON)"
+
+accuracy: installed
 	$(RUN) -m harness sample-model
 	$(RUN) -m harness device --device $(DEVICE)
 	$(RUN) -m harness run --device $(DEVICE) --html=reports/accuracy.html \
 		--self-contained-html --junitxml=reports/junit.xml $(ARGS)
 
-lint: $(INSTALLED)
+lint: installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(VENV)/bin/clang-format --dry-run --Werror $(EMULATOR)/*.cpp $(EMULATOR)/*.h
@@ -55,19 +63,20 @@ test-all: test
 	$(PYTEST) tests --ignore tests/emulator -m "browser or cluster" $(ARGS)
 
 # The other tools change none of the locked versions: -c would fail.
-$(BENCH): $(INSTALLED) pyproject.toml
+$(BENCH): requirements.lock pyproject.toml | installed
+	$(RUN) -m harness.entry.install.lock > $(VENV)/constraints.txt
 	$(RUN) benchmarks/extra.py > $(VENV)/bench.txt
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c requirements.lock -r $(VENV)/bench.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -r $(VENV)/bench.txt
 	touch $@
 
 bench: export OMP_WAIT_POLICY = passive
 bench: $(BENCH)
 	$(RUN) -m benchmarks.bench $(ARGS)
 
-# For maintainers: renew the exact versions.  torch's CUDA packages are left out on purpose.
+# For maintainers: renew the exact versions of the tools, with hashes.
 lock:
+	$(PYTHON) -m harness.entry.install.lock --inputs > requirements.in
 	uv pip compile --universal --python-version 3.10 --no-header --no-annotate --quiet \
-		--extra npu --extra sample --extra dev --no-emit-package setuptools pyproject.toml \
-		| grep -vE '^(nvidia-|cuda-|triton|colorama)' > requirements.new
-	{ head -2 requirements.lock; cat requirements.new; } > requirements.tmp
-	mv requirements.tmp requirements.lock && rm requirements.new
+		--generate-hashes requirements.in > requirements.new
+	{ sed -n '/^# /p' requirements.lock; cat requirements.new; } > requirements.tmp
+	mv requirements.tmp requirements.lock && rm requirements.new requirements.in
