@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.system import releases
 from harness.system.toml import tomllib
 
 _PACKAGES = (
@@ -29,8 +30,6 @@ _PACKAGES = (
 _SETTINGS = ("ASCEND_", "ACL_", "TORCH_NPU_", "HCCL_", "TASK_QUEUE_", "INF_NAN_", "OMP_", "MKL_")
 # Values of these may hold credentials; their presence is enough.
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY|CREDENTIAL", re.IGNORECASE)
-# torch_npu imports these without asking pip for them.
-UNDECLARED = ("pyyaml", "decorator", "attrs", "psutil")
 _TORCH_PIN = re.compile(r"torch\s*\(?==\s*([\w.+]+)")
 _DRIVER = Path("/usr/local/Ascend/driver/version.info")
 _COMPATIBILITY = Path(__file__).with_name("compatibility.toml")
@@ -93,23 +92,22 @@ class Warned:
 
 @functools.cache
 def compatibility() -> dict[str, Any]:
-    """The table in data/compatibility.toml: `set`, `minimum`, `setting`."""
+    """The table in compatibility.toml: `minimum`, `setting`."""
     return tomllib.loads(_COMPATIBILITY.read_text(encoding="utf-8"))
 
 
 def compatibility_warning(torch: str, torch_npu: str, cann: str | None = None) -> str | None:
-    """Say if versions do not belong together, by the table in data/compatibility.toml.
+    """Say if versions do not belong together, by torch_npu's own tables (`releases`).
 
-    Returns None for a documented pairing, and where torch_npu or CANN is not in the table.
-    A torch_npu that the table does not know is still made for the torch of its own version.
+    A warning, never a refusal: people do run other pairs.  Returns None for a documented pairing,
+    for local versions of one as well, and where CANN or torch_npu is not in the tables.
     """
-    rows: list[dict[str, str]] = compatibility()["set"]
-    known = next((row for row in rows if row["torch_npu"] == torch_npu), {})
-    wanted = known.get("torch") or re.split(r"\.post|\.?rc|\+|\.dev", torch_npu)[0]
-    if torch.split("+")[0] != wanted:
+    wanted = releases.torch_of(torch_npu)
+    if wanted is not None and torch.partition("+")[0] != wanted:
         return f"torch_npu {torch_npu} is made for torch {wanted}, found {torch}"
-    if cann and "cann" in known and not cann.startswith(known["cann"]):
-        return f"torch_npu {torch_npu} is documented with CANN {known['cann']}, found {cann}"
+    if cann and not releases.cann_fits(torch_npu, cann):
+        documented = ", ".join(releases.CANN_OF_ALL)
+        return f"torch_npu {torch_npu} is documented with CANN {documented}, found {cann}"
     return None
 
 

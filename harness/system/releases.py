@@ -12,6 +12,8 @@ import re
 from pathlib import Path
 
 _TABLE = Path(__file__).with_name("releases.csv")
+# torch_npu imports these without asking pip for them.
+UNDECLARED = ("pyyaml", "decorator", "attrs", "psutil")
 # torch_npu's compatibility matrix marks each of its series as going with each of these.
 CANN_OF_ALL = ("8.3", "8.5", "9.0", "9.1")
 _VERSION = re.compile(r"(\d+\.\d+\.\d+)(?:\.?(?:post|rc|dev)\d+)*(?:\+[\w.]+)?")

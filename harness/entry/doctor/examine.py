@@ -21,6 +21,7 @@ from typing import Any
 
 from harness.devices import npu_probe
 from harness.devices.spec import DeviceSpec, parse
+from harness.entry.install.environment import taken
 from harness.system import environment, files
 from harness.system.files import ROOT
 from harness.system.status import ExitCode, UsageProblem
@@ -102,6 +103,7 @@ def examine(device: str = "auto") -> Examination:
     wanted = spec or DeviceSpec("npu" if npu.devices else "npu-emulated")
     findings = [
         _python(),
+        *_stack(),
         *_packages(),
         *_torch(imports, wanted),
         *_timm(imports),
@@ -142,6 +144,15 @@ def _python() -> Diagnosis:
         return Diagnosis("python", Level.FINE, text)
     oldest = ".".join(map(str, _OLDEST_PYTHON))
     return Diagnosis("python", Level.FAILURE, text, f"Use Python {oldest} or newer.")
+
+
+def _stack() -> list[Diagnosis]:
+    """Which stack the installation took, where it was `make` that installed."""
+    found = taken()
+    if found is None:
+        return []
+    stack, why = found
+    return [Diagnosis("stack", Level.FINE, f"stack {stack}: {why}")]
 
 
 def _packages() -> list[Diagnosis]:

@@ -166,13 +166,14 @@ def followed(total: int, where: Path, seconds: float = 15.0) -> Iterator[None]:
         yield
         return
     scratch = Path(tempfile.mkdtemp(prefix=".fetch-", dir=_existing(where)))
-    before, ended = os.environ.get("TMPDIR"), threading.Event()
+    earlier, ended = os.environ.get("TMPDIR"), threading.Event()
 
     def watch() -> None:
-        greatest = 0
+        before, most = -1, 0
         while not ended.wait(seconds):
-            greatest = max(greatest, _bytes_in(scratch))
-            print(f"fetched {greatest / 1e9:.1f} of {total / 1e9:.1f} GB", flush=True)
+            before, most = most, max(most, _bytes_in(scratch))
+            doing = "fetched" if most > before else "installing; fetched"
+            print(f"{doing} {most / 1e9:.1f} of {total / 1e9:.1f} GB", flush=True)
 
     os.environ["TMPDIR"] = str(scratch)
     watcher = threading.Thread(target=watch, daemon=True)
@@ -182,10 +183,10 @@ def followed(total: int, where: Path, seconds: float = 15.0) -> Iterator[None]:
     finally:
         ended.set()
         watcher.join()
-        if before is None:
+        if earlier is None:
             del os.environ["TMPDIR"]
         else:
-            os.environ["TMPDIR"] = before
+            os.environ["TMPDIR"] = earlier
         shutil.rmtree(scratch, ignore_errors=True)
 
 

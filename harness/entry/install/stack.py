@@ -20,8 +20,6 @@ from harness.system.releases import Release
 from harness.system.status import UsageProblem
 
 TIMM = "1.0.31"
-# torch_npu imports these without asking pip for them.
-UNDECLARED = ("pyyaml", "decorator", "attrs", "psutil")
 # For the emulated NPU: all tests are run with the first; the second is the last torch of which
 # PyPI has a CPU build, on aarch64 alone.
 EMULATED = "2.13.0"
@@ -53,7 +51,7 @@ def requirements(release: Release) -> list[str]:
     On x86_64 torch_npu pins a local version of torch that PyPI has not (torch==2.8.0+cpu).
     """
     vision = f"torchvision=={release.torchvision}" if release.torchvision else "torchvision"
-    return [f"torch=={release.torch}", vision, f"timm=={TIMM}", *UNDECLARED]
+    return [f"torch=={release.torch}", vision, f"timm=={TIMM}", *releases.UNDECLARED]
 
 
 def choose(

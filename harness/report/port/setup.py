@@ -14,7 +14,7 @@ from harness.report.port.content import Port
 from harness.report.port.texts import Texts
 from harness.report.tables import cells
 from harness.report.tables.cells import EMULATED, Table
-from harness.system import environment
+from harness.system import environment, releases
 
 # What a port installs, torch first and what belongs to it.
 _INSTALLED = ("torch", "torch_npu", "torchvision", "timm", "safetensors")
@@ -128,7 +128,7 @@ def _install(recorded: Mapping[str, str]) -> tuple[str, list[str]]:
     if "torch" not in have:
         return "", []
     pinned = [f"{name}=={version}" for name, version in have.items()]
-    more = (*environment.UNDECLARED, "pillow") if "torch_npu" in have else ("pillow",)
+    more = (*releases.UNDECLARED, "pillow") if "torch_npu" in have else ("pillow",)
     absent = [name for name in _INSTALLED if name not in have]
     return " ".join(["pip install", *pinned, *more]), absent
 

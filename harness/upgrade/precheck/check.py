@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.devices.emulator.build import UNTRIED
-from harness.system import environment
+from harness.system import environment, releases
 from harness.system.files import ROOT
 from harness.system.status import ExitCode, worst_exit_code
 from harness.upgrade.precheck.probe import ABSENT, MARK, REQUIRED
@@ -150,7 +150,7 @@ def exit_code(found: Sequence[Checked]) -> ExitCode:
 
 def _install(version: str, python: Path, say: Say) -> str:
     """Install; returns why that is not possible, "" when it was."""
-    wanted = [f"torch_npu=={version}", *environment.UNDECLARED]
+    wanted = [f"torch_npu=={version}", *releases.UNDECLARED]
     wanted += [
         f"{name}=={own}" for name in _PINNED if (own := environment.version(name))[:1].isdigit()
     ]

@@ -109,7 +109,10 @@ def test_every_bad_finding_has_a_remedy_and_the_worst_sets_the_exit_code(machine
     [
         ("2.8.0", "2.8.0.post4", "9.0.0", None),
         ("2.8.0+cpu", "2.8.0.post2", "8.5.1", None),
-        ("2.8.0", "2.8.0.post4", "8.5.1", "documented with CANN 9.0, found 8.5.1"),
+        # Each series of torch_npu goes with each of these, by its compatibility matrix.
+        ("2.8.0", "2.8.0.post4", "8.5.1", None),
+        ("2.9.0", "2.9.0.post1+gitabc", "8.3.RC1", None),
+        ("2.8.0", "2.8.0.post4", "8.1.RC1", "with CANN 8.3, 8.5, 9.0, 9.1, found 8.1.RC1"),
         ("2.13.0+cpu", "2.13.0", "8.5.0", None),
         ("2.9.0", "2.13.0", None, "is made for torch 2.13.0, found 2.9.0"),
         ("2.9.0", "2.9.0.post1", None, None),
