@@ -34,15 +34,17 @@ class NpuDevice(Plain):
         for name, value in _BEFORE_LOAD.items():
             os.environ.setdefault(name, value)
         self.emulator: Any = None
+        self._untried = False
         if spec.emulated:
             from harness.devices import emulator
 
             try:
                 count = len(visible_devices.emulated_ids(EMULATED_DEVICES))
                 self.emulator = emulator.load(emulator.EmulatorOptions(count=count))
+                torch_npu: Any = self.emulator.import_torch_npu()
             except emulator.EmulatorError as error:
                 raise UsageProblem(str(error)) from error
-            torch_npu: Any = self.emulator.import_torch_npu()
+            self._untried = self.emulator.untried
         else:
             torch_npu = importlib.import_module("torch_npu")
         self._npu: Any = torch.npu  # type: ignore[attr-defined]
@@ -88,6 +90,7 @@ class NpuDevice(Plain):
                 "inf_nan_mode": str(self._call("npu.utils.is_support_inf_nan")),
                 "jit_compile": str(self._call("npu.is_jit_compile_false", invert=True)),
                 "task_queue": os.environ["TASK_QUEUE_ENABLE"],
+                **({"emulator": "untried with this torch_npu"} if self._untried else {}),
             },
         )
 

@@ -56,14 +56,12 @@ def require_torch_npu() -> None:
     """Raise UsageProblem unless torch_npu is installed: the emulator runs the real torch_npu."""
     if not has_torch_npu():
         raise UsageProblem(_missing_torch_npu().paragraph)
-    if cuda := cuda_build():
-        raise UsageProblem(_wrong_torch(cuda).paragraph)
 
 
 def cuda_build() -> str | None:
     """CUDA version that the installed torch was built for, None for a CPU build.
 
-    Reads torch's version file: beside a CUDA build torch_npu aborts the process on import.
+    Reads torch's version file: beside a CUDA build some releases of torch_npu abort the process.
     """
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
@@ -130,9 +128,10 @@ def _wrong_torch(cuda: str) -> Probe:
     return Probe(
         0,
         "torch is a CUDA build",
-        f"No NPU: the installed torch was built for CUDA {cuda}, beside which torch_npu aborts. "
-        "Install the CPU build of the same version from PyTorch's CPU index (README, "
-        '"Installing beside a real NPU"), on real NPUs and for the emulated one.',
+        f"No NPU: the installed torch was built for CUDA {cuda}, beside which torch_npu is not "
+        "supported and newer releases abort. Install the CPU build of the same version from "
+        'PyTorch\'s CPU index (README, "Installing beside a real NPU"). The emulated NPU '
+        "(`--device npu-emulated`) runs beside this one.",
     )
 
 

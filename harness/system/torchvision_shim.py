@@ -26,15 +26,19 @@ _SCHEMAS = {
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
 
+# The file with the compiled operators: the second name from torchvision 0.29 on.
+_EXTENSIONS = ("_C", "_C_stable")
+
 # A torch.library.Library takes its definitions back when it is collected.
 _keep_alive: list[object] = []
 
 
 def _extension_path(package_dir: Path) -> Path | None:
-    for suffix in importlib.machinery.EXTENSION_SUFFIXES:
-        path = package_dir / f"_C{suffix}"
-        if path.is_file():
-            return path
+    for name in _EXTENSIONS:
+        for suffix in importlib.machinery.EXTENSION_SUFFIXES:
+            path = package_dir / f"{name}{suffix}"
+            if path.is_file():
+                return path
     return None
 
 

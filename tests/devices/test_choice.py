@@ -63,11 +63,16 @@ def test_torch_npu_without_cann_says_what_to_source(monkeypatch):
         ("debug = False\n", None),
     ],
 )
-def test_a_cuda_build_of_torch_is_refused_before_it_aborts(monkeypatch, tmp_path, text, cuda):
+def test_a_cuda_build_of_torch_is_refused_on_a_real_npu(monkeypatch, tmp_path, text, cuda):
     (tmp_path / "version.py").write_text(text)
     spec = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(npu_probe.importlib.util, "find_spec", lambda name: spec)
     assert npu_probe.cuda_build() == cuda
-    if cuda is not None:
-        with pytest.raises(UsageProblem, match=f"CUDA {cuda}.*CPU build"):
-            choose("npu-emulated")
+    assert choose("npu-emulated").spec.emulated  # the emulator makes room for torch_npu
+    npu_probe.probe.cache_clear()
+    monkeypatch.setattr(npu_probe, "_cann_visible", lambda: False)
+    try:
+        with pytest.raises(UsageProblem, match=f"CUDA {cuda}.*CPU build" if cuda else "CANN"):
+            choose("npu")
+    finally:
+        npu_probe.probe.cache_clear()

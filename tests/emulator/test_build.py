@@ -121,11 +121,47 @@ def test_torch_npu_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert "torch_npu is not installed" in _message(lambda: build.ensure_built(tmp_path))
 
 
-@pytest.mark.parametrize("version", ["2.14.0", "1.11.0"])
-def test_torch_npu_version_not_tried(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+def test_torch_npu_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.11.0")
     text = _message(build.find_torch_npu)
-    assert version in text and "2.13.0" in text
+    assert "1.11.0" in text and "2.7.1" in text
+
+
+@pytest.mark.parametrize(
+    ("version", "untried"),
+    [("2.13.0", False), ("2.9.0.post2+gitabc", False), ("2.9.0.post1+gitabc", True), ("9.0", True)],
+)
+def test_any_newer_torch_npu_is_taken(
+    version: str, untried: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    assert build.find_torch_npu()[1] == version
+    assert build.is_untried(version) is untried
+
+
+@pytest.mark.parametrize(
+    ("header", "option"),
+    [
+        ("#if __cplusplus < 201703L", "-std=c++17"),
+        ("#if !defined(_MSC_VER) && __cplusplus < 202002L", "-std=c++20"),
+        ("", "-std=c++17"),
+    ],
+)
+def test_the_headers_choose_the_standard(header: str, option: str, tmp_path: Path) -> None:
+    (tmp_path / "include" / "ATen").mkdir(parents=True)
+    (tmp_path / "include" / "ATen" / "ATen.h").write_text(header + "\n#error\n#endif\n")
+    toolchain = dataclasses.replace(build.find_toolchain(), torch_dir=tmp_path)
+    assert toolchain.standard == option
+
+
+def test_the_library_says_whether_it_clashes(tmp_path: Path) -> None:
+    library = tmp_path / "lib" / "libtorch_npu.so"
+    library.parent.mkdir()
+    assert not build.clashes_with_cuda(tmp_path)
+    library.write_bytes(b"")
+    assert not build.clashes_with_cuda(tmp_path)
+    library.write_bytes(b"\0_ZN30registerDeviceConfigParserHookE\0")
+    assert build.clashes_with_cuda(tmp_path)
 
 
 def test_headers_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

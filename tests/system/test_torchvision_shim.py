@@ -62,6 +62,15 @@ def test_import_without_compiled_ops_needs_the_shim():
     assert done.stdout.strip() == "loud"
 
 
+def test_the_file_has_either_name(tmp_path):
+    from harness.system import torchvision_shim
+
+    assert torchvision_shim._extension_path(tmp_path) is None
+    for name in ("_C_stable.so", "_C.so"):
+        (tmp_path / name).touch()
+        assert torchvision_shim._extension_path(tmp_path) == tmp_path / name
+
+
 def test_no_torchvision_is_no_trouble():
     done = run(
         "import importlib.util as u; real = u.find_spec\n"

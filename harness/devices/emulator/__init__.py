@@ -16,8 +16,8 @@ Set TASK_QUEUE_ENABLE=0 before torch_npu is imported to have errors raised where
 an error a process is not to be trusted, as on a real NPU.
 """
 
-from harness.devices.emulator.build import SUPPORTED_TORCH_NPU, default_cache_dir, ensure_built
-from harness.devices.emulator.errors import EmulatorError
+from harness.devices.emulator.build import TRIED_TORCH_NPU, default_cache_dir, ensure_built
+from harness.devices.emulator.errors import EmulatorError, MissingSymbol
 from harness.devices.emulator.loader import (
     MARKER,
     EmulatedMemory,
@@ -30,11 +30,12 @@ from harness.devices.emulator.loader import (
 
 __all__ = [
     "MARKER",
-    "SUPPORTED_TORCH_NPU",
+    "TRIED_TORCH_NPU",
     "Emulator",
     "EmulatorError",
     "EmulatorOptions",
     "EmulatedMemory",
+    "MissingSymbol",
     "default_cache_dir",
     "ensure_built",
     "is_emulated",

@@ -11,8 +11,10 @@ import fcntl
 import hashlib
 import importlib.metadata
 import importlib.util
+import mmap
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -26,13 +28,20 @@ from pathlib import Path
 from harness.devices.emulator.errors import EmulatorError
 
 SOURCES = Path(__file__).resolve().parent / "src"
-SUPPORTED_TORCH_NPU = ("2.8.0.post4", "2.13.0")
-# Set in the environment it lets other versions try: finding out is what a pre-check is for.
-UNTRIED = "HARNESS_EMULATOR_UNTRIED"
+# The releases in the table of docs/releases.md; any other one is loaded as well, and named untried.
+TRIED_TORCH_NPU = (
+    *("2.7.1", "2.7.1.post11", "2.8.0", "2.8.0.post2", "2.8.0.post4", "2.8.0.post5"),
+    *("2.9.0", "2.9.0.post2", "2.9.0.post9", "2.9.1", "2.10.0", "2.10.0.post4", "2.10.0.post7"),
+    *("2.11.0", "2.12.0", "2.13.0", "2.14.0"),
+)
+_OLDEST_TORCH_NPU = "2.7.1"
 
 # libascendcl does not depend on torch, libopapi does.  Thin libraries hold nothing: torch_npu
 # calls dlsym on the handle of a library it knows by name, and dlsym searches the dependencies.
-ASCENDCL_UNITS = ("control", "fault_control", "memory", "runtime", "legacy_aclop", "stubs")
+ASCENDCL_UNITS = (
+    *("control", "fault_control", "memory", "runtime", "legacy_aclop", "stubs"),
+    "allocator_keys",
+)
 OPAPI_UNITS = ("opapi_1", "opapi_2")
 THIN_OVER_ASCENDCL = ("hccl", "acl_op_compiler", "ge_runner", "graph", "acl_tdt_channel")
 THIN_OVER_OPAPI = ("nnopbase",)
@@ -40,7 +49,9 @@ THIN_OVER_OPAPI = ("nnopbase",)
 # In the order of loading.
 LIBRARIES = ("ascendcl", *THIN_OVER_ASCENDCL, "opapi", *THIN_OVER_OPAPI)
 
-_FLAGS = ("-std=c++17", "-O1", "-fPIC", "-w", "-fvisibility=hidden")
+_FLAGS = ("-O1", "-fPIC", "-w", "-fvisibility=hidden")
+# What torch's headers demand of __cplusplus -> the compiler's option.
+_STANDARDS = {201703: "-std=c++17", 202002: "-std=c++20", 202302: "-std=c++23"}
 _MAX_JOBS = 2
 _BUILD_TIMEOUT_S = 900
 
@@ -55,6 +66,13 @@ class Toolchain:
     torch_version: str
     torch_npu_dir: Path
     torch_npu_version: str
+
+    @property
+    def standard(self) -> str:
+        """Option for the C++ standard that torch's headers demand; they say so themselves."""
+        text = (self.torch_dir / "include" / "ATen" / "ATen.h").read_text(encoding="utf-8")
+        demanded = max([201703, *map(int, re.findall(r"__cplusplus\s*<\s*(\d+)L", text))])
+        return next((_STANDARDS[s] for s in sorted(_STANDARDS) if s >= demanded), "-std=c++23")
 
     @property
     def acl_include(self) -> Path:
@@ -83,26 +101,45 @@ def find_torch_npu() -> tuple[Path, str]:
     """Directory and version of torch_npu, found without importing it.
 
     Raises:
-        EmulatorError: torch_npu is missing or its version is not one the emulator was tried with
-            (and `UNTRIED` is not set).
+        EmulatorError: torch_npu is missing, or older than the emulator can carry.
     """
     directory = _package_dir("torch_npu")
     if directory is None:
         raise EmulatorError(
             "torch_npu is not installed in this Python environment, and the emulator runs the "
-            "real one: install torch_npu (one of " + ", ".join(SUPPORTED_TORCH_NPU) + ")."
+            "real one: install torch_npu (README lists releases)."
         )
+    from packaging.version import InvalidVersion, Version  # `doctor` works where it is absent
+
     try:
-        version = importlib.metadata.version("torch_npu").split("+")[0]
-    except importlib.metadata.PackageNotFoundError:
-        version = "unknown"
-    if version not in SUPPORTED_TORCH_NPU and not os.environ.get(UNTRIED):
+        version = importlib.metadata.version("torch_npu")
+        known = Version(version)
+    except (importlib.metadata.PackageNotFoundError, InvalidVersion):
+        return directory, "unknown"
+    if known < Version(_OLDEST_TORCH_NPU):
         raise EmulatorError(
-            f"torch_npu {version} is not one the emulator was tried with: install one of "
-            + ", ".join(SUPPORTED_TORCH_NPU)
-            + "."
+            f"torch_npu {version} is older than the emulator can carry: install "
+            f"{_OLDEST_TORCH_NPU} or newer."
         )
     return directory, version
+
+
+def is_untried(version: str) -> bool:
+    """Whether the emulator was never tried with this torch_npu; local parts do not count."""
+    return version.split("+")[0] not in TRIED_TORCH_NPU
+
+
+def clashes_with_cuda(torch_npu_dir: Path) -> bool:
+    """Whether this torch_npu aborts beside a CUDA build of torch (allocator_keys.cpp says why).
+
+    Asked of the library: no version number tells.
+    """
+    path = torch_npu_dir / "lib" / "libtorch_npu.so"
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return data.find(b"registerDeviceConfigParserHook") >= 0
+    except (OSError, ValueError):  # no such file, or an empty one
+        return False
 
 
 def find_compiler() -> tuple[tuple[str, ...], str]:
@@ -174,7 +211,7 @@ def build_key(toolchain: Toolchain) -> str:
         toolchain.torch_npu_version,
         toolchain.compiler_version,
         " ".join(toolchain.compiler),
-        " ".join(_FLAGS),
+        " ".join((toolchain.standard, *_FLAGS)),
         platform.machine(),
     ):
         digest.update(part.encode() + b"\0")
@@ -242,6 +279,7 @@ def _compile_all(workspace: Path, toolchain: Toolchain) -> None:
         _run(
             toolchain,
             [
+                toolchain.standard,
                 *_FLAGS,
                 *includes,
                 "-c",

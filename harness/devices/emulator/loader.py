@@ -10,19 +10,31 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from harness.devices.emulator.build import LIBRARIES, ensure_built, find_torch_npu, library_path
-from harness.devices.emulator.errors import EmulatorError
+from harness.devices import npu_probe
+from harness.devices.emulator.build import (
+    LIBRARIES,
+    clashes_with_cuda,
+    ensure_built,
+    find_torch_npu,
+    is_untried,
+    library_path,
+)
+from harness.devices.emulator.errors import EmulatorError, MissingSymbol
 from harness.devices.fault_plan import FaultPlan
 
 MARKER = "harness_emulator_marker"
 MAX_DEVICES = 8
 _SMALLEST_MEMORY = 64 << 20
+# How the names of CANN's functions begin; other undefined symbols are torch's.
+_CANN_PREFIXES = ("acl", "Hccl", "Msprof", "rt", "ge", "nnop", "Op", "Aoe", "Ascend", "adx", "Prof")
 
 
 @dataclass(frozen=True)
@@ -77,10 +89,15 @@ class Emulator:
         self.torch_npu_version = find_torch_npu()[1]
         self._library = library
         self._faults = FaultPlan()
-        for query in ("operator_counts", "missing_operators", "fault_effects"):
+        for query in ("operator_counts", "missing_operators", "fault_effects", "outputs"):
             getattr(library, f"harness_emulator_{query}").restype = ctypes.c_char_p
-        for command in ("reset_counters", "mark_calls", "rewind_calls"):
+        for command in ("reset_counters", "mark_calls", "rewind_calls", "list_outputs"):
             getattr(library, f"harness_emulator_{command}").restype = None
+
+    @property
+    def untried(self) -> bool:
+        """Whether no emulator was tried with this release of torch_npu before."""
+        return is_untried(self.torch_npu_version)
 
     @property
     def library(self) -> ctypes.CDLL:
@@ -96,16 +113,24 @@ class Emulator:
         """Imports torch_npu on top of the emulator.
 
         Raises:
-            EmulatorError: torch_npu does not load, for instance for a symbol the emulator lacks.
+            MissingSymbol: torch_npu needs a function of CANN that the emulator lacks.
+            EmulatorError: torch_npu does not load for another reason.
         """
         try:
             return importlib.import_module("torch_npu")
         except (ImportError, OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())
+            untried = ", with which it was never tried" if self.untried else ""
+            symbol = re.search(r"undefined symbol: (\w+)", reason)
+            if symbol and symbol[1].startswith(_CANN_PREFIXES):
+                raise MissingSymbol(
+                    f"The emulator lacks {symbol[1]}, which torch_npu {self.torch_npu_version} "
+                    f"needs to load{untried}: the emulator is at fault, not this torch_npu. Add "
+                    "the function to harness/devices/emulator/src (stubs.cpp)."
+                ) from error
             raise EmulatorError(
-                f"torch_npu {self.torch_npu_version} does not load on the emulator: {reason} "
-                "(an undefined symbol means that this torch_npu needs a CANN function which the "
-                "emulator lacks: add it to harness/devices/emulator/src)."
+                f"torch_npu {self.torch_npu_version} does not load on the emulator{untried}: "
+                f"{reason} (check that torch and torch_npu are of the same series)."
             ) from error
 
     def set_faults(self, plan: FaultPlan | None) -> None:
@@ -148,6 +173,23 @@ class Emulator:
         """
         pairs = (line.split("\t") for line in self._query("operator_counts"))
         return {name: int(count) for name, count in pairs}
+
+    @contextlib.contextmanager
+    def listing_outputs(self) -> Iterator[None]:
+        """What operators write inside is there for `outputs`; synchronise before the end."""
+        self._library.harness_emulator_list_outputs(1)
+        try:
+            yield
+        finally:
+            self._library.harness_emulator_list_outputs(0)
+
+    def outputs(self) -> dict[str, int]:
+        """What was written while it was listed, and how often: "Add Float[2, 64]" -> 3.
+
+        The few operators that write without the frame's help are not in it.
+        """
+        pairs = (line.split("\t") for line in self._query("outputs"))
+        return {text: int(count) for text, count in pairs}
 
     def missing_operators(self) -> list[str]:
         """Operators that were asked for and that the emulator lacks, since the last reset.
@@ -217,8 +259,11 @@ def load(
             "in a fresh process."
         )
     directory = ensure_built(cache_dir)
+    cuda = npu_probe.cuda_build()
+    if cuda:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # torch_npu refuses beside a visible GPU
     importlib.import_module("torch")  # libopapi needs its libraries in the process
-    library = ctypes.CDLL(None)
+    ascendcl = ctypes.CDLL(None)
     for name in LIBRARIES:
         path = library_path(directory, name)
         try:
@@ -229,18 +274,25 @@ def load(
                 "try again."
             ) from error
         if name == "ascendcl":
-            library = handle
-            library.harness_emulator_configure.argtypes = [
+            ascendcl = handle
+            ascendcl.harness_emulator_configure.argtypes = [
                 ctypes.c_int,
                 ctypes.c_char_p,
                 ctypes.c_uint64,
                 ctypes.c_char_p,
             ]
-            library.harness_emulator_configure(
+            ascendcl.harness_emulator_configure(
                 options.count,
                 options.soc.encode(),
                 options.memory_bytes,
                 options.cann_version.encode(),
             )
-    _loaded = Emulator(options, directory, library)
+    if cuda and clashes_with_cuda(find_torch_npu()[0]):
+        if ascendcl.harness_emulator_forget_allocator_keys() < 0:
+            raise EmulatorError(
+                f"torch_npu {find_torch_npu()[1]} aborts beside this torch, a build for CUDA "
+                f"{cuda}, whose libc10 the emulator does not know: install the CPU build of the "
+                "same torch from PyTorch's CPU index."
+            )
+    _loaded = Emulator(options, directory, ascendcl)
     return _loaded

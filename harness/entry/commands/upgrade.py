@@ -27,13 +27,11 @@ def add(commands: Any) -> Mapping[str, Command]:
     )
     _add_format(compare)
 
-    precheck = commands.add_parser(
-        "precheck", help="try versions of torch_npu on the emulator, each in its own venv"
-    )
+    precheck = commands.add_parser("precheck", help="try versions of torch_npu on the emulator")
     precheck.add_argument(
         "--torch-npu",
         action="append",
-        required=True,
+        default=[],
         metavar="VERSION",
         help='a version, or "installed" for this environment (repeatable)',
     )
@@ -43,8 +41,18 @@ def add(commands: Any) -> Mapping[str, Command]:
         metavar="ARCHITECTURE",
         help="timm architectures to run (default: few that execute every operator surveyed)",
     )
-    precheck.add_argument("--work", type=Path, metavar="DIR", help="where the venvs are kept "
-        "(default: in the cache)")  # fmt: skip
+    precheck.add_argument(
+        "--bisect",
+        nargs=2,
+        metavar=("OLD", "NEW"),
+        help="find the first version after OLD, up to NEW, with which the models fail",
+    )
+    precheck.add_argument(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="where wheels and venvs are kept (default: in the cache)",
+    )
     _add_format(precheck)
     return {"compare": _compare, "precheck": _precheck}
 
@@ -70,17 +78,27 @@ def _precheck(given: argparse.Namespace) -> int:
     from harness.report import markdown, text
     from harness.report.tables import precheck as report
     from harness.system import files
-    from harness.upgrade.precheck import check
+    from harness.system.status import UsageProblem
+    from harness.upgrade.precheck import bisect, check, stacks
 
+    if bool(given.bisect) == bool(given.torch_npu):
+        raise UsageProblem("Give precheck either --torch-npu VERSION (repeatable) or --bisect.")
+    wanted = [v for v in dict.fromkeys(given.torch_npu) if v != check.INSTALLED]
+    for version in (*wanted, *(given.bisect or ())):
+        stacks.version(version)
     architectures = given.model or check.covering_architectures()
     work = (given.work or files.default_cache_dir() / "precheck").resolve()
-    found = []
-    for version in dict.fromkeys(given.torch_npu):
-        found.append(
-            check.check(
-                version, architectures, work, lambda line: print(line, file=sys.stderr, flush=True)
-            )
-        )
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    if given.bisect:
+        old, new = given.bisect
+        first = bisect.bisect(old, new, architectures, work, say)
+        print(report.bisection(first))
+        return first.code
+    found = [check.check(v, architectures, work, say) for v in dict.fromkeys(given.torch_npu)]
     shown = markdown if given.format == "markdown" else text
-    print("\n\n".join([*map(shown.render_table, report.tables(found)), report.line(found)]))
+    parts = [*map(shown.render_table, report.tables(found)), report.changes(found)]
+    print("\n\n".join([*filter(None, parts), report.line(found)]))
     return check.exit_code(found)

@@ -235,9 +235,12 @@ def _torch_npu(wanted: DeviceSpec) -> list[Diagnosis]:
     version = environment.version("torch_npu")
     found = []
     if cuda := npu_probe.cuda_build():
-        level = Level.FAILURE if needed else Level.NOTE
-        text = f"torch_npu {version} aborts beside this torch, a CUDA {cuda} build"
-        remedy = f"Install the CPU build of the same torch: {_README}."
+        level = Level.FAILURE if wanted.kind == "npu" else Level.NOTE
+        text = (
+            f"torch is a CUDA {cuda} build, beside which torch_npu {version} does not work on a "
+            "real NPU; the emulated one does"
+        )
+        remedy = f"For a real NPU install the CPU build of the same torch: {_README}."
         found.append(Diagnosis("torch_npu", level, text, remedy))
     pairing = environment.compatibility_warning(
         environment.version("torch"), version, environment.cann_version()
@@ -305,7 +308,7 @@ def _npu(npu: npu_probe.Probe, spec: DeviceSpec | None, wanted: DeviceSpec) -> l
     if wanted.kind == "npu":
         return [*found, Diagnosis("npu", Level.FAILURE, npu.short, remedy)]
     text = f"no NPU: {npu.short}"
-    if spec is None and npu_probe.has_torch_npu() and not npu_probe.cuda_build():
+    if spec is None and npu_probe.has_torch_npu():
         text += "; `--device auto` takes the emulated one, whose results are EMULATED"
     return [*found, Diagnosis("npu", Level.NOTE, text, remedy)]
 

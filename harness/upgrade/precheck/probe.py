@@ -43,6 +43,13 @@ OPTIONAL = (
     "torch_npu.npu.is_jit_compile_false",
 )
 ABSENT = "absent"
+# Options of torch_npu that change results or speed, asked with _npu_getOption.
+OPTIONS = (
+    *("ACL_PRECISION_MODE", "ACL_OP_SELECT_IMPL_MODE", "ACL_OPTYPELIST_FOR_IMPLMODE"),
+    *("jitCompile", "ALLOW_INTERNAL_FORMAT", "MM_BMM_ND_ENABLE", "CUBE_MATH_TYPE"),
+    *("ALLOW_MATMUL_HF32", "ALLOW_CONV_HF32", "TORCH_NPU_USE_COMPATIBLE_IMPL"),
+    *("FORCE_ACLNN_OP_LIST", "ACL_OP_DEBUG_OPTION", "ACL_OP_COMPILER_CACHE_MODE"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,16 +74,22 @@ def probe(architectures: Sequence[str]) -> dict[str, Any]:
     versions = {
         name: environment.version(name) for name in ("torch", "torch_npu", "torchvision", "timm")
     }
-    answer: dict[str, Any] = {"versions": versions, "problem": "", "attributes": {}, "models": {}}
+    answer: dict[str, Any] = {"versions": versions, "problem": "", "emulator": ""}
+    answer |= {"attributes": {}, "names": [], "options": {}, "models": {}}
     try:
         npu = emulator.load(emulator.EmulatorOptions(count=1))
         torch_npu = npu.import_torch_npu()
         torch.ones(1).npu()  # type: ignore[attr-defined]
+    except emulator.MissingSymbol as error:
+        answer["emulator"] = str(error)
+        return answer
     except Exception as error:  # whatever a new version raises is the answer
         answer["problem"] = f"{type(error).__name__}: {_short(error)}"
         return answer
     roots = {"torch": torch, "torch_npu": torch_npu}
     answer["attributes"] = {path: _attribute(roots, path) for path in (*REQUIRED, *OPTIONAL)}
+    answer["names"] = sorted(name for name in dir(torch_npu.npu) if not name.startswith("_"))
+    answer["options"] = {name: _option(torch_npu, name) for name in OPTIONS}
     for name in architectures:
         answer["models"][name] = _model(npu, name)
     return answer
@@ -102,6 +115,20 @@ def _attribute(roots: dict[str, Any], path: str) -> str:
     return "present" if callable(value) else str(value)
 
 
+def _option(torch_npu: Any, name: str) -> str:
+    """What torch_npu answers for an option: its value, "unset", or "absent" where it does not know.
+
+    As it comes: nothing in this process has set one.
+    """
+    try:
+        value = torch_npu._C._npu_getOption(name)
+    except Exception as error:
+        return f"raises {type(error).__name__}"
+    if value is None:
+        return ABSENT
+    return (value.decode() if isinstance(value, bytes) else str(value)) or "unset"
+
+
 def _model(npu: Any, name: str) -> dict[str, Any]:
     """One architecture on CPU and emulated NPU: its error, its operators, what fell back."""
     import torch
@@ -109,18 +136,23 @@ def _model(npu: Any, name: str) -> dict[str, Any]:
     from harness.devices import dispatcher
     from harness.execution.operators.counter import OperatorCounter
     from harness.upgrade.precheck import survey
+    from harness.upgrade.precheck.survey import dtype_name
 
     try:
-        (result,) = survey.compare(npu, name)
+        listed = survey.read_coverage().get(name, {}).get("dtypes", ["float32"])
+        result, *halves = survey.compare(npu, name, *(getattr(torch, dtype) for dtype in listed))
         model, images = survey.build(name)
         model, images = model.to("npu"), images.to("npu")
-        with torch.no_grad(), OperatorCounter() as counter:
+        with torch.no_grad(), OperatorCounter() as counter, npu.listing_outputs():
             model(images)
-        torch.npu.synchronize()  # type: ignore[attr-defined]
+            torch.npu.synchronize()  # type: ignore[attr-defined]
         return {
             "error": result.error,
             "agrees": result.agrees,
+            "formats": listed,
+            "half": {dtype_name(h.dtype): h.error for h in halves if not h.agrees},
             "operators": result.operators,
+            "outputs": npu.outputs(),
             "fallbacks": dispatcher.without_kernel(list(counter.counts), "PrivateUse1"),
         }
     except Exception as error:  # an operator that is missing, most likely

@@ -1,6 +1,6 @@
 """Which timm architectures run on the emulator, and with which operators.
 
-``python -m harness.devices.emulator.survey`` runs every architecture of coverage.json on the CPU
+``python -m harness.upgrade.precheck.survey`` runs every architecture of coverage.json on the CPU
 and on the emulated NPU and rewrites the file; with names it runs (and adds) only those.  A test
 keeps the file true.
 """
@@ -255,7 +255,8 @@ def _double_run(model: torch.nn.Module, images: torch.Tensor, form: Arithmetic) 
         return _logits(model.double()(images.double()))
 
 
-def _name(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
+    """ "float16" for torch.float16."""
     return str(dtype).removeprefix("torch.")
 
 
@@ -295,11 +296,11 @@ def main(arguments: list[str] | None = None) -> int:
         for result in results:
             word = "ok  " if result.agrees else "FAIL"
             print(
-                f"{word} {name} {_name(result.dtype)} error {result.error:.1e} "
+                f"{word} {name} {dtype_name(result.dtype)} error {result.error:.1e} "
                 f"limit {result.limit:.1e} spread {result.spread:.1e}",
                 flush=True,
             )
-        agreeing = [_name(result.dtype) for result in results if result.agrees]
+        agreeing = [dtype_name(result.dtype) for result in results if result.agrees]
         failed += not {"float32", *known} <= set(agreeing)
         if "float32" in agreeing:
             table[name] = {

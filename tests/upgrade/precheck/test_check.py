@@ -1,12 +1,13 @@
-import json
 import subprocess
+import sys
 
 import pytest
 
 from harness.report import text
 from harness.report.tables import precheck as report
+from harness.system.files import ROOT
 from harness.system.status import ExitCode
-from harness.upgrade.precheck import check
+from harness.upgrade.precheck import check, stacks
 from harness.upgrade.precheck.check import Checked, Model
 from harness.upgrade.precheck.probe import OPTIONAL, REQUIRED
 
@@ -50,6 +51,11 @@ def test_the_architectures_execute_every_surveyed_operator():
             "run on the CPU instead: aten::a",
             ExitCode.FAILED,
         ),
+        (
+            {"models": {"vgg11": Model(agrees=True, half={"bfloat16": 0.5})}},
+            "vgg11 computes something else in bfloat16: error 5.0e-01",
+            ExitCode.FAILED,
+        ),
         ({"unavailable": "pip finds none"}, "pip finds none", ExitCode.INCOMPLETE),
     ],
 )
@@ -76,64 +82,52 @@ def test_only_what_differs_is_in_the_table_of_differences():
     assert not any(path in rows for path in OPTIONAL)
 
 
-def wheel(name: str, version: str, *needs: str) -> dict:
-    return {"metadata": {"name": name, "version": version, "requires_dist": list(needs)}}
+def test_what_a_version_calls_otherwise_is_said():
+    def with_operators(version: str, **operators: int) -> Checked:
+        model = Model(
+            agrees=True, operators=operators, outputs={f"{n} Float[2]": 1 for n in operators}
+        )
+        return checked(version, models={"xcit": model}, names=("a", *operators))
+
+    first, second = with_operators("1", Add=2, Cast=3), with_operators("2", Add=2, InplaceCopy=3)
+    third = with_operators("3", Add=2)
+    broken = checked("4", unavailable="no network")
+    said = report.changes([first, second, broken, third, first]).splitlines()
+    assert said == [
+        "2 beside 1: xcit calls InplaceCopy 3 where Cast 3 was.",
+        "3 beside 1: xcit no longer calls Cast 3.",
+        "1 beside 1: the same operators, as often.",
+    ]
+    rows = {name: cells for name, *cells in report.differences([first, second]).rows}
+    assert rows["torch_npu.npu"] == ["3 names", "3 names; came: InplaceCopy; gone: Cast"]
+    assert rows["xcit: outputs that differ"] == ["Cast Float[2] 1", "InplaceCopy Float[2] 1"]
 
 
-@pytest.fixture
-def pip(monkeypatch):
-    """Stand in for every process: answers by what the command asks, in the order given."""
-
-    def answer(*answers: tuple[int, object, str]):
-        done = subprocess.CompletedProcess
-        left = [done([], 0, "", "")]  # the venv
-        left += [done([], code, json.dumps(out), err) for code, out, err in answers]
-        commands = []
-
-        def run(command, timeout, env=None):
-            commands.append(command)
-            return left.pop(0)
-
-        monkeypatch.setattr(check, "_run", run)
-        return commands
-
-    return answer
+def test_what_the_emulator_lacks_is_no_failure_of_the_version():
+    answer = {"emulator": "The emulator lacks HcclNew", "problem": "", "versions": {}, "models": {}}
+    found = check.read("9", answer | {"attributes": {}, "names": [], "options": {}})
+    assert found.failures == () and check.exit_code([found]) is ExitCode.INCOMPLETE
+    assert "The emulator lacks HcclNew" in text.render_table(report.wrong([found]))
 
 
-NPU = {"install": [wheel("torch_npu", "9", "torch==9.0+cpu", "numpy")]}
-
-
-@pytest.mark.parametrize(
-    ("answers", "reason"),
-    [
-        (
-            [(1, {}, "ERROR: Could not find a version that satisfies the requirement torch_npu==9 "
-              "(from versions: 1, 2)\n")],
-            "pip finds no torch_npu 9 for this machine: Could not find a version that satisfies "
-            "the requirement torch_npu==9",
-        ),
-        (
-            [(0, NPU, ""), (1, {}, "note\nERROR: Cannot install torch-npu==9\nERROR: other\n")],
-            "it needs torch==9.0+cpu, which pip cannot get here: Cannot install torch-npu==9",
-        ),
-        (
-            [(0, NPU, ""), (0, {"install": [wheel("torch", "9.0"), wheel("nvidia-x", "1")]}, "")],
-            "it needs torch==9.0+cpu, and pip would take torch 9.0, a CUDA build, beside which "
-            "torch_npu aborts: set PIP_EXTRA_INDEX_URL to PyTorch's CPU index",
-        ),
-    ],
-)  # fmt: skip
-def test_versions_that_cannot_be_had_say_why(pip, tmp_path, answers, reason):
-    commands = pip(*answers)
-    found = check.check("9", ["resnet18"], tmp_path, lambda line: None)
-    assert found.unavailable == reason
-    assert not any("harness.upgrade.precheck.probe" in command for command in commands)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_process_that_dies_is_the_versions_problem(pip, tmp_path, monkeypatch):
-    pip()
+def test_a_process_that_dies_is_the_versions_problem(tmp_path, monkeypatch):
     dead = subprocess.CompletedProcess([], -6, "", "first\nterminate called: Duplicated key\n")
-    monkeypatch.setattr(check, "_run", lambda *_: dead)
+    monkeypatch.setattr(stacks, "run", lambda *_: dead)
     found = check.check(check.INSTALLED, [], tmp_path, lambda line: None)
     assert found.problem == "the process ended with code -6: terminate called: Duplicated key"
+
+
+def test_no_version_leaves_the_work_folder_alone(tmp_path):
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "kept").touch()
+    work = tmp_path / "work"
+    for given in ("x/../../victim", "../victim", "--help", "2.8.0;rm", ""):
+        done = subprocess.run(
+            [sys.executable, "-m", "harness", "precheck", f"--torch-npu={given}",
+             "--work", str(work)],
+            cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == ExitCode.USAGE, done.stdout + done.stderr
+        assert "no version of torch_npu" in done.stderr
+    assert (victim / "kept").exists() and not work.exists()

@@ -56,3 +56,4 @@ def test_the_installed_version_from_the_shell():
     assert MARK not in done.stdout
     assert "| installed | yes |" in done.stdout and "1 of 1 run" in done.stdout
     assert "fine: installed - EMULATED" in done.stdout
+    assert "230 names" not in done.stdout  # one version alone differs from nothing

@@ -2,6 +2,7 @@
 #include "control.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <map>
 #include <mutex>
@@ -17,6 +18,8 @@ Options current_options;
 std::vector<std::pair<std::string, int64_t>> counts;  // in the order of first execution
 std::map<std::string, size_t> count_position;
 std::vector<std::string> missing;
+std::atomic<bool> listing_outputs{false};
+std::map<std::string, int64_t> listed_outputs;
 
 struct PlannedFault {
   std::shared_ptr<const Fault> fault;
@@ -101,6 +104,13 @@ void mark_applied(const Hit& hit) {
     ++plan[hit.position].applied;
 }
 
+bool lists_outputs() { return listing_outputs; }
+
+void list_output(const std::string& text) {
+  std::lock_guard<std::mutex> lock(mutex);
+  ++listed_outputs[text];
+}
+
 void note_missing(const std::string& name) {
   std::lock_guard<std::mutex> lock(mutex);
   if (std::find(missing.begin(), missing.end(), name) == missing.end()) missing.push_back(name);
@@ -162,6 +172,21 @@ EMULATOR_API const char* harness_emulator_operator_counts() {
   std::ostringstream text;
   for (const auto& entry : counts)
     if (entry.first != "Malloc") text << entry.first << '\t' << entry.second << '\n';
+  reply = text.str();
+  return reply.c_str();
+}
+
+// Starts an empty list of what operators write (1), or ends it (0).
+EMULATOR_API void harness_emulator_list_outputs(int on) {
+  std::lock_guard<std::mutex> lock(mutex);
+  if (on) listed_outputs.clear();
+  listing_outputs = on != 0;
+}
+
+EMULATOR_API const char* harness_emulator_outputs() {
+  std::lock_guard<std::mutex> lock(mutex);
+  std::ostringstream text;
+  for (const auto& entry : listed_outputs) text << entry.first << '\t' << entry.second << '\n';
   reply = text.str();
   return reply.c_str();
 }

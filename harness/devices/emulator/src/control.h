@@ -59,6 +59,9 @@ struct Hit {
 EMULATOR_SHARED std::vector<Hit> begin_operator(const std::string& name);
 // Counts the effect of a fault: a fault that never had an effect proves nothing.
 EMULATOR_SHARED void mark_applied(const Hit& hit);
+// What operators write, listed ("Add float32[2, 64]") and counted only where that was asked for.
+EMULATOR_SHARED bool lists_outputs();
+EMULATOR_SHARED void list_output(const std::string& text);
 EMULATOR_SHARED void note_missing(const std::string& name);
 
 // Acts out the kinds that concern no tensor (slow, hang, abort, error_code, out_of_memory).

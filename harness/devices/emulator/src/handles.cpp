@@ -1,6 +1,8 @@
 // CANN's handles (tensors, scalars, arrays, lists) and the execution of one operator.
 #include <ATen/core/grad_mode.h>
 
+#include <sstream>
+
 #include "acl/acl.h"
 #include "common.h"
 
@@ -66,19 +68,31 @@ std::vector<at::Tensor> in(List list) {
   return values;
 }
 
+namespace {
+thread_local const char* running = "";  // the operator that this thread executes
+
+void written(const at::Tensor& output) {
+  note_output(output);
+  if (!lists_outputs()) return;
+  std::ostringstream text;
+  text << running << ' ' << output.scalar_type() << output.sizes();
+  list_output(text.str());
+}
+}  // namespace
+
 void put(T out, const at::Tensor& result) {
   if (out == nullptr) return;
   const at::Tensor& target = memory_of(out);
   const bool reshaped = target.sizes() != result.sizes() && target.numel() == result.numel();
   target.copy_(reshaped ? result.reshape(target.sizes()) : result);
-  note_output(target);
+  written(target);
 }
 
 void put_found(T out, const at::Tensor& result) {
   const at::Tensor start = memory_of(out).flatten().narrow(0, 0, result.numel());
   start.copy_(result.flatten());
   out->found_shape = result.sizes().vec();
-  note_output(start.view(result.sizes()));
+  written(start.view(result.sizes()));
 }
 
 at::Tensor wide(const at::Tensor& value) {
@@ -100,6 +114,7 @@ int execute(aclOpExecutor* raw, void* stream) {
   }
   const auto hits = begin_operator(name);
   if (const int code = act_on_control_faults(hits, name)) return code;
+  running = executor->name;
   try {
     const at::NoGradGuard no_grad;
     begin_tensor_faults(hits);

@@ -1,11 +1,22 @@
 // Symbols that libtorch_npu needs to load and whose effect nothing here depends on: profiling,
-// dumps, operator attributes, virtual memory, shared memory between processes, custom kernels.
+// dumps, operator attributes, virtual memory, shared memory between processes, custom kernels,
+// collectives of several NPUs (linked, not looked up, by the first posts of a release).
 // They answer 0.  Their signatures do not matter: the caller cleans the arguments up.
 #include "control.h"
 
 #define STUB(name) \
   EMULATOR_API long name() { return 0; }
 
+STUB(HcclAllGather)
+STUB(HcclAllReduce)
+STUB(HcclBroadcast)
+STUB(HcclCommDestroy)
+STUB(HcclCommInitAll)
+STUB(HcclCommInitRootInfo)
+STUB(HcclGetRootInfo)
+STUB(HcclRecv)
+STUB(HcclReduceScatter)
+STUB(HcclSend)
 STUB(MsprofGetHashId)
 STUB(MsprofRegisterCallback)
 STUB(MsprofReportAdditionalInfo)
