@@ -63,17 +63,19 @@ def find(torch_npu: str) -> Release | None:
 
 
 def of_cann(version: str, python: str, newest: tuple[int, ...] = (2, 10)) -> Release | None:
-    """The release for a CANN: of those documented with it, else of all, the newest up to a series.
+    """The release for a CANN: of those documented with it, with its series, or of all, the newest.
 
-    `version`: as CANN's installer wrote it, "8.5.1"; `python`: "3.11".  None where no wheel is.
+    `version`: as CANN's installer wrote it, "8.5.1"; `python`: "3.11"; `newest`: series of torch
+    beyond which none is taken.  None where no wheel is.
     """
     series = ".".join(version.split(".")[:2])
     fit = [
         row for row in known()
         if python in row.pythons and tuple(map(int, row.torch.split(".")[:2])) <= newest
     ]  # fmt: skip
-    documented = [row for row in fit if ".".join(row.cann.split(".")[:2]) == series]
-    return max(documented or fit, key=lambda row: row.order, default=None)
+    exact = [row for row in fit if row.cann and version.startswith(row.cann)]
+    near = [row for row in fit if ".".join(row.cann.split(".")[:2]) == series]
+    return max(exact or near or fit, key=lambda row: row.order, default=None)
 
 
 def cann_fits(torch_npu: str, cann: str) -> bool:
