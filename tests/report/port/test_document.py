@@ -9,7 +9,7 @@ from harness.cases.case import InputSource, ModelSource
 from harness.report.port import content, texts
 from harness.report.port import document as report
 from harness.system.status import Status, UsageProblem
-from tests.makers.port import all_tables, broken, case_of, rendered, run_of, with_header
+from tests.makers.port import all_tables, broken, card, case_of, rendered, run_of, with_header
 from tests.makers.records import published
 
 EVIL = "*x* | `rm` <img src=x> [a](javascript:b) 模型"
@@ -61,6 +61,10 @@ def test_the_documented_environment_install_and_inference():
     assert rows["timm"] == "1.0.27" and rows["CANN"] == "8.5.1"
     assert rows["NPU"] == "8 x Ascend 910B3 (npu:0 was used)"
     assert "documented with CANN" not in document  # each of torch_npu's series goes with 8.5
+    older = case_of()
+    leg = older.candidate.model_copy(update={"device": card(cann="8.1.RC1")})
+    older = older.model_copy(update={"candidate": leg})
+    assert "documented with CANN 8.3, 8.5, 9.0, 9.1, found 8.1.RC1" in rendered(run_of(older))
     assert "pip install torch==2.8.0 torch_npu==2.8.0.post4 torchvision==0.23.0" in document
     for line in (
         "python inference.py --model_path ./google--efficientnet-b0 --image photo.jpg --device npu",
