@@ -25,7 +25,7 @@ def write(folder: Path, chosen: Stack, target: Target) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise UsageProblem(f"{folder} is not empty and no bundle: name another folder.")
-    tool, more = Pip(Path(sys.executable)), target.options()
+    tool = Pip(Path(sys.executable), target=target)
     lock = locked.LOCK.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as scratch:
         pins = Path(scratch, "constraints.txt")
@@ -34,13 +34,13 @@ def write(folder: Path, chosen: Stack, target: Target) -> None:
         if release is not None:
             own = [f"torch_npu=={release.torch_npu}"]
             asked = stack.requirements(release)
-            fetches = tool.plan(own, "--no-deps", *more) + tool.plan(asked, "-c", str(pins), *more)
+            fetches = tool.plan(own, "--no-deps") + tool.plan(asked, "-c", str(pins))
             total = pip.announce(fetches, folder)
         with pip.followed(total, folder):
-            tool.download(["-r", str(locked.LOCK)], folder, "--no-deps", *more)
+            tool.download(["-r", str(locked.LOCK)], folder, "--no-deps")
             if release is not None:
-                tool.download(asked, folder, "-c", str(pins), *more)
-                tool.download(own, folder, "--no-deps", *more)
+                tool.download(asked, folder, "-c", str(pins))
+                tool.download(own, folder, "--no-deps")
     files = {
         path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST
     }

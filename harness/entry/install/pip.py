@@ -30,6 +30,18 @@ _GLIBC = range(17, 40)  # manylinux_2_N tags that a current host takes
 LARGE = 300_000_000  # bytes from which a fetch is announced and followed
 # A CUDA build of torch takes three times its wheels on disk, and the wheels beside it meanwhile.
 _DISK_FACTOR = 4
+# pip takes wheels of another platform, but asks markers ("platform_machine == 'x86_64'") of the
+# one it runs on, so that torch for aarch64 would want the CUDA packages of x86_64.
+_ELSEWHERE = """
+import sys
+from pip._vendor.packaging import markers
+from pip._internal.cli.main import main
+here = markers.default_environment
+there = {"platform_machine": sys.argv[1], "python_version": sys.argv[2],
+         "python_full_version": sys.argv[2] + ".0"}
+markers.default_environment = lambda: {**here(), **there}
+sys.exit(main(sys.argv[3:]))
+"""
 _CUDA = ("nvidia-", "cuda-", "triton")
 _UNREACHABLE = re.compile(
     r"NewConnectionError|NameResolutionError|name resolution|Max retries|unreachable|ProxyError|"
@@ -93,16 +105,23 @@ class Fetch:
 class Pip:
     """pip of one interpreter, with the options of every call."""
 
-    def __init__(self, python: Path, options: Sequence[str] = ()) -> None:
-        self._command = [str(python), "-m", "pip", "--disable-pip-version-check"]
-        self._options = list(options)
+    def __init__(
+        self, python: Path, options: Sequence[str] = (), target: Target | None = None
+    ) -> None:
+        """`target`: the host to fetch for, where it is another."""
+        start = ["-m", "pip"]
+        if target is not None and not target.here:
+            start = ["-c", _ELSEWHERE, target.machine, target.python]
+        self._command = [str(python), *start, "--disable-pip-version-check"]
+        self._options = [*options, *(target.options() if target is not None else ())]
 
     def plan(self, requirements: Sequence[str], *more: str) -> list[Fetch]:
         """What an installation would fetch.  Raises UsageProblem when it cannot be."""
         with tempfile.TemporaryDirectory() as scratch:
             report = Path(scratch, "report.json")
             # pip wants a place for another platform's packages, also when it only asks.
-            aside = ["--target", scratch] if any("--platform" in word for word in more) else []
+            other = any("--platform" in word for word in self._options)
+            aside = ["--target", scratch] if other else []
             self._run(
                 ["install", "--dry-run", "--quiet", "--report", str(report), *aside, *more],
                 requirements,
