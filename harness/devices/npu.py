@@ -12,16 +12,14 @@ from typing import Any
 
 import torch
 
-from harness.devices import dispatcher
+from harness.devices import dispatcher, npu_settings
 from harness.devices.device import Counters, Plain, TimingEvent, refuse_faults
 from harness.devices.spec import EMULATED_DEVICES, DeviceSpec
 from harness.records.leg import DeviceInfo
 from harness.system import visible_devices
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
-# Environment that must stand before torch_npu is loaded.  TASK_QUEUE_ENABLE=0: with the default
-# queue, torch_npu raises an operator's failure once and then silently drops every later operator.
-_BEFORE_LOAD = {"TASK_QUEUE_ENABLE": "0"}
+_CUBE = "matmul.cube_math_type"
 
 _CODE = re.compile(r"\bERR(\d{2})(\d{3})\b")
 _ACLNN = re.compile(r"\b(aclnn\w+?)(?:GetWorkspaceSize)?\b(?! failed)")
@@ -31,7 +29,7 @@ class NpuDevice(Plain):
     """One NPU; torch_npu is imported here and nowhere else."""
 
     def __init__(self, spec: DeviceSpec) -> None:
-        for name, value in _BEFORE_LOAD.items():
+        for name, value in npu_settings.before_load().items():
             os.environ.setdefault(name, value)
         self.emulator: Any = None
         self._untried = False
@@ -60,9 +58,9 @@ class NpuDevice(Plain):
         self.spec = spec
         self.torch_device = torch.device("npu", spec.index)
         self._npu.set_device(self.torch_device)
-        # Both affect tensors created later only, so they come before any tensor.
-        self._npu.set_compile_mode(jit_compile=False)
-        self._npu.config.allow_internal_format = False
+        self._formats = npu_settings.Formats(self._npu, torch_npu, emulated=spec.emulated)
+        self._formats.apply(strict=False)
+        self._has_compatible_impl = npu_settings.has_compatible_impl(torch_npu)
         self._defaults = self._read_numerics()
 
     def synchronize(self) -> None:
@@ -89,16 +87,24 @@ class NpuDevice(Plain):
                 "soc_version": str(self._call("npu.utils.get_soc_version")),
                 "inf_nan_mode": str(self._call("npu.utils.is_support_inf_nan")),
                 "jit_compile": str(self._call("npu.is_jit_compile_false", invert=True)),
-                "task_queue": os.environ["TASK_QUEUE_ENABLE"],
+                "task_queue": npu_settings.task_queue(self._torch_npu),
+                **npu_settings.described(self._torch_npu),
+                "has_compatible_impl": str(self._has_compatible_impl),
                 **({"emulator": "untried with this torch_npu"} if self._untried else {}),
             },
         )
 
     def apply_numerics(self, profile: str) -> dict[str, str]:
-        """Strict turns HF32 off for convolutions and matrix products."""
+        """Strict turns off what shortens factors, compiles at run time or has its own formats."""
+        self._formats.apply(strict=profile == "strict")
         wanted = dict(self._defaults)
         if profile == "strict":
             wanted.update({"conv.allow_hf32": False, "matmul.allow_hf32": False})
+        # Unset it is of no effect; torch_npu has no way to unset it again.
+        if wanted.get(_CUBE) is not None:
+            if profile == "strict":
+                wanted[_CUBE] = npu_settings.keep_dtype(self._torch_npu)
+            self._npu.matmul.cube_math_type = wanted[_CUBE]
         self._npu.conv.allow_hf32 = wanted["conv.allow_hf32"]
         self._npu.matmul.allow_hf32 = wanted["matmul.allow_hf32"]
         got = self._read_numerics()
@@ -181,8 +187,8 @@ class NpuDevice(Plain):
             "matmul.allow_hf32": bool(self._npu.matmul.allow_hf32),
         }
         # Newer torch_npu only; it can lower the precision of every matrix product.
-        if hasattr(self._npu.matmul, "cube_math_type"):
-            read["matmul.cube_math_type"] = self._npu.matmul.cube_math_type
+        if npu_settings.has_cube_math_type(self._torch_npu):
+            read[_CUBE] = self._npu.matmul.cube_math_type
         return read
 
     def _cann_version(self) -> tuple[str, str]:

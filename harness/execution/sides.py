@@ -22,6 +22,7 @@ from harness.system.status import CaseProblem, Finding, Stage, Status, UsageProb
 
 # End to end, the noise of a short format hides a dead channel or 1 % noise in one layer.
 OPERATOR_SHARE = 0.2
+_FORM_REMEDY = "with TORCH_NPU_USE_COMPATIBLE_IMPL=1 torch_npu computes what is asked"
 
 
 class Sides:
@@ -88,6 +89,7 @@ class Sides:
                 "during the run.",
             )
         declared = arithmetic.declared(request.dtype, candidate.record.numerics)
+        has_remedy = candidate.record.device.details.get("has_compatible_impl")
         judged = verdict.judge(
             Evidence(
                 reference=reference.outputs,
@@ -99,6 +101,7 @@ class Sides:
                 budget=self.cpu.budget(request, declared),
                 variants=candidate.variants,
                 operators=candidate.operators,
+                remedy=_FORM_REMEDY if has_remedy == "True" else "",
             )
         )
         return dataclasses.replace(

@@ -65,6 +65,7 @@ class Evidence:
     as_asked: Mapping[str, Array] | None = None
     variants: Mapping[str, Mapping[str, Array]] = dataclasses.field(default_factory=dict)
     operators: OperatorCheck | None = None
+    remedy: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -341,8 +342,8 @@ def _form_notes(evidence: Evidence, allowed: Mapping[str, Allowance]) -> list[st
     return [
         f"The device computes every gelu in its {evidence.budget.arithmetic.gelu} form where the "
         "model asks for another (measured on it after the forward), and is judged for that form. "
-        f"The form alone changes the outputs by nrmse {cost:.2g}; with "
-        "TORCH_NPU_USE_COMPATIBLE_IMPL=1 torch_npu computes what is asked."
+        f"The form alone changes the outputs by nrmse {cost:.2g}"
+        + (f"; {evidence.remedy}." if evidence.remedy else ".")
     ]
 
 

@@ -27,7 +27,10 @@ _PACKAGES = (
     "pytest",
     "pytest-html",
 )
-_SETTINGS = ("ASCEND_", "ACL_", "TORCH_NPU_", "HCCL_", "TASK_QUEUE_", "INF_NAN_", "OMP_", "MKL_")
+_SETTINGS = ("ASCEND_", "ACL_", "TORCH_NPU_", "HCCL_", "TASK_QUEUE_", "INF_NAN_", "OMP_", "MKL_",
+             "ACLNN_", "PYTORCH_NPU_", "PYTORCH_ALLOC_CONF", "COMBINED_ENABLE", "PER_STREAM_QUEUE",
+             "MULTI_STREAM_MEMORY_REUSE", "FORCE_OVERFLOW_CHECK", "PYTORCH_NO_NPU_MEMORY_CACHING",
+             "OP_HOOK_ENABLE", "NPU_FUZZY_COMPILE_BLACKLIST", "TORCH_TRANSFER_TO_NPU")  # fmt: skip
 # Values of these may hold credentials; their presence is enough.
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY|CREDENTIAL", re.IGNORECASE)
 _TORCH_PIN = re.compile(r"torch\s*\(?==\s*([\w.+]+)")
