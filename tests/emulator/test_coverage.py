@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from harness.devices.emulator import Emulator
-from harness.upgrade.precheck import survey
+from harness.system import environment
+from harness.upgrade.precheck import coverage, survey
 
-TABLE = survey.read_coverage()
+TABLE = coverage.architectures()
 
 # Per family that has to be covered, how its architectures' names begin.
 FAMILIES = (
@@ -42,7 +43,28 @@ def test_architecture(npu: Emulator, architecture: str) -> None:
         assert result.finite
         assert result.agrees, f"{result.dtype}: error {result.error:.1e}, limit {result.limit:.1e}"
         assert list(result.input_size) == entry["input_size"]
-    assert results[0].operators == entry["operators"]
+    if environment.version("timm") == coverage.timm():
+        assert results[0].operators == entry["operators"]
+    else:  # another timm builds some models otherwise; most of their operators stay
+        common = results[0].operators.keys() & entry["operators"].keys()
+        assert len(common) >= 0.9 * len(entry["operators"])
+
+
+def test_the_table_is_written_as_it_is_read(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    before = coverage.PATH.read_text()
+    monkeypatch.setattr(coverage, "PATH", tmp_path / "coverage.json")
+    coverage.write(TABLE, "1.0.31")
+    assert coverage.PATH.read_text() == before
+    assert (coverage.architectures(), coverage.timm()) == (TABLE, "1.0.31")
+
+
+def test_plain_tensors_move_with_their_module() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(1, 1))
+    module[0].kept = torch.ones(1)  # type: ignore[assignment]
+    module[0].index = torch.ones(1, dtype=torch.int64)  # type: ignore[assignment]
+    survey.move(module, "cpu", torch.float16)
+    kinds = (module[0].kept.dtype, module[0].index.dtype, module[0].weight.dtype)
+    assert kinds == (torch.float16, torch.int64, torch.float16)
 
 
 def test_a_small_fault_is_seen(npu: Emulator) -> None:

@@ -124,9 +124,10 @@ class Emulator:
             symbol = re.search(r"undefined symbol: (\w+)", reason)
             if symbol and symbol[1].startswith(_CANN_PREFIXES):
                 raise MissingSymbol(
-                    f"The emulator lacks {symbol[1]}, which torch_npu {self.torch_npu_version} "
-                    f"needs to load{untried}: the emulator is at fault, not this torch_npu. Add "
-                    "the function to harness/devices/emulator/src (stubs.cpp)."
+                    f"torch_npu {self.torch_npu_version} does not load on the emulator{untried}: "
+                    f"undefined symbol: {symbol[1]}, a function of CANN that the emulator lacks. "
+                    "The emulator is at fault, not this torch_npu: add the function to "
+                    "harness/devices/emulator/src (stubs.cpp)."
                 ) from error
             raise EmulatorError(
                 f"torch_npu {self.torch_npu_version} does not load on the emulator{untried}: "

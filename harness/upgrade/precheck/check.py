@@ -18,12 +18,11 @@ from typing import Any
 from harness.system import environment
 from harness.system.files import ROOT
 from harness.system.status import ExitCode, worst_exit_code
-from harness.upgrade.precheck import stacks
+from harness.upgrade.precheck import coverage, stacks
 from harness.upgrade.precheck.probe import ABSENT, MARK, REQUIRED
 from harness.upgrade.precheck.stacks import Say, Stack
 
 INSTALLED = "installed"  # this Python environment as it is
-_COVERAGE = Path(__file__).with_name("coverage.json")
 _PROBE_SECONDS = 1800
 # What the probe imports beside torch and torch_npu, at this environment's versions: then only the
 # stack under test differs.
@@ -105,15 +104,11 @@ class Checked:
         return tuple(found)
 
 
-def catalogue() -> dict[str, dict[str, Any]]:
-    """The surveyed architectures with the operators that each executes."""
-    table: dict[str, dict[str, Any]] = json.loads(_COVERAGE.read_text(encoding="utf-8"))
-    return table
-
-
 def needed_operators() -> frozenset[str]:
     """Every operator that one of the surveyed architectures executes."""
-    return frozenset(name for entry in catalogue().values() for name in entry["operators"])
+    return frozenset(
+        name for entry in coverage.architectures().values() for name in entry["operators"]
+    )
 
 
 def covering_architectures() -> list[str]:
@@ -121,7 +116,7 @@ def covering_architectures() -> list[str]:
 
     Those with many new operators for few calls come first.
     """
-    table, left, chosen = catalogue(), set(needed_operators()), []
+    table, left, chosen = coverage.architectures(), set(needed_operators()), []
     while left:
         best = max(table, key=lambda name: (_gain(table[name]["operators"], left), name))
         chosen.append(best)

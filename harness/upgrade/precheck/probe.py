@@ -41,6 +41,10 @@ OPTIONAL = (
     "torch_npu.npu.utils.get_soc_version",
     "torch_npu.npu.utils.is_support_inf_nan",
     "torch_npu.npu.is_jit_compile_false",
+    "torch_npu.npu.are_compatible_impl_enabled",
+    "torch_npu.npu.get_mm_bmm_format_nd",
+    "torch_npu.npu._get_deterministic_level",
+    "torch_npu.npu.utils.get_task_queue_enable",
 )
 ABSENT = "absent"
 # Options of torch_npu that change results or speed, asked with _npu_getOption.
@@ -135,11 +139,11 @@ def _model(npu: Any, name: str) -> dict[str, Any]:
 
     from harness.devices import dispatcher
     from harness.execution.operators.counter import OperatorCounter
-    from harness.upgrade.precheck import survey
+    from harness.upgrade.precheck import coverage, survey
     from harness.upgrade.precheck.survey import dtype_name
 
     try:
-        listed = survey.read_coverage().get(name, {}).get("dtypes", ["float32"])
+        listed = coverage.architectures().get(name, {}).get("dtypes", ["float32"])
         result, *halves = survey.compare(npu, name, *(getattr(torch, dtype) for dtype in listed))
         model, images = survey.build(name)
         model, images = model.to("npu"), images.to("npu")

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import sys
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,9 +21,9 @@ from harness.devices.emulator.errors import EmulatorError
 from harness.devices.emulator.loader import Emulator, EmulatorOptions, load
 from harness.execution import gelu, imitation
 from harness.judgement.arithmetic import Arithmetic
-from harness.system import torchvision_shim
+from harness.system import environment, torchvision_shim
+from harness.upgrade.precheck import coverage
 
-COVERAGE = Path(__file__).with_name("coverage.json")
 BATCH = 2
 # Statistics of two images alone make a network so sensitive that a reduced format drowns it.
 _CALIBRATION_IMAGES = 8
@@ -150,6 +148,17 @@ def build(architecture: str) -> tuple[torch.nn.Module, torch.Tensor]:
     return model, images
 
 
+def move(model: torch.nn.Module, device: str, dtype: torch.dtype) -> torch.nn.Module:
+    """`model.to`, also for tensors in plain attributes of a module (timm 1.0.27: convit)."""
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor):
+                setattr(
+                    module, name, value.to(device, dtype if value.is_floating_point() else None)
+                )
+    return model.to(device, dtype)
+
+
 def centre_classifier(model: Any, images: torch.Tensor) -> None:
     """Centres the logits over the images and scales them to a deviation of 3.
 
@@ -206,7 +215,7 @@ def compare(npu: Emulator, architecture: str, *dtypes: torch.dtype) -> list[Surv
     results = []
     try:
         for dtype in dtypes or (torch.float32,):
-            candidate = model.to("npu", dtype)
+            candidate = move(model, "npu", dtype)
             device_images = images.to("npu", dtype)
             accelerator.synchronize()
             npu.reset_counters()
@@ -215,7 +224,7 @@ def compare(npu: Emulator, architecture: str, *dtypes: torch.dtype) -> list[Surv
             accelerator.synchronize()
             operators = npu.operator_counts()
             actual = _logits(output)
-            model.to("cpu", torch.float32).load_state_dict(state)
+            move(model, "cpu", torch.float32).load_state_dict(state)
             error = distance(actual)
             budget = 0.0
             if dtype != torch.float32:
@@ -260,12 +269,6 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def read_coverage() -> dict[str, dict[str, Any]]:
-    """The table: architecture -> input size, dtypes, operators and their number."""
-    data: dict[str, dict[str, Any]] = json.loads(COVERAGE.read_text())
-    return data
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Runs architectures and rewrites their entries; 1 if one of them does not agree."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -281,7 +284,7 @@ def main(arguments: list[str] | None = None) -> int:
     except EmulatorError as error:
         print(error, file=sys.stderr)
         return 1
-    table = read_coverage() if COVERAGE.exists() else {}
+    table = coverage.architectures()
     failed = 0
     for name in options.names or list(table):
         known = table.get(name, {}).get("dtypes", [])
@@ -309,8 +312,7 @@ def main(arguments: list[str] | None = None) -> int:
                 "operators": results[0].operators,
             }
     if not options.dry:
-        rows = [f"  {json.dumps(name)}: {json.dumps(table[name])}" for name in sorted(table)]
-        COVERAGE.write_text("{\n" + ",\n".join(rows) + "\n}\n")
+        coverage.write(table, environment.version("timm"))
     return 1 if failed else 0
 
 

@@ -7,7 +7,7 @@ from harness.report import text
 from harness.report.tables import precheck as report
 from harness.system.files import ROOT
 from harness.system.status import ExitCode
-from harness.upgrade.precheck import check, stacks
+from harness.upgrade.precheck import check, coverage, stacks
 from harness.upgrade.precheck.check import Checked, Model
 from harness.upgrade.precheck.probe import OPTIONAL, REQUIRED
 
@@ -24,7 +24,7 @@ def checked(version: str = "1", **changes) -> Checked:
 
 def test_the_architectures_execute_every_surveyed_operator():
     chosen = check.covering_architectures()
-    table = check.catalogue()
+    table = coverage.architectures()
     assert len(chosen) < 25
     assert {op for name in chosen for op in table[name]["operators"]} == check.needed_operators()
 

@@ -10,9 +10,11 @@ from harness.upgrade.precheck.probe import MARK, OPTIONAL, REQUIRED
 
 
 def test_the_attributes_are_those_that_the_device_uses():
-    source = (ROOT / "harness/devices/npu.py").read_text()
+    devices = ROOT / "harness/devices"
+    source = (devices / "npu.py").read_text() + (devices / "npu_settings.py").read_text()
     used = set(re.findall(r"self\._npu\.([a-z]\w*(?:\.[a-z]\w*)?)", source))
-    used |= set(re.findall(r'self\._call\("([\w.]+)"', source))
+    used |= set(re.findall(r'call\((?:torch_npu, )?"([\w.]+)"', source))
+    used |= set(re.findall(r'"(npu\.[\w.]+)"', source))
     used |= set(re.findall(r"self\._torch_npu\.(npu[\w.]+)", source))
     listed = {path.partition(" = ")[0] for path in (*REQUIRED, *OPTIONAL)}
     known = {re.sub(r"^torch(_npu)?\.", "", path) for path in listed}
