@@ -130,7 +130,7 @@ def _wrong_torch(cuda: str) -> Probe:
         "torch is a CUDA build",
         f"No NPU: the installed torch was built for CUDA {cuda}, beside which torch_npu is not "
         "supported and newer releases abort. Install the CPU build of the same version from "
-        'PyTorch\'s CPU index (README, "Installing beside a real NPU"). The emulated NPU '
+        "PyTorch's CPU index (docs/install.md). The emulated NPU "
         "(`--device npu-emulated`) runs beside this one.",
     )
 

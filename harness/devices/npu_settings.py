@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 # Options that `_npu_getOption` knows; b"" is unset, torch_npu's own default.
 OPTIONS = (
     "ACL_PRECISION_MODE",
@@ -53,6 +51,8 @@ def option(torch_npu: Any, name: str) -> str | None:
 
 def described(torch_npu: Any) -> dict[str, str]:
     """What is in force, by name, for a device's description."""
+    import torch
+
     found = {
         f"option {name}": value or "unset"
         for name in OPTIONS

@@ -30,7 +30,7 @@ _OLDEST_PYTHON = (3, 10)
 # The emulator's build, the sample model and the references of a core run.
 _DISK_BYTES = 3 * 10**9
 _PROBE_SECONDS = 180
-_README = 'README, "Installing beside a real NPU"'
+_README = "docs/install.md"
 
 # Each line of its answer is one JSON object; a library may print before it.
 _IMPORTS = """
