@@ -51,7 +51,8 @@ class Session:
     """Holds what lives as long as a run."""
 
     def __init__(self, settings: RunSettings, options: SessionOptions) -> None:
-        """Raises UsageProblem when expected rows were asked for that cannot be read."""
+        """Raises UsageProblem for expected rows that cannot be read, and another user's cache."""
+        settings.check_folders()
         self.settings = settings
         self.options = options
         self.choice = Choice(settings.device, options.reason)

@@ -45,6 +45,7 @@ SOURCES = (
     "execution/outputs.py",
     "judgement/arithmetic.py",
     "system/files.py",
+    "system/foreign.py",
 )
 # Settings that choose kernels or change a model's graph (TIMM_FUSED_ATTN).
 _SETTINGS = ("ATEN_", "DNNL_", "MKL_", "ONEDNN_", "TIMM_")
