@@ -23,6 +23,7 @@ from harness.records.expectation import Expectation
 from harness.records.leg import LegRecord
 from harness.records.sensitivity import Sensitivity
 from harness.records.throughput import Throughput
+from harness.system import environment
 from harness.system.status import Finding, Stage, Status
 
 SCHEMA_VERSION = 2
@@ -72,6 +73,12 @@ class RunRecord(_Record):
     settings: dict[str, str] = {}
     shard: ShardInfo | None = None
     parts: list[str] = []
+
+    @pydantic.field_validator("environment")
+    @classmethod
+    def _masked(cls, found: dict[str, str]) -> dict[str, str]:
+        """No credential of whoever made the record is carried on."""
+        return {name: environment.masked(value) for name, value in found.items()}
 
     @property
     def device_kind(self) -> str:

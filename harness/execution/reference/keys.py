@@ -122,7 +122,11 @@ def _software() -> Mapping[str, str]:
 
 
 def _cpu() -> Mapping[str, str]:
-    settings = {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
+    settings = {
+        name: environment.masked(value)
+        for name, value in os.environ.items()
+        if name.startswith(_SETTINGS)
+    }
     return {
         "machine": platform.machine(),
         "capability": torch.backends.cpu.get_cpu_capability(),
