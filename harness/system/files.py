@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.system import foreign
+
 if TYPE_CHECKING:
     import torch
 
@@ -31,9 +33,9 @@ def default_cache_dir() -> Path:
 
 
 def sha256_file(path: Path) -> str:
-    """Return the sha256 of a file's bytes as hex."""
+    """Return the sha256 of a regular file's bytes as hex.  Raises OSError as `open_regular`."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with foreign.open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
