@@ -12,6 +12,9 @@ DTYPES = ("float32", "float16", "bfloat16")
 NUMERICS = ("default", "strict")
 TIERS = ("smoke", "core", "full")
 
+# Images of a case: 10,000 of 224x224 take 6 GB as float32, on each side.
+MOST_IMAGES = 10_000
+
 ModelKind = Literal["directory", "architecture", "sample"]
 InputKind = Literal["synthetic", "noise", "photos", "images"]
 

@@ -18,9 +18,18 @@ from typing import Annotated, Literal
 import pydantic
 
 from harness.cases import architectures
-from harness.cases.case import TIERS, Case, InputKind, InputSource, ModelSource
+from harness.cases.case import (
+    MOST_IMAGES,
+    TIERS,
+    Case,
+    InputKind,
+    InputSource,
+    ModelSource,
+)
+from harness.system import foreign, toml
 from harness.system.status import UsageProblem
-from harness.system.toml import tomllib
+
+_SEED = 2**63 - 1  # torch's generators take no more
 
 
 class _Entry(pydantic.BaseModel):
@@ -30,17 +39,17 @@ class _Entry(pydantic.BaseModel):
     sample: str | None = None
     architecture: str | None = None
     directory: str | None = None
-    num_classes: int | None = pydantic.Field(None, ge=0)
-    weights_seed: int = pydantic.Field(0, ge=0)
+    num_classes: int | None = pydantic.Field(None, ge=0, le=10**6)
+    weights_seed: int = pydantic.Field(0, ge=0, le=_SEED)
     allow_keys: list[str] = []
     allow_pickle: bool = False
     inputs: list[Literal["synthetic", "noise", "photos"]] = ["synthetic"]
     images: str | None = None
-    input_seed: int = pydantic.Field(0, ge=0)
-    count: int = pydantic.Field(6, ge=1)
+    input_seed: int = pydantic.Field(0, ge=0, le=_SEED)
+    count: int = pydantic.Field(6, ge=1, le=MOST_IMAGES)
     dtype: list[Literal["float32", "float16", "bfloat16"]] = ["float32"]
     numerics: list[Literal["default", "strict"]] = ["default", "strict"]
-    batch_size: int = pydantic.Field(8, ge=1)
+    batch_size: int = pydantic.Field(8, ge=1, le=MOST_IMAGES)
     tier: Literal["smoke", "core", "full"] = "core"
     throughput: list[Annotated[int, pydantic.Field(ge=1)]] | None = None
 
@@ -86,10 +95,10 @@ def read(path: Path) -> list[Case]:
     not TOML, or holds an unknown key or a bad value.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = toml.loads(foreign.read_text(path))
     except OSError as error:
         raise UsageProblem(f"Case file {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageProblem(f"Case file {path} is not valid TOML: {error}.") from error
     entries = document.pop("case", [])
     if document or not isinstance(entries, list):

@@ -5,14 +5,17 @@ Torch, timm and Pillow are imported inside functions: `--help` must stay quick.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cases.case import InputSource
-from harness.system import environment
+from harness.cases.case import MOST_IMAGES, InputSource
+from harness.system import environment, foreign
 from harness.system.files import mark_used, save_tensors, sha256_file, sha256_tensors
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# Of all images of a set: forty of a common camera are decoded within a minute.
+_MOST_PIXELS = 10**9
 _SUFFIX_TEXT = ", ".join(SUFFIXES)
 
 # (label, import name, path in the package, package on PyPI): inside the wheels, no download.
@@ -84,10 +89,10 @@ def read_image(path: Path) -> Image.Image:
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    if path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:
         raise UsageProblem(f"{path} is empty (0 bytes): copy the image again or remove it.")
     try:
-        with Image.open(path) as opened:
+        with _opened(path) as opened:
             opened.load()
             image = ImageOps.exif_transpose(opened)
     except UnidentifiedImageError:
@@ -98,9 +103,42 @@ def read_image(path: Path) -> Image.Image:
         raise UsageProblem(
             f"{path} is a damaged or truncated image ({error}): copy it again or remove it."
         ) from None
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UsageProblem(f"{path} is too large ({error}): scale it down.") from None
     return _to_rgb(image, path)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image whose header was read; what Pillow warns of as a decompression bomb is refused."""
+    from PIL import Image
+
+    with foreign.open_regular(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(file) as opened:
+            yield opened
+
+
+def _check_pixels(paths: Sequence[Path]) -> None:
+    """Look at sizes before anything is decoded.  Raises UsageProblem for too much in all."""
+    from PIL import Image
+
+    if len(paths) > MOST_IMAGES:
+        raise UsageProblem(f"{len(paths)} images are too many: give {MOST_IMAGES} or fewer.")
+    total = 0
+    for path in paths:
+        # What cannot be opened is said when it is read.
+        with contextlib.suppress(
+            OSError, ValueError, SyntaxError, EOFError,
+            Image.DecompressionBombError, Image.DecompressionBombWarning,
+        ):  # fmt: skip
+            with _opened(path) as opened:
+                total += opened.width * opened.height
+    if total > _MOST_PIXELS:
+        raise UsageProblem(
+            f"The {len(paths)} images have {total / 1e6:.0f} megapixels, more than the "
+            f"{_MOST_PIXELS / 1e6:.0f} that are read: scale them down or give fewer."
+        )
 
 
 def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
@@ -127,6 +165,7 @@ def check_images(path: Path) -> list[Path]:
     truncated or empty one.
     """
     files = _image_files(Path(path))
+    _check_pixels(files)
     for file in files:
         read_image(file)
     return files
@@ -167,8 +206,8 @@ def _made(source: InputSource, data_config: dict[str, Any]) -> tuple[torch.Tenso
 
     from harness.cases import synthetic
 
-    if source.count < 1:
-        raise UsageProblem(f"{source.count} images asked for: give 1 or more.")
+    if not 1 <= source.count <= MOST_IMAGES:
+        raise UsageProblem(f"{source.count} images asked for: give 1 to {MOST_IMAGES}.")
     _, height, width = data_config["input_size"]
     make = synthetic.noise_images if source.kind == "noise" else synthetic.synthetic_images
     images, labels = make(source.count, height, width, source.seed)
@@ -223,6 +262,7 @@ def prepare_inputs(source: InputSource, data_config: dict[str, Any], cache_dir: 
         what += f" (seed {source.seed})"
     else:
         files = _files(source)
+        _check_pixels(list(files.values()))
         images, labels = _transformed(files, data_config), list(files)
         what = "photos of scikit-image and scikit-learn"
         if source.kind == "images":
@@ -261,18 +301,24 @@ def _read(path: Path) -> tuple[torch.Tensor, list[str]]:
 
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-        return file.get_tensor("images"), json.loads(metadata["labels"])
+        return file.get_tensor("images"), foreign.loads(metadata["labels"])
 
 
 def stored_digest(path: Path) -> str | None:
     """The sha256 of what an inputs file holds, as in `InputSet`; None when it cannot be read."""
+    found = _stored(path)
+    return found[1] if found is not None else None
+
+
+def _stored(path: Path) -> tuple[torch.Tensor, str] | None:
+    """What an inputs file holds and its digest; None when it cannot be read."""
     from safetensors import SafetensorError
 
     try:
         images, labels = _read(path)
     except (OSError, KeyError, ValueError, SafetensorError):
         return None
-    return sha256_tensors({"images": images}, extra=labels)
+    return images, sha256_tensors({"images": images}, extra=labels)
 
 
 def load_inputs(inputs: InputSet) -> torch.Tensor:
@@ -280,11 +326,12 @@ def load_inputs(inputs: InputSet) -> torch.Tensor:
 
     Raises CaseProblem (error_harness) when the stored file is missing or changed.
     """
-    if stored_digest(inputs.path) != inputs.sha256:
+    found = _stored(inputs.path)  # once: what is verified is what is used
+    if found is None or found[1] != inputs.sha256:
         raise CaseProblem(
             Status.ERROR_HARNESS,
             Stage.LOAD,
             f"Stored inputs {inputs.path} are missing or no longer match their hash: "
             "delete the file and run again.",
         )
-    return _read(inputs.path)[0]
+    return found[0]

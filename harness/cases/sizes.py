@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from harness.cases import architectures
 from harness.cases.architectures import Architecture
 from harness.cases.case import Case, ModelSource
 from harness.cases.models import sample
-from harness.system import quantities
+from harness.system import foreign, quantities
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _GIGA = 10**9
@@ -126,7 +125,7 @@ def _architecture(model: ModelSource) -> str | None:
     if model.kind == "sample":
         return sample.ARCHITECTURE
     try:
-        config = json.loads((Path(model.ref) / "config.json").read_text(encoding="utf-8"))
+        config = foreign.loads(foreign.read_text(Path(model.ref) / "config.json"))
         name = config.get("architecture")
     except (OSError, ValueError, AttributeError):
         return None  # loading it says why

@@ -9,6 +9,7 @@ from pathlib import Path
 import pydantic
 
 from harness.records.sensitivity import FaultRow
+from harness.system import foreign
 from harness.system.status import Status, UsageProblem
 
 # Format -> dtype and numerics profile of its cases.
@@ -82,7 +83,7 @@ def save(study: Study, path: Path) -> None:
 def load(path: Path) -> Study:
     """Read what `save` wrote.  Raises UsageProblem for a file that is no study."""
     try:
-        return pydantic.TypeAdapter(Study).validate_json(path.read_bytes())
+        return pydantic.TypeAdapter(Study).validate_json(foreign.read_bytes(path))
     except (OSError, pydantic.ValidationError) as error:
         raise UsageProblem(f"{path} is no study of this harness: {error}") from error
 

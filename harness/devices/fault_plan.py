@@ -55,6 +55,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.devices.spec import DeviceSpec
+from harness.system import foreign
 from harness.system.status import UsageProblem
 
 _DEFAULT_MAGNITUDE = {
@@ -213,8 +214,8 @@ class FaultPlan:
             ValueError: Not JSON, or a field is unknown or wrong; the message names it.
         """
         try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
+            data = foreign.loads(text)
+        except ValueError as error:
             raise ValueError(f"fault plan is not JSON: {error}") from error
         if (
             not isinstance(data, dict)
@@ -261,7 +262,7 @@ def _wire_line(fault: Fault) -> str:
 def read_fault_plan(path: Path) -> str:
     """The JSON of a fault plan, checked; `plan_for` gives a case its part.  Raises UsageProblem."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = foreign.read_text(path)
         plan_for(text)
     except OSError as error:
         raise UsageProblem(f"Fault plan {path} cannot be read: {error.strerror}.") from error
@@ -288,7 +289,7 @@ def plan_for(text: str, case_id: str | None = None) -> str | None:
     """
     pass
 
-    data = json.loads(text)
+    data = foreign.loads(text)
     globs = []
     for fault in data.get("faults", ()) if isinstance(data, dict) else ():
         pattern = fault.pop("cases", "*") if isinstance(fault, dict) else "*"

@@ -8,7 +8,6 @@ of other programs are not seen.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import tempfile
@@ -18,7 +17,7 @@ import filelock
 
 from harness.devices import npu_probe
 from harness.devices.spec import EMULATED_DEVICES, DeviceSpec
-from harness.system import visible_devices
+from harness.system import private, visible_devices
 from harness.system.status import UsageProblem
 
 
@@ -56,23 +55,41 @@ def devices_of(kind: str) -> list[str]:
     return []
 
 
+def default_directory() -> Path:
+    """The user's runtime folder, which nobody else can write to; else a part of the temporary one.
+
+    Also where a job's environment does not name it: both would lock the same devices.
+    """
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
+    if os.access(runtime, os.W_OK | os.X_OK) and not private.problem(runtime):
+        return runtime / "npu-accuracy" / "devices"
+    return Path(tempfile.gettempdir(), f"npu-accuracy-{os.getuid()}", "devices")
+
+
 def take(spec: DeviceSpec, *, exact: bool, directory: Path | None = None) -> Lease:
     """Take a device: `spec` itself when `exact`, else the first free one of its kind.
 
-    `directory`: where the locks lie (default: the user's part of the temporary directory).
+    `directory`: where the locks lie (default: `default_directory`).
     Raises UsageProblem when it, or all of them, are in use.  Emulated devices share nothing but
     the CPU, so that one is used twice rather than a run refused.
     """
     names = devices_of(spec.kind)
     if not names:
         return Lease(spec)
-    directory = directory or Path(tempfile.gettempdir(), f"npu-accuracy-{os.getuid()}", "devices")
-    directory.mkdir(parents=True, exist_ok=True)
+    directory = directory or default_directory()
+    remedy = "Remove it, or set XDG_RUNTIME_DIR to a folder of your own."
+    private.require(directory, "The folder of the locks on devices", remedy)
     for index in [spec.index] if exact else range(len(names)):
         lock = filelock.FileLock(directory / f"{spec.kind}-{names[index]}.lock")
-        with contextlib.suppress(filelock.Timeout):
+        try:
             lock.acquire(timeout=0)
-            return Lease(DeviceSpec(spec.kind, index), lock)
+        except filelock.Timeout:
+            continue
+        except OSError as error:
+            raise UsageProblem(
+                f"{lock.lock_file} cannot be locked ({error.strerror}). {remedy}"
+            ) from error
+        return Lease(DeviceSpec(spec.kind, index), lock)
     if spec.emulated:
         return Lease(spec)
     what = f"{spec} is" if exact else f"All {len(names)} visible devices ({spec.kind}) are"

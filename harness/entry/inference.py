@@ -14,7 +14,7 @@ from harness.cases.case import InputSource
 from harness.devices.choice import choose
 from harness.devices.opening import open_device
 from harness.entry.arguments import guarded, parsed
-from harness.system import files, quantities
+from harness.system import files, quantities, shown
 from harness.system.status import ExitCode, UsageProblem
 
 if TYPE_CHECKING:
@@ -215,16 +215,19 @@ def _classify(given: argparse.Namespace) -> int:
         }
         print(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
     else:
-        print(f"Device: {classifier.choice.spec} ({device.name}){classifier.choice.spec.caveat}")
+        spec = classifier.choice.spec
+        print(shown.line(f"Device: {spec} ({device.name}){spec.caveat}"))
         for name, top in zip(names, tops, strict=True):
-            print(f"{name}:")
+            print(shown.line(f"{name}:"))
             for rank, found in enumerate(top, start=1):
-                shown = "not finite" if found.confidence is None else f"{found.confidence:.4f}"
-                print(f"  {rank}. {found.index:>4}  {shown}  {found.name}")
+                sure = "not finite" if found.confidence is None else f"{found.confidence:.4f}"
+                print(f"  {rank}. {found.index:>4}  {sure}  {shown.line(found.name)}")
     if broken:
         print(
-            f"error: fail_nan: the probabilities of {', '.join(broken)} are not finite on "
-            f"{classifier.choice.spec}.",
+            shown.line(
+                f"error: fail_nan: the probabilities of {', '.join(broken)} are not finite on "
+                f"{classifier.choice.spec}."
+            ),
             file=sys.stderr,
         )
         return ExitCode.FAILED

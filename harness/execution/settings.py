@@ -9,7 +9,9 @@ from typing import Any
 
 from harness.devices.spec import DeviceSpec
 from harness.records.throughput import ThroughputPlan
+from harness.system import private, signing
 from harness.system.files import default_cache_dir
+from harness.system.status import UsageProblem
 
 # A result depends on it beside the case itself, so that records keep it and --resume compares it.
 _RECORDED = {"recorded": True}
@@ -27,8 +29,8 @@ class RunSettings:
     a share in float16 and bfloat16 alone.  `sensitivity`: measure what faults each case would have
     shown.  `localize`: "auto" (when a case does not pass), "always" or "never".  `fault_plan`:
     JSON.  `reference_cache`: for CPU legs and inputs, None: `cache_dir`; `reference_cache_size`:
-    bytes, 0: CPU legs are computed in every run.  `throughput`: what to measure of it after the
-    verdict.
+    bytes, 0: CPU legs are computed in every run; `reference_cache_key`: file of the key that signs
+    a shared one, None: $HARNESS_CACHE_KEY.  `throughput`: what to measure of it after the verdict.
     """
 
     device: DeviceSpec
@@ -42,7 +44,22 @@ class RunSettings:
     fault_plan: str | None = _recorded(None)
     reference_cache: Path | None = None
     reference_cache_size: int = 0
+    reference_cache_key: Path | None = None
     throughput: ThroughputPlan | None = _recorded(None)
+
+    def check_folders(self) -> None:
+        """Raise UsageProblem when others can write where models are kept, or the key is none."""
+        try:
+            private.make(self.cache_dir)
+        except private.NotOurs as error:
+            raise UsageProblem(
+                f"Models in the cache {self.cache_dir} cannot be believed: {error.strerror}. Take "
+                "that right away, or set HARNESS_CACHE_DIR to a folder of your own; references "
+                "can be shared with --reference-cache and --reference-cache-key."
+            ) from error
+        except OSError:  # a run goes on without a cache
+            pass
+        signing.cache_key(self.reference_cache_key)
 
     def recorded(self) -> dict[str, str]:
         """The settings that a result depends on, as a run's record keeps them."""

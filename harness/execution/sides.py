@@ -18,6 +18,7 @@ from harness.execution.worker import Answer, DeviceWorker, Request
 from harness.judgement import arithmetic, verdict
 from harness.judgement.verdict import Evidence, Verdict
 from harness.records.throughput import Throughput, ThroughputPlan
+from harness.system import signing
 from harness.system.status import CaseProblem, Finding, Stage, Status, UsageProblem
 
 # End to end, the noise of a short format hides a dead channel or 1 % noise in one layer.
@@ -33,7 +34,11 @@ class Sides:
     """
 
     def __init__(self, settings: RunSettings, worker: DeviceWorker | None = None) -> None:
-        """`worker`: the device's process, where it was started already."""
+        """`worker`: the device's process, where it was started already.
+
+        Raises UsageProblem when others can write to the cache's folder, or the key is none.
+        """
+        settings.check_folders()
         self.settings = settings
         self.device = settings.device
         self.timeout = settings.case_timeout
@@ -41,7 +46,9 @@ class Sides:
         # A process of its own for timing the CPU; started when it is asked.
         self._cpu_worker = DeviceWorker(DeviceSpec("cpu"))
         self.cache = ReferenceCache(
-            settings.reference_cache or settings.cache_dir, settings.reference_cache_size
+            settings.reference_cache or settings.cache_dir,
+            settings.reference_cache_size,
+            signing.cache_key(settings.reference_cache_key),
         )
         self.cpu = CpuSide(self.cache if self.cache.size else None, self.worker.settle)
         self._data_configs: dict[ModelFiles, dict[str, Any]] = {}

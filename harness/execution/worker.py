@@ -29,6 +29,14 @@ _SETTLE_SECONDS = 60  # a start that takes longer does not hold up the CPU's sid
 _POISONED = (Status.ERROR_DEVICE, Status.ERROR_OOM, Status.ERROR_TIMEOUT, Status.FAIL_UNSUPPORTED)
 
 
+# The working directory is no place for modules: a model's folder may hold a yaml.py.
+_OLDER_SAFE_PATH = (
+    "-c",
+    "import sys; sys.path.remove(''); import runpy; "
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)",
+)
+_SAFE_PATH = ("-P", "-m") if sys.version_info >= (3, 11) else _OLDER_SAFE_PATH
+
 Answer = TypeVar("Answer", covariant=True)
 
 
@@ -57,7 +65,7 @@ class DeviceWorker:
         ours, theirs = Pipe()
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "harness.execution.worker_main", str(theirs.fileno())],
+            [sys.executable, *_SAFE_PATH, "harness.execution.worker_main", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -208,5 +216,6 @@ class _WithLog(CaseProblem):
 
 def _python_path() -> str:
     root = str(ROOT)
-    inherited = os.environ.get("PYTHONPATH")
-    return f"{root}{os.pathsep}{inherited}" if inherited else root
+    # An empty part would stand for the working directory.
+    inherited = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    return os.pathsep.join([root, *inherited])

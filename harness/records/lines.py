@@ -6,6 +6,7 @@ Non-finite numbers are the strings "NaN", "Infinity" and "-Infinity".
 from __future__ import annotations
 
 import datetime
+import re
 from typing import Annotated, Literal
 
 import pydantic
@@ -22,9 +23,15 @@ from harness.records.expectation import Expectation
 from harness.records.leg import LegRecord
 from harness.records.sensitivity import Sensitivity
 from harness.records.throughput import Throughput
+from harness.system import environment
 from harness.system.status import Finding, Stage, Status
 
 SCHEMA_VERSION = 2
+
+# The digits and the dash keep Python and pytest from ever taking one for a module of theirs.
+_REPRODUCER = re.compile(r"reproducers/(?!\.\.?/)[\w.+-]+/[0-9]{4,}-[A-Za-z0-9_-]+\.py")
+# It names the history's file as well.
+Device = Annotated[str, pydantic.Field(pattern=r"^[a-z][a-z0-9-]{0,30}(:\d{1,4})?$")]
 
 
 class _Record(pydantic.BaseModel):
@@ -57,7 +64,7 @@ class RunRecord(_Record):
     type: Literal["run"] = "run"
     run_id: str
     started: datetime.datetime
-    device: str
+    device: Device
     device_reason: str
     emulated: bool
     cases: list[str]
@@ -66,6 +73,12 @@ class RunRecord(_Record):
     settings: dict[str, str] = {}
     shard: ShardInfo | None = None
     parts: list[str] = []
+
+    @pydantic.field_validator("environment")
+    @classmethod
+    def _masked(cls, found: dict[str, str]) -> dict[str, str]:
+        """No credential of whoever made the record is carried on."""
+        return {name: environment.masked(value) for name, value in found.items()}
 
     @property
     def device_kind(self) -> str:
@@ -114,10 +127,23 @@ class CaseRecord(_Record):
     throughput: Throughput | None = None  # only where it was asked for; never part of the verdict
     expected: Expectation | None = None  # beside its expected row, where it was compared
 
+    @pydantic.field_validator("localization")
+    @classmethod
+    def _own_names(cls, found: Localization | None) -> Localization | None:
+        """Reproducers have the names that the harness gives: data, never a way to another place."""
+        for name in found.reproducers if found is not None else ():
+            if _REPRODUCER.fullmatch(name) is None:
+                raise ValueError(
+                    f"{name!r} is no name of a reproducer (reproducers/CASE/NUMBER-OPERATOR.py)"
+                )
+        return found
+
     @property
     def files(self) -> tuple[str, ...]:
-        """Files that belong to the record, relative to its results."""
-        return self.localization.reproducers if self.localization is not None else ()
+        """Files that belong to the record, relative to its results: scripts and their tensors."""
+        scripts = self.localization.reproducers if self.localization is not None else ()
+        tensors = (f"{name.removesuffix('.py')}.safetensors" for name in scripts)
+        return (*scripts, *tensors)
 
     @property
     def budget_ratio(self) -> float | None:

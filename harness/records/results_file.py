@@ -9,10 +9,10 @@ Non-finite numbers are the strings "NaN", "Infinity" and "-Infinity".
 from __future__ import annotations
 
 import datetime
-import json
+import itertools
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,13 @@ from harness.records.lines import (
     RunRecord,
     StartRecord,
 )
-from harness.system import files
+from harness.system import files, foreign
 from harness.system.status import UsageProblem
+
+# Tensors of one operator's call: the greatest that a reproducer writes are far below.
+FILE_BYTES = 1 << 30
+# A line holds one case with all its operators; the longest of a thousand models has 3 MB.
+LINE_BYTES = 256 << 20
 
 
 def append(path: Path, record: AnyRecord) -> None:
@@ -92,7 +97,9 @@ def read(path: Path) -> Run:
     torn = 0
     for number, text in _lines(path):
         try:
-            raw = json.loads(text)
+            raw = foreign.loads(text)
+        except foreign.TooDeep as error:
+            raise UsageProblem(f"{path}, line {number}: no record: {error}.") from None
         except ValueError:
             torn += 1
             continue
@@ -168,12 +175,31 @@ def _set_aside(path: Path) -> None:
 
 
 def carry(case: CaseRecord, old_dir: Path, new_dir: Path) -> None:
-    """Copy the files that a record names, relative to its results, beside other results."""
-    for name in case.files:
-        source, target = old_dir / name, new_dir / name
-        if source.is_file() and source.resolve() != target.resolve():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target)
+    """Copy the files that a record names, relative to its results, beside other results.
+
+    Raises UsageProblem for a name that leads out of the results, or through a link.
+    """
+    if old_dir.resolve() == new_dir.resolve():
+        return
+    try:
+        found = {name: foreign.read_below(old_dir, name, FILE_BYTES) for name in case.files}
+        keep(case, {name: data for name, data in found.items() if data is not None}, new_dir)
+    except OSError as error:
+        raise UsageProblem(
+            f"A file that the record of {case.case_id} names in {old_dir} cannot be carried to "
+            f"{new_dir}: {error.filename}: {error.strerror}."
+        ) from error
+
+
+def keep(case: CaseRecord, found: Mapping[str, bytes], directory: Path) -> None:
+    """Write files that a record names below `directory`; others are refused.
+
+    Raises UsageProblem for a file that it does not name, and OSError.
+    """
+    if strange := sorted(set(found) - set(case.files)):
+        raise UsageProblem(f"{case.case_id} came with a file it does not name: {strange[0]!r}.")
+    for name, content in found.items():
+        foreign.write_below(directory, name, content)
 
 
 def _line(record: AnyRecord) -> bytes:
@@ -198,10 +224,15 @@ def _parse(raw: Any, path: Path, number: int) -> AnyRecord:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open(encoding="utf-8", errors="replace") as stream:
-        for number, line in enumerate(stream, start=1):
+    with foreign.open_regular(path) as stream:
+        for number in itertools.count(1):
+            line = stream.readline(LINE_BYTES + 1)
+            if not line:
+                return
+            if len(line) > LINE_BYTES:
+                raise UsageProblem(f"{path}, line {number}: more than {LINE_BYTES} bytes.")
             if line.strip():
-                yield number, line
+                yield number, line.decode("utf-8", errors="replace")
 
 
 def _ends_torn(path: Path) -> bool:

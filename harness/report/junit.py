@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.judgement.localization import Localization
 from harness.records.lines import CaseRecord
+from harness.system import shown
 
 # Name -> meaning; a property is absent where it was not measured.
 PROPERTIES = {
@@ -54,7 +55,8 @@ def properties(record: CaseRecord) -> list[tuple[str, object]]:
         "device_peak_memory_bytes": str(used.device_peak) if used and used.device_peak else None,
         "host_peak_memory_bytes": str(used.host_peak) if used and used.host_peak else None,
     }
-    return [(name, found[name]) for name in PROPERTIES if found[name] is not None]
+    texts = {key: shown.line(value) for key, value in found.items() if isinstance(value, str)}
+    return [(name, texts[name]) for name in PROPERTIES if name in texts]
 
 
 def _culprit(found: Localization) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 
 from harness.records.lines import CaseRecord
 from harness.report.tables import cells, expected, per_case, throughput, two_runs
 from harness.report.tables.cells import Table
+from harness.system import shown
 from harness.upgrade.compare import RunComparison
 
 # A job summary holds 1 MiB; the overview names every case anyway.
@@ -22,7 +22,9 @@ def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
     if line := expected.line(cases):
         blocks.append(line)
     if missing:
-        blocks.append("Cases without a record: " + cells.first([f"`{name}`" for name in missing]))
+        # Nothing but a backtick ends a code span.
+        names = [f"`{shown.line(name).replace('`', chr(39))}`" for name in missing]
+        blocks.append("Cases without a record: " + cells.first(names))
     blocks += [f"- {escaped(_cut(text))}" for text in expected.sentences(cases)[:_FULL]]
     if cases:
         blocks.append(render_table(per_case.overview(cases)))
@@ -32,8 +34,8 @@ def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
         blocks.append(f"### {escaped(cells.label(case, case.case_id))}")
         blocks.append(escaped(_cut(per_case.conclusion(case))))
         blocks += [f"- {escaped(_cut(str(finding)))}" for finding in case.findings[1:]]
-        shown = [*per_case.documented(case), per_case.budget(case), per_case.operators(case)]
-        blocks += [render_table(table) for table in shown if table is not None]
+        found = [*per_case.documented(case), per_case.budget(case), per_case.operators(case)]
+        blocks += [render_table(table) for table in found if table is not None]
     if len(bad) > _FULL:
         blocks.append(f"{len(bad) - _FULL} more cases that did not pass are in the overview only.")
     for case in [case for case in cases if case.throughput is not None][:_FULL]:
@@ -77,8 +79,7 @@ def escaped(text: str) -> Verbatim:
     """
     if isinstance(text, Verbatim):
         return text
-    text = " ".join(text.split())
-    text = "".join("\N{REPLACEMENT CHARACTER}" if _unseen(char) else char for char in text)
+    text = " ".join(shown.line(text).split())
     text = _SPECIAL.sub(r"\\\g<0>", text)
     # What would start a heading, a list or a rule.
     text = re.sub(r"^(?=[#+=-](?:[#+=\s-]|$))|(?<=^\d)(?=[.)](?:\s|$))", r"\\", text)
@@ -91,11 +92,3 @@ class Verbatim(str):
 
 # An underscore inside a word is no emphasis, and model names are full of them.
 _SPECIAL = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
-
-
-def _unseen(char: str) -> bool:
-    return (
-        unicodedata.category(char) == "Cc"
-        or char in "\u202a\u202b\u202c\u202d\u202e"
-        or ("\u2066" <= char <= "\u2069")
-    )

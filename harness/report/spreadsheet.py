@@ -15,6 +15,7 @@ from harness.records.lines import CaseRecord
 from harness.records.results_file import Run
 from harness.report.tables import missing
 from harness.report.tables.cells import EMULATED, NOT_MEASURED
+from harness.system import shown
 
 # Excel takes 32,767 characters a cell; a table stays readable with far fewer.
 _LONGEST = 1000
@@ -139,7 +140,7 @@ def _cell(value: Value) -> str | int | float:
         value = _NONFINITE[str(value)]
     if not isinstance(value, str):
         return value
-    text = " ".join(value.split())
+    text = " ".join(shown.line(value).split())
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}... ({len(text) - _LONGEST} more characters in the records)"
     return f"'{text}" if text.startswith(_FORMULA) else text

@@ -17,6 +17,7 @@ from harness.report.tables import (
     two_runs,
 )
 from harness.report.tables.cells import Table
+from harness.system import shown
 from harness.system.status import Status
 from harness.upgrade.compare import RunComparison
 
@@ -26,12 +27,15 @@ _FULL = 12
 
 def render_table(table: Table) -> str:
     """Lay a table out in aligned columns."""
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in (table.header, *table.rows)]
+    rows = [
+        [shown.line(cell).replace("|", "\\|") for cell in row]
+        for row in (table.header, *table.rows)
+    ]
     # Wide East Asian characters take two columns of a terminal.
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     lines = [_line(row, widths) for row in rows]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join([table.title, *lines])
+    return "\n".join([shown.line(table.title), *lines])
 
 
 def render_run(
@@ -49,9 +53,9 @@ def render_run(
     if cases:
         blocks.append(render_table(per_case.overview(cases)))
     if missing:
-        blocks.append("Cases without a record: " + cells.first(missing))
+        blocks.append(shown.line("Cases without a record: " + cells.first(missing)))
     blocks += [render_table(table) for table in expected.all_tables(cases)]
-    blocks += expected.sentences(cases)
+    blocks += map(shown.line, expected.sentences(cases))
     if line := expected.line(cases):
         blocks.append(line)
     blocks.append(per_case.top_line(cases, missing))
@@ -61,7 +65,7 @@ def render_run(
 def render_case(case: CaseRecord) -> str:
     """One case: its documented tables, then its conclusion."""
     title = cells.label(case, f"== {case.case_id}")
-    shown = per_case.documented(case)
+    found = per_case.documented(case)
     more = (
         per_case.budget(case),
         per_case.operators(case),
@@ -69,23 +73,23 @@ def render_case(case: CaseRecord) -> str:
         per_case.discrimination(case),
         throughput.memory(case) if case.throughput is not None else None,
     )
-    shown += [table for table in more if table is not None]
-    shown += throughput.tables(case)
-    parts = [title, *(render_table(table) for table in shown)]
-    parts.append(f"Conclusion: {per_case.conclusion(case)}")
-    parts += [f"  - {finding}" for finding in case.findings[1:]]
-    parts += [f"  note: {note}" for note in case.notes]
-    parts += localization.lines(case)
-    parts += throughput.lines(case)
+    found += [table for table in more if table is not None]
+    found += throughput.tables(case)
+    said = [f"Conclusion: {per_case.conclusion(case)}"]
+    said += [f"  - {shown.line(str(finding))}" for finding in case.findings[1:]]
+    said += [f"  note: {shown.line(note)}" for note in case.notes]
+    said += map(shown.line, localization.lines(case))
+    said += map(shown.line, throughput.lines(case))
     if line := detection.line(case):
-        parts.append(line)
-    return "\n".join(parts)
+        said.append(shown.line(line))
+    return "\n".join([shown.line(title), *map(render_table, found), *said])
 
 
 def render_comparison(comparison: RunComparison) -> str:
     """Everything that a comparison of two runs shows."""
     blocks = [render_table(table) for table in two_runs.tables(comparison)]
-    return "\n\n".join([*blocks, *comparison.hits, two_runs.line(comparison)])
+    said = map(shown.line, [*comparison.hits, two_runs.line(comparison)])
+    return "\n\n".join([*blocks, *said])
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

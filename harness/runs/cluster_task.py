@@ -19,10 +19,11 @@ from harness.devices.choice import Choice, choose
 from harness.devices.spec import DeviceSpec
 from harness.execution.settings import RunSettings
 from harness.execution.sides import Sides
+from harness.records import results_file
 from harness.records.lines import CaseRecord
 from harness.runs import resume
 from harness.runs.runner import CaseRunner
-from harness.system import environment, files
+from harness.system import environment, files, foreign
 from harness.system.status import UsageProblem
 from harness.system.visible_devices import VARIABLE
 
@@ -150,8 +151,8 @@ def _runner(settings: RunSettings) -> tuple[CaseRunner, Path]:
 def _files(record: CaseRecord, directory: Path) -> dict[str, bytes]:
     found = {}
     for name in record.files:
-        path = directory / name
-        if path.is_file():
-            found[name] = path.read_bytes()
-            path.unlink()
+        content = foreign.read_below(directory, name, results_file.FILE_BYTES)
+        if content is not None:
+            found[name] = content
+            (directory / name).unlink()
     return found

@@ -9,12 +9,12 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.runs.progress import Progress
+from harness.system import foreign
 from harness.system.status import Status
 
 FAILING_SHOWN = 8
@@ -72,5 +72,5 @@ class Follower:
         found = []
         for line in whole.splitlines():
             with contextlib.suppress(ValueError):  # torn by a crash
-                found.append(json.loads(line))
+                found.append(foreign.loads(line))
         return found

@@ -70,9 +70,9 @@ def merge(paths: Sequence[Path], output: Path, *, allow_differences: bool = Fals
         codes.append(ExitCode.INCOMPLETE)
     code = worst_exit_code(codes)
     run = run.model_copy(update={"end": EndRecord(exit_code=code, finished=_now())})
-    _write(run, output)
     for case, directory in chosen.values():
         results_file.carry(case, directory, output)
+    _write(run, output)
     assert run.run is not None
     if not run.missing and run.run.settings.get("fault_plan", "none") == "none":
         history.append(output / "history", run)

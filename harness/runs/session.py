@@ -51,7 +51,8 @@ class Session:
     """Holds what lives as long as a run."""
 
     def __init__(self, settings: RunSettings, options: SessionOptions) -> None:
-        """Raises UsageProblem when expected rows were asked for that cannot be read."""
+        """Raises UsageProblem for expected rows that cannot be read, and another user's cache."""
+        settings.check_folders()
         self.settings = settings
         self.options = options
         self.choice = Choice(settings.device, options.reason)
@@ -142,11 +143,13 @@ class Session:
         results_file.append(self.results, StartRecord(case_id=case_id, device=device))
 
     def record_end(self, case: CaseRecord, files: Mapping[str, bytes]) -> CaseRecord:
-        """Record a case that another host ran, and the files that it names; returns the record."""
-        for name, content in files.items():
-            path = self.options.results_dir / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        """Record a case that another host ran, and the files that it names; returns the record.
+
+        Raises UsageProblem for a file that the record does not name.
+        """
+        # Validated: what comes over the network was made by another process.
+        case = CaseRecord.model_validate_json(case.model_dump_json())
+        results_file.keep(case, files, self.options.results_dir)
         found = self._expect(case)
         results_file.append(self.results, found)
         return found

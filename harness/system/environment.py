@@ -31,8 +31,38 @@ _SETTINGS = ("ASCEND_", "ACL_", "TORCH_NPU_", "HCCL_", "TASK_QUEUE_", "INF_NAN_"
              "ACLNN_", "PYTORCH_NPU_", "PYTORCH_ALLOC_CONF", "COMBINED_ENABLE", "PER_STREAM_QUEUE",
              "MULTI_STREAM_MEMORY_REUSE", "FORCE_OVERFLOW_CHECK", "PYTORCH_NO_NPU_MEMORY_CACHING",
              "OP_HOOK_ENABLE", "NPU_FUZZY_COMPILE_BLACKLIST", "TORCH_TRANSFER_TO_NPU")  # fmt: skip
-# Values of these may hold credentials; their presence is enough.
-_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY|CREDENTIAL", re.IGNORECASE)
+# Settings, and beginnings of settings, whose values are shown: they change results or timings and
+# hold no secret by what they mean.  Of every other one its being set is enough.
+_SHOWN = (
+    "ACL_OP_COMPILER_CACHE_MODE", "ACL_OP_DETERMINISTIC", "ACL_OP_SELECT_IMPL_MODE",
+    "ACL_PRECISION_MODE",
+    "ASCEND_AICPU_PATH", "ASCEND_GLOBAL_EVENT_ENABLE", "ASCEND_GLOBAL_LOG_LEVEL",
+    "ASCEND_HOME_PATH", "ASCEND_LAUNCH_BLOCKING", "ASCEND_MAX_OP_CACHE_SIZE", "ASCEND_OPP_PATH",
+    "ASCEND_RT_VISIBLE_DEVICES", "ASCEND_SLOG_PRINT_TO_STDOUT", "ASCEND_TOOLKIT_HOME",
+    "HCCL_ALGO", "HCCL_BUFFSIZE", "HCCL_CONNECT_TIMEOUT", "HCCL_DETERMINISTIC",
+    "HCCL_EXEC_TIMEOUT", "HCCL_OP_EXPANSION_MODE",
+    "INF_NAN_MODE_ENABLE", "INF_NAN_MODE_FORCE_DISABLE",
+    "MKL_", "OMP_", "TASK_QUEUE_ENABLE",
+    "ACLNN_CACHE_LIMIT", "COMBINED_ENABLE", "FORCE_OVERFLOW_CHECK", "MULTI_STREAM_MEMORY_REUSE",
+    "NPU_FUZZY_COMPILE_BLACKLIST", "OP_HOOK_ENABLE", "PER_STREAM_QUEUE", "PYTORCH_ALLOC_CONF",
+    "PYTORCH_NPU_ALLOC_CONF", "PYTORCH_NO_NPU_MEMORY_CACHING",
+    "TORCH_NPU_LAZY_FUSION", "TORCH_NPU_LEGACY_IMPL_LIST", "TORCH_NPU_USE_COMPATIBLE_IMPL",
+    "TORCH_NPU_WARNING_DISABLE", "TORCH_TRANSFER_TO_NPU",
+)  # fmt: skip
+HIDDEN = "(set, not shown)"
+# A name inside an allowed beginning (OMP_..._TOKEN) that says what its value is.
+_SECRET = re.compile(r"TOKEN|SECRET|PASS|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
+# Values that are credentials whatever they are called: a user in an address, PEM, HTTP
+# authorization, and the shapes that AWS, GitHub, GitLab, Hugging Face, Slack, OpenAI, Google and
+# JSON web tokens document.
+_CREDENTIAL = re.compile(
+    r"://[^/\s@]*@|-----BEGIN [A-Z ]+-----|\b(?:bearer|basic|digest)\s+\S"
+    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[oprsu]_\w{20,}|\bgithub_pat_\w{20,}"
+    r"|\bglpat-[\w-]{16,}|\bhf_\w{20,}|\bxox[abeprs]-[\w-]{10,}|\bsk-[\w-]{20,}"
+    r"|\bAIza[\w-]{30,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.",
+    re.IGNORECASE,
+)
+_HOME = re.compile(r"(?<![\w.])/(?:home|Users)/[^/\s:'\"]+|(?<![\w./])/root(?=[/\s:'\"]|$)")
 _TORCH_PIN = re.compile(r"torch\s*\(?==\s*([\w.+]+)")
 _DRIVER = Path("/usr/local/Ascend/driver/version.info")
 _COMPATIBILITY = Path(__file__).with_name("compatibility.toml")
@@ -54,7 +84,8 @@ def driver_version() -> str | None:
 def capture(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Versions, platform and every setting of torch_npu and CANN in the environment.
 
-    Imports none of the packages.  Values of settings that look like credentials are replaced.
+    Imports none of the packages.  This is what records, pages and ports show: values of known
+    settings only, none that looks like a credential, and homes as `~`.
     """
     found = {
         "python": platform.python_version(),
@@ -66,8 +97,22 @@ def capture(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         found["driver"] = driver
     for name in sorted(environ):
         if name.startswith(_SETTINGS):
-            found[name] = "(set, not shown)" if _SECRET.search(name) else environ[name]
+            known = name.startswith(_SHOWN) and not _SECRET.search(name)
+            found[name] = masked(environ[name]) if known else HIDDEN
     return found
+
+
+def masked(value: str) -> str:
+    """A value as files show it: `HIDDEN` for what looks like a credential, homes as `~`."""
+    return HIDDEN if _CREDENTIAL.search(value) else without_homes(value)
+
+
+def without_homes(text: str) -> str:
+    """Text with the home folders of users as `~`: they hold names of people."""
+    home = str(Path.home())
+    if len(home) > 1:
+        text = re.sub(rf"{re.escape(home)}(?![\w.-])", "~", text)
+    return _HOME.sub("~", text)
 
 
 def differences(
@@ -158,7 +203,7 @@ def visible_devices_warning(environ: Mapping[str, str] = os.environ) -> Warned |
     numbers = visible_devices.listed(text)
     if numbers is None:
         return Warned(
-            f"ASCEND_RT_VISIBLE_DEVICES={text!r} is no list of device numbers",
+            f"ASCEND_RT_VISIBLE_DEVICES={masked(text)!r} is no list of device numbers",
             "Unset it, or give numbers such as 0,1.",
         )
     ascending = sorted(set(numbers))

@@ -7,10 +7,11 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from harness.system import foreign
 
 if TYPE_CHECKING:
     import torch
@@ -32,9 +33,9 @@ def default_cache_dir() -> Path:
 
 
 def sha256_file(path: Path) -> str:
-    """Return the sha256 of a file's bytes as hex."""
+    """Return the sha256 of a regular file's bytes as hex.  Raises OSError as `open_regular`."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with foreign.open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -68,15 +69,14 @@ def replacing(path: Path) -> Iterator[Path]:
     Makes the directory; what fails inside leaves `path` as it was.  Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
+    # Not mkstemp, whose files are private whatever the umask says.
+    temporary = path.parent / f".{path.name}.{os.urandom(6).hex()}"
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
     try:
-        yield Path(temporary)
-        # mkstemp makes files private; a cache may be shared between users of one group.
-        os.chmod(temporary, 0o644)
+        yield temporary
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -134,9 +134,9 @@ def publish_directory(target: Path) -> Iterator[Path]:
     each of them leaves a complete directory.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    temporary = target.parent / f".{target.name}.{os.urandom(6).hex()}"
+    temporary.mkdir()
     try:
-        temporary.chmod(0o755)
         yield temporary
         old = temporary.with_name(temporary.name + ".old")
         for _ in range(10):

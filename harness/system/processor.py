@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from harness.system.environment import masked
+
 # What decides how fast a convolution or matrix product can be.
 _FLAGS = (
     *("avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16"),
@@ -136,7 +138,7 @@ def quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
 
 def settings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Settings in the environment that change the CPU's threads or kernels."""
-    return {key: environ[key] for key in sorted(environ) if _SETTINGS.match(key)}
+    return {key: masked(environ[key]) for key in sorted(environ) if _SETTINGS.match(key)}
 
 
 def thread_counts(physical: int, logical: int, limit: float | None, default: int) -> list[int]:

@@ -6,6 +6,8 @@ import dataclasses
 import enum
 from collections.abc import Callable, Iterable
 
+from harness.system import shown
+
 
 class Status(enum.Enum):
     """Outcome of one case, most severe first: when several apply, the first one wins.
@@ -110,6 +112,10 @@ class UsageProblem(Exception):
     The message is one or a few plain sentences: what, where, what to do.
     """
 
+    def __str__(self) -> str:
+        """The message as it may be shown: it names files, keys and values of others."""
+        return shown.line(super().__str__())
+
 
 class CaseProblem(Exception):
     """A case ended without a comparison; carries its status and stage.
@@ -121,7 +127,7 @@ class CaseProblem(Exception):
         super().__init__(reason)
         self.status = status
         self.stage = stage
-        self.reason = reason
+        self.reason = shown.line(reason)
 
 
 StageCallback = Callable[[Stage], None]

@@ -7,4 +7,16 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["tomllib"]
+from typing import Any
+
+from harness.system.foreign import TooDeep
+
+__all__ = ["loads", "tomllib"]
+
+
+def loads(text: str) -> dict[str, Any]:
+    """Parse TOML.  Raises ValueError: tomllib.TOMLDecodeError, or TooDeep."""
+    try:
+        return tomllib.loads(text)
+    except (RecursionError, MemoryError):
+        raise TooDeep("it is nested too deep or too large") from None

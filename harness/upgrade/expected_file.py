@@ -18,7 +18,7 @@ from typing import Any
 import pydantic
 
 from harness.records.expectation import ExpectedRow
-from harness.system import files
+from harness.system import files, foreign, toml
 from harness.system.status import Status, UsageProblem
 from harness.system.toml import tomllib
 
@@ -53,7 +53,9 @@ def read(
     """
     text = _text(path)
     try:
-        document = tomllib.loads(text)
+        document = toml.loads(text)
+    except foreign.TooDeep as error:
+        raise UsageProblem(f"{path}: {error}.") from None
     except tomllib.TOMLDecodeError as error:
         # tomllib's message ends in "(at line L, column C)".
         match = re.fullmatch(r"(.*) \(at (line \d+, column \d+|end of document)\)", str(error))
@@ -200,7 +202,7 @@ def _toml(value: object) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return foreign.read_text(path)
     except OSError as error:
         raise UsageProblem(f"Expected results {path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:

@@ -8,7 +8,6 @@ what a run added.  Emulated and real devices have files of their own.
 from __future__ import annotations
 
 import datetime
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import pydantic
 
 from harness.records.lines import CaseRecord
 from harness.records.results_file import Run
+from harness.system import foreign
 from harness.system.status import Status, UsageProblem
 
 # Versions that make a column of the trend; CANN's comes from the device, the others' are packages.
@@ -83,9 +83,13 @@ def read_file(path: Path) -> list[HistoryEntry]:
     is a convenience, and must not keep a run from ending.
     """
     found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    try:
+        text = foreign.read_bytes(path).decode("utf-8", errors="replace")
+    except OSError as error:
+        raise UsageProblem(f"The history {path} cannot be read: {error.strerror}.") from error
+    for line in text.splitlines():
         try:
-            found.append(HistoryEntry.model_validate(json.loads(line)))
+            found.append(HistoryEntry.model_validate(foreign.loads(line)))
         except ValueError:
             continue
     return sorted(found, key=lambda entry: entry.time)

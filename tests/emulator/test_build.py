@@ -33,7 +33,8 @@ def test_second_call_takes_the_cache(tmp_path: Path, fake_compile: list[Path]) -
     second = build.ensure_built(tmp_path)
     assert first == second and first.parent == tmp_path
     assert len(fake_compile) == 1
-    assert sorted(p.name for p in first.iterdir()) == sorted(f"lib{n}.so" for n in build.LIBRARIES)
+    libraries = [f"lib{n}.so" for n in build.LIBRARIES]
+    assert sorted(p.name for p in first.iterdir()) == sorted([*libraries, "manifest.json"])
     assert fake_compile[0] != first, "built in place: a killed build would look complete"
 
 

@@ -154,7 +154,7 @@ def test_a_part_given_twice_and_a_file_that_is_no_run(part, tmp_path):
 
 
 def test_scripts_that_a_record_names_come_along(part, tmp_path):
-    name = "reproducers/a/worst.py"
+    name = "reproducers/a/0001-worst.py"
     case = case_record("a", F, localization=Localization(reproducers=(name,)))
     one = part("one", case, of=0)
     (one / name).parent.mkdir(parents=True)

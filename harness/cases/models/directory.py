@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.system import foreign
 from harness.system.status import CaseProblem, Stage, Status
 
 if TYPE_CHECKING:
@@ -58,13 +59,15 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise fail(f"{directory} is a file, not a model directory: {_WANTED}.")
     path = directory / "config.json"
     if not path.is_file():
-        foreign = _foreign(directory)
-        if foreign:
-            raise fail(f"{directory} holds {foreign}, which this harness does not load: {_WANTED}.")
+        other = _foreign(directory)
+        if other:
+            raise fail(f"{directory} holds {other}, which this harness does not load: {_WANTED}.")
         raise fail(f"{directory} has no config.json: {_WANTED}.")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        config = foreign.loads(foreign.read_text(path))
+    except OSError as error:
+        raise fail(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
         raise fail(f"{path} is not JSON ({error}): restore it from the model's source.") from None
     if not isinstance(config, dict):
         raise fail(
@@ -89,10 +92,10 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise fail(
             f"{path} is a diffusers config ({config['_class_name']}), not a timm one: {_WANTED}."
         )
-    foreign = _foreign(directory)
+    other = _foreign(directory)
     raise fail(
         f"{path} has no key `architecture`"
-        + (f" and {directory} holds {foreign}" if foreign else "")
+        + (f" and {directory} holds {other}" if other else "")
         + ': add the timm name, e.g. "architecture": "efficientnet_b0".'
     )
 
@@ -123,10 +126,10 @@ def find_weights(directory: Path, *, allow_pickle: bool) -> Path:
     others = sorted(p for s in _PICKLE_SUFFIXES for p in directory.glob(f"*{s}"))
     pickles = named[:1] or others
     if not pickles:
-        foreign = _foreign(directory)
+        other = _foreign(directory)
         raise fail(
             f"{directory} has config.json but no weights file"
-            + (f"; it holds {foreign}" if foreign else "")
+            + (f"; it holds {other}" if other else "")
             + ": add model.safetensors."
         )
     if len(pickles) > 1:
@@ -160,12 +163,15 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
     from harness.system.torchvision_shim import import_timm
 
-    size = path.stat().st_size
     again = "download or copy it again"
+    try:
+        with foreign.open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            start = file.read(64)
+    except OSError as error:
+        raise fail(f"{path} cannot be read: {error.strerror}.") from None
     if size == 0:
         raise fail(f"{path} is empty (0 bytes): {again}.")
-    with path.open("rb") as file:
-        start = file.read(64)
     if start.startswith(_LFS_PREFIX):
         raise fail(
             f"{path} is a Git-LFS pointer ({size} bytes of text), not the weights: "

@@ -15,12 +15,20 @@ from harness.cases.case import ModelSource
 from harness.cases.models import directory, sample, timm_config
 from harness.cases.models.directory import fail
 from harness.cases.models.weight_account import WeightAccount, show_first
-from harness.system import environment, files
+from harness.system import environment, files, foreign
 from harness.system.torchvision_shim import import_timm
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+# What timm.create_model and build_model_with_cfg take for themselves: files, caches, downloads.
+_CREATE_MODEL = frozenset(
+    ("model_name", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path",
+     "cache_dir", "scriptable", "exportable", "no_jit", "pretrained_strict",
+     "pretrained_filter_fn", "pretrained_custom_load", "kwargs_filter", "model_cls", "variant")
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +79,11 @@ def _build(
     arguments = {} if arguments is None else arguments
     if not isinstance(nested, dict) or not isinstance(arguments, dict):
         raise fail(f"`pretrained_cfg` and `model_args` in {where} must be JSON objects.")
+    if owned := sorted(_CREATE_MODEL.intersection(arguments)):
+        raise fail(
+            f"`model_args` in {where} has {', '.join(owned)}, which is no argument of a model but "
+            "of timm's create_model: remove it; weights are those of this directory alone."
+        )
     # As timm: the nested table wins over flat keys, but for num_classes.
     merged = {**config, **nested}
     overlay = {key: value for key, value in merged.items() if key in fields and value is not None}
@@ -303,7 +316,7 @@ def _is_whole(target: Path) -> bool:
     """Whether a stored model is there and undamaged."""
     stored = target / "model.safetensors"
     try:
-        claim = json.loads((target / "config.json").read_text(encoding="utf-8"))
+        claim = foreign.loads(foreign.read_text(target / "config.json"))
         return bool(claim["harness_weights"]["sha256"] == files.sha256_file(stored))
     except (OSError, ValueError, TypeError, KeyError):
         return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cases.models import timm_config
 from harness.cases.models.directory import fail
-from harness.system import files, torchvision_shim
+from harness.system import files, foreign, torchvision_shim
 from harness.system.status import UsageProblem
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ def _convert(pth: Path) -> dict[str, torch.Tensor]:
 def _recorded(target: Path) -> dict[str, Any] | None:
     """The harness_weights entry of a directory this module wrote, else None."""
     try:
-        config = json.loads((target / "config.json").read_text(encoding="utf-8"))
+        config = foreign.loads(foreign.read_text(target / "config.json"))
         recorded = config["harness_weights"]
         return dict(recorded) if recorded["kind"] == "sample" else None
     except (OSError, ValueError, TypeError, KeyError):

@@ -7,6 +7,7 @@ file lock, so that neither a killed process nor two at once leave a broken one.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import importlib.metadata
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.devices.emulator.errors import EmulatorError
+from harness.system import files, foreign, private
 
 SOURCES = Path(__file__).resolve().parent / "src"
 # The releases in the table of docs/releases.md; any other one is loaded as well, and named untried.
@@ -50,6 +52,7 @@ THIN_OVER_OPAPI = ("nnopbase",)
 LIBRARIES = ("ascendcl", *THIN_OVER_ASCENDCL, "opapi", *THIN_OVER_OPAPI)
 
 _FLAGS = ("-O1", "-fPIC", "-w", "-fvisibility=hidden")
+_MANIFEST = "manifest.json"  # sha256 of every library
 # What torch's headers demand of __cplusplus -> the compiler's option.
 _STANDARDS = {201703: "-std=c++17", 202002: "-std=c++20", 202302: "-std=c++23"}
 _MAX_JOBS = 2
@@ -213,6 +216,7 @@ def build_key(toolchain: Toolchain) -> str:
         " ".join(toolchain.compiler),
         " ".join((toolchain.standard, *_FLAGS)),
         platform.machine(),
+        _MANIFEST,
     ):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:20]
@@ -235,18 +239,45 @@ def ensure_built(cache_dir: Path | None = None) -> Path:
     toolchain = find_toolchain()
     cache = cache_dir or default_cache_dir()
     target = cache / build_key(toolchain)
-    if target.is_dir():
-        return target
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        private.make(cache)
+        if target.is_dir():
+            return _checked(target)
         with _lock(cache / f"{target.name}.lock"):
             if not target.is_dir():  # else another process built it while this one waited
                 _build_into(target, toolchain)
+        return _checked(target)
+    except private.NotOurs as error:
+        raise EmulatorError(
+            f"the emulator's cache {cache} holds libraries that this process would run, and "
+            f"{error.strerror}: take that right away, or choose another directory with "
+            "XDG_CACHE_HOME."
+        ) from error
     except OSError as error:
         raise EmulatorError(
             f"the emulator's cache {cache} cannot be written ({error}): free space there or choose "
             "another directory with XDG_CACHE_HOME."
         ) from error
+
+
+def _checked(target: Path) -> Path:
+    """A build that is this user's own, with the files that were built and no other."""
+    if found := private.problem(target):
+        raise private.NotOurs(errno.EPERM, found, str(target))
+    present = {path.name: path for path in target.iterdir() if path.name != _MANIFEST}
+    manifest = target / _MANIFEST
+    built = foreign.loads(foreign.read_bytes(manifest)) if manifest.exists() else {}
+    for name, path in present.items():
+        if found := private.problem(path):
+            raise private.NotOurs(errno.EPERM, found, str(path))
+        if path.is_symlink() or built.get(name) != files.sha256_file(path):
+            built = {}
+            break
+    if present.keys() != built.keys():
+        raise EmulatorError(
+            f"the emulator's libraries in {target} are not those that were built there: delete "
+            "that folder, and see who changed it."
+        )
     return target
 
 
@@ -263,7 +294,8 @@ def _build_into(target: Path, toolchain: Toolchain) -> None:
         _compile_all(workspace, toolchain)
         for leftover in workspace.glob("*.o"):
             leftover.unlink()
-        workspace.chmod(0o755)
+        built = {path.name: files.sha256_file(path) for path in sorted(workspace.iterdir())}
+        files.write_json(built, workspace / _MANIFEST)
         os.rename(workspace, target)
     finally:
         shutil.rmtree(workspace, ignore_errors=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.system import shown
 from harness.system.status import ExitCode
 
 Command = Callable[[argparse.Namespace], int]
@@ -39,12 +40,12 @@ def _merge(given: argparse.Namespace) -> int:
     from harness.runs import merge
 
     merged = merge.merge(given.runs, given.output, allow_differences=given.allow_differences)
-    shown = markdown if given.format == "markdown" else text
-    print(shown.render_run(merged.run.cases, merged.run.unfinished))
+    renderer = markdown if given.format == "markdown" else text
+    print(renderer.render_run(merged.run.cases, merged.run.unfinished))
     for line in report.lines(merged):
-        print(line)
+        print(shown.line(line))
     if table := report.differences(merged):
-        print(f"\n{shown.render_table(table)}")
+        print(f"\n{renderer.render_table(table)}")
     print(f"Records: {given.output / 'results.jsonl'}")
     return merged.code
 

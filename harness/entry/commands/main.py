@@ -159,6 +159,8 @@ def _add_cache(commands: Any) -> None:
     add = cache.add_argument
     add("action", nargs="?", choices=("list", "verify", "prune"), default="list")
     add("--reference-cache", type=Path, metavar="DIR", help="default: the cache directory")
+    add("--reference-cache-key", type=Path, metavar="FILE", help="the key that signs a shared "
+        "cache (default: $HARNESS_CACHE_KEY)")  # fmt: skip
     add("--delete", action="store_true", help="verify: remove what is damaged")
     add("--max-size", type=quantities.size, metavar="SIZE", help="prune: keep this much, such as "
         "5GB (default: the limit of a run)")  # fmt: skip
@@ -169,7 +171,7 @@ def _add_cache(commands: Any) -> None:
 def _cache(given: argparse.Namespace) -> int:
     from harness.entry.commands import cache_text as report
     from harness.execution.reference import cache
-    from harness.system import files
+    from harness.system import files, signing
 
     pruning = given.max_size is not None or given.older_than is not None
     if (given.delete and given.action != "verify") or (pruning and given.action != "prune"):
@@ -178,16 +180,19 @@ def _cache(given: argparse.Namespace) -> int:
         )
     directory = given.reference_cache or files.default_cache_dir()
     limit = cache.size_limit()
-    kept = cache.ReferenceCache(directory, limit)
+    kept = cache.ReferenceCache(directory, limit, signing.cache_key(given.reference_cache_key))
     try:
         if given.action == "verify":
             checked = [(entry, kept.problem(entry)) for entry in kept.entries()]
             damaged = [(entry, problem) for entry, problem in checked if problem]
             if given.delete:
                 for entry, _ in damaged:
-                    entry.path.unlink(missing_ok=True)
+                    kept.remove(entry.path)
+            if trouble := kept.trouble():
+                print(f"{directory} is not this user's alone: {trouble}.")
             print(report.render_check(len(checked), damaged, deleted=given.delete))
-            return ExitCode.FAILED if damaged else ExitCode.OK
+            unsafe = trouble and not kept.signed
+            return ExitCode.FAILED if damaged or unsafe else ExitCode.OK
         if given.action == "prune":
             by_age = given.max_size is None and given.older_than is not None
             size = sys.maxsize if by_age else limit if given.max_size is None else given.max_size

@@ -20,6 +20,7 @@ from harness.records.lines import CaseRecord
 from harness.records.results_file import Run
 from harness.report.tables import per_case
 from harness.runs import session
+from harness.system import files
 from harness.system.status import ExitCode, UsageProblem
 
 
@@ -30,12 +31,16 @@ def write_page(results: Path, page: Path) -> None:
     """
     run = results_file.read(results)
     try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text("", encoding="utf-8")
+        # Beside: an older page stays until this one is whole.
+        with files.replacing(page) as made:
+            _write(run, results, made)
     except OSError as error:
         raise UsageProblem(
             f"Cannot write the page {page} ({error.strerror}): give --output FILE."
         ) from error
+
+
+def _write(run: Run, results: Path, page: Path) -> None:
     code = pytest.main(
         [
             *run_arguments()[:2],  # our pytest.ini, whatever lies where this is called

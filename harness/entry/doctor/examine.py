@@ -22,7 +22,7 @@ from typing import Any
 from harness.devices import npu_probe
 from harness.devices.spec import DeviceSpec, parse
 from harness.entry.install.environment import taken
-from harness.system import environment, files
+from harness.system import environment, files, private
 from harness.system.files import ROOT
 from harness.system.status import ExitCode, UsageProblem
 
@@ -339,10 +339,13 @@ def _cache() -> Diagnosis:
     directory = files.default_cache_dir()
     remedy = "Set HARNESS_CACHE_DIR to a directory on a disk with room."
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        private.make(directory)
         with tempfile.TemporaryFile(dir=directory):
             pass
         free = shutil.disk_usage(directory).free
+    except private.NotOurs as error:
+        text = f"the cache {directory} cannot be believed: {error.strerror}"
+        return Diagnosis("cache", Level.FAILURE, text, "Take that right away: chmod 700.")
     except OSError as error:
         text = f"the cache {directory} cannot be written ({error.strerror})"
         return Diagnosis("cache", Level.FAILURE, text, remedy)

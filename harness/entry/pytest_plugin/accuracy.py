@@ -15,7 +15,7 @@ from harness.execution.settings import RunSettings
 from harness.records import results_file
 from harness.records.lines import CaseRecord
 from harness.report import junit
-from harness.system import environment, quantities
+from harness.system import environment, quantities, signing
 from harness.system.status import ExitCode, UsageProblem
 from harness.upgrade import history
 
@@ -123,6 +123,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         metavar="DIR",
         help="where references and inputs are kept between runs (default: the cache directory)",
+    )
+    add(
+        "--reference-cache-key",
+        type=Path,
+        metavar="FILE",
+        help="a secret that signs references in a cache that others can write to: only what it "
+        f"signed is believed (default: ${signing.KEY_VARIABLE})",
     )
     add(
         "--reference-cache-size",

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from harness.runs.follower import Follower, State
 from harness.runs.progress import Progress, show_time
+from harness.system import shown
 
 
 def render(state: State, now: float, width: int) -> Group:
@@ -30,10 +31,11 @@ def render(state: State, now: float, width: int) -> Group:
     longest = max(map(len, state.running), default=0)
     for device, (case_id, began) in sorted(state.running.items()):
         name = (device.ljust(longest), "bold")
-        lines.append(Text.assemble(name, f" {show_time(now - began):>6} ", case_id))
+        lines.append(Text.assemble(name, f" {show_time(now - began):>6} ", shown.line(case_id)))
     for case_id, status, reason in state.failing:
         style = "yellow" if status.is_error else "red"
-        lines.append(Text.assemble((status.value, style), f" {case_id} ", (reason, "dim")))
+        why = (shown.line(reason), "dim")
+        lines.append(Text.assemble((status.value, style), f" {shown.line(case_id)} ", why))
     for line in lines:
         line.no_wrap, line.overflow = True, "ellipsis"
     return Group(bar, *lines)
@@ -71,7 +73,7 @@ class View:
         from harness.entry.pytest_plugin import live_view
 
         console = Console(file=self._stream, force_terminal=True)
-        shown: Live | None = None
+        live: Live | None = None
         found: tuple[Follower, Progress] | None = None
         state: State | None = None
         while not self._done.wait(_REFRESH_SECONDS):
@@ -83,9 +85,9 @@ class View:
             now = time.monotonic()
             for line in follower.new():
                 state.take(line, now)
-            if shown is None:
-                shown = Live(console=console, auto_refresh=False, transient=True)
-                shown.start()
-            shown.update(live_view.render(state, now, console.width), refresh=True)
-        if shown is not None:
-            shown.stop()
+            if live is None:
+                live = Live(console=console, auto_refresh=False, transient=True)
+                live.start()
+            live.update(live_view.render(state, now, console.width), refresh=True)
+        if live is not None:
+            live.stop()

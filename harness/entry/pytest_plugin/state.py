@@ -36,7 +36,7 @@ _PLAN: pytest.StashKey[RunPlan] = pytest.StashKey()
 _RECORD: pytest.StashKey[CaseRecord] = pytest.StashKey()
 # Options whose value is the setting of the same name.
 _SAME = ("case_timeout", "repeat", "allow_cpu_fallback", "operator_share", "sensitivity",
-         "localize", "reference_cache")  # fmt: skip
+         "localize", "reference_cache", "reference_cache_key")  # fmt: skip
 
 
 def session(config: pytest.Config) -> Session:

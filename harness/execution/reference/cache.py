@@ -7,6 +7,9 @@
 Entries are written at once or not at all, hold no path of the machine that made them, and carry a
 digest: a damaged one is said to be damaged and made again, never trusted.  Whatever the disk does,
 a run goes on without the cache.  A file's modification time is when it was last used.
+
+An entry vouches for itself only.  It is believed when this user wrote it in a folder where nobody
+else can write, or when it is signed with the key that the user names; nothing else is read.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ import datetime
 import hashlib
 import json
 import os
+import re
+import stat
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -28,7 +33,7 @@ from harness.cases import inputs
 from harness.cases.case import InputSource
 from harness.cases.inputs import InputSet
 from harness.judgement.metrics import Array
-from harness.system import files, quantities
+from harness.system import files, foreign, private, quantities, signing
 from harness.system.status import UsageProblem
 
 SIZE_VARIABLE = "HARNESS_REFERENCE_CACHE_SIZE"
@@ -39,6 +44,8 @@ DEFAULT_SIZE = 10 * 10**9
 # file of its own: neither is removed before its time.
 _INPUTS_IN_USE = datetime.timedelta(days=1)
 _WRITE_IN_USE = datetime.timedelta(hours=1)
+_ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors|\.[0-9a-f]+\.safetensors\.\w+")
+_PURPOSE = "reference"  # what a signature of an entry is for
 _MAGIC_BYTES = 8  # a safetensors file begins with the length of its header
 
 
@@ -53,6 +60,7 @@ class Stored:
     arrays: dict[str, Array]
     facts: dict[str, Any]
     made: datetime.datetime
+    owner: int = -1  # uid of who wrote it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +77,7 @@ class CacheEntry:
     used: datetime.datetime
     key: dict[str, Any] = dataclasses.field(default_factory=dict)
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    owner: int = -1  # uid
 
 
 class _Damaged(Exception):
@@ -92,22 +101,26 @@ def size_limit(asked: int | None = None) -> int:
 class ReferenceCache:
     """A directory of references and inputs that holds about `size` bytes at most.
 
-    With `size` 0 references are neither read nor written.
+    With `size` 0 references are neither read nor written.  `key`: signs what is written; where it
+    is given, only what it signed is read, whoever wrote it.  Without one nothing is read or
+    written in a folder where others can write.
     """
 
-    def __init__(self, directory: Path, size: int = DEFAULT_SIZE) -> None:
+    def __init__(self, directory: Path, size: int = DEFAULT_SIZE, key: bytes | None = None) -> None:
         self.directory = directory
         self.size = size
+        self._key = key
+        self._private: bool | None = None
         self._writes = size > 0
         self._spare: tempfile.TemporaryDirectory[str] | None = None
 
     def get(self, key: Mapping[str, Any]) -> Stored | None:
         """What is stored under a key, verified; None, after a warning, when it is damaged."""
-        if not self.size:
+        if not self.size or not self._usable():
             return None
         path = self._path(key)
         try:
-            stored = _read(path, _text(key))
+            stored = _read(path, _text(key), self._key)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -115,8 +128,7 @@ class ReferenceCache:
             return None
         except _Damaged as problem:
             _warn(f"{path} is damaged ({problem}): the reference is computed again.")
-            with contextlib.suppress(OSError):
-                path.unlink()
+            self.remove(path)
             return None
         files.mark_used(path)
         return stored
@@ -131,10 +143,10 @@ class ReferenceCache:
         from safetensors import SafetensorError
 
         needed = sum(array.nbytes for array in arrays.values())
-        if not self._writes or needed > self.size:
+        if not self._writes or needed > self.size or not self._usable():
             return
         try:
-            _write(self._path(key), _text(key), arrays, facts)
+            _write(self._path(key), _text(key), arrays, facts, self._key)
             self._evict()
         except (OSError, SafetensorError) as error:
             self._writes = False
@@ -148,7 +160,8 @@ class ReferenceCache:
 
         Whoever enters looks in the cache again: it may have been made meanwhile.
         """
-        if not self._writes:
+        # Where others can write they could hold the lock as well.
+        if not self._writes or not self._usable() or not self._private:
             return contextlib.nullcontext()
         return files.exclusive(self.directory, _named(_text(key)))
 
@@ -200,7 +213,7 @@ class ReferenceCache:
                 if inputs.stored_digest(entry.path) != entry.path.stem:
                     raise _Damaged("its content does not match its name")
             else:
-                _read(entry.path)
+                _read(entry.path, signing_key=self._key)
         except FileNotFoundError:
             return ""  # another process replaced or removed it
         except OSError as error:
@@ -228,11 +241,49 @@ class ReferenceCache:
             if entry.kind == "partial" and age < _WRITE_IN_USE:
                 continue
             old = entry.kind == "partial" or (older_than is not None and age > older_than)
-            if old or total > max_size:
+            if (old or total > max_size) and entry.owner == os.geteuid():
                 entry.path.unlink(missing_ok=True)
                 total -= entry.size
                 removed.append(entry)
         return removed
+
+    @property
+    def signed(self) -> bool:
+        """Whether only what a key signed is believed."""
+        return self._key is not None
+
+    def trouble(self) -> str:
+        """Who else decides what lies in the folder, a phrase; "" where only this user does.
+
+        Makes the folder, for this user alone, where it is missing.  Raises OSError.
+        """
+        try:
+            private.make(self.directory)
+        except private.NotOurs as error:
+            return str(error.strerror)
+        return ""
+
+    def _usable(self) -> bool:
+        """Whether entries may be read and written; says once why not."""
+        if self._private is None:
+            try:
+                found = self.trouble()
+            except OSError:  # reading and writing say what is wrong
+                return True
+            self._private = not found
+            if found and self._key is None:
+                _warn(
+                    f"References in {self.directory} are not used, since {found}: take that right "
+                    "away, give --reference-cache DIR of your own, or sign a shared cache with "
+                    "--reference-cache-key FILE."
+                )
+        return self._private or self._key is not None
+
+    def remove(self, path: Path) -> None:
+        """Remove an entry that this user wrote; nothing else is ever removed."""
+        with contextlib.suppress(OSError):
+            if path.lstat().st_uid == os.geteuid():
+                path.unlink()
 
     def _evict(self) -> None:
         self.prune(self.size)
@@ -245,16 +296,25 @@ class ReferenceCache:
         for folder, kind in (("references", "leg"), ("inputs", "inputs")):
             for path in _listed(self.directory / folder):
                 try:
-                    status = path.stat()
+                    status = path.lstat()
                 except FileNotFoundError:
                     continue  # removed by another process
+                if not stat.S_ISREG(status.st_mode):
+                    continue
                 used = datetime.datetime.fromtimestamp(status.st_mtime, datetime.timezone.utc)
                 partial = path.name.startswith(".")
-                found.append(CacheEntry(path, "partial" if partial else kind, status.st_size, used))
+                what = "partial" if partial else kind
+                found.append(CacheEntry(path, what, status.st_size, used, owner=status.st_uid))
         return sorted(found, key=lambda entry: (entry.used, entry.path))
 
 
-def _write(path: Path, key: str, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
+def _write(
+    path: Path,
+    key: str,
+    arrays: Mapping[str, Array],
+    facts: Mapping[str, Any],
+    signing_key: bytes | None,
+) -> None:
     import torch
 
     made = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -262,10 +322,13 @@ def _write(path: Path, key: str, arrays: Mapping[str, Array], facts: Mapping[str
     text = json.dumps({**facts, "made": made, "arrays": list(arrays)}, sort_keys=True)
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     digest = files.sha256_tensors(tensors, extra=[key, text])
-    files.save_tensors(tensors, path, {"key": key, "facts": text, "sha256": digest})
+    metadata = {"key": key, "facts": text, "sha256": digest}
+    if signing_key is not None:
+        metadata["signature"] = signing.sign(signing_key, _PURPOSE, digest.encode())
+    files.save_tensors(tensors, path, metadata)
 
 
-def _read(path: Path, key: str | None = None) -> Stored:
+def _read(path: Path, key: str | None = None, signing_key: bytes | None = None) -> Stored:
     """Read and verify an entry of references/.  Raises OSError and _Damaged.
 
     The file is read whole before it is looked at: one that is replaced or cut meanwhile cannot
@@ -274,29 +337,39 @@ def _read(path: Path, key: str | None = None) -> Stored:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    data = path.read_bytes()
+    with foreign.open_regular(path) as file:
+        owner = os.fstat(file.fileno()).st_uid
+        if signing_key is None and owner != os.geteuid():
+            raise _Damaged(f"uid {owner} wrote it, and it is not signed with a key of yours")
+        data = file.read()
     try:
         metadata = _metadata(data)
         tensors = load(data)
-        text, facts = metadata["key"], json.loads(metadata["facts"])
+        text, facts = metadata["key"], foreign.loads(metadata["facts"])
         digest = files.sha256_tensors(tensors, extra=[text, metadata["facts"]])
         sound = digest == metadata["sha256"]
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise _Damaged("it is truncated or no safetensors file") from error
     if not sound:
         raise _Damaged("its content does not match its digest")
+    signed = signing_key is None or signing.holds(
+        signing_key, _PURPOSE, digest.encode(), metadata.get("signature")
+    )
+    if not signed:
+        raise _Damaged("it is not signed with the key given")
     if path.stem != _named(text) or key not in (None, text):
         raise _Damaged("its name does not match its content")
     return Stored(
         arrays={name: tensors[name].numpy() for name in facts["arrays"]},
         facts=facts,
         made=datetime.datetime.fromisoformat(facts["made"]),
+        owner=owner,
     )
 
 
 def _metadata(data: bytes) -> dict[str, str]:
     length = int.from_bytes(data[:_MAGIC_BYTES], "little")
-    header = json.loads(data[_MAGIC_BYTES : _MAGIC_BYTES + length])
+    header = foreign.loads(data[_MAGIC_BYTES : _MAGIC_BYTES + length])
     metadata: dict[str, str] = header["__metadata__"]
     return metadata
 
@@ -308,13 +381,16 @@ def _described(entry: CacheEntry) -> CacheEntry:
     try:
         with entry.path.open("rb") as file:
             length = int.from_bytes(file.read(_MAGIC_BYTES), "little")
-            header = json.loads(file.read(min(length, entry.size)))
+            header = foreign.loads(file.read(min(length, entry.size)))
         metadata = header["__metadata__"]
         if entry.kind == "inputs":
-            facts = {"labels": json.loads(metadata["labels"]), "shape": header["images"]["shape"]}
+            facts = {
+                "labels": foreign.loads(metadata["labels"]),
+                "shape": header["images"]["shape"],
+            }
             return dataclasses.replace(entry, facts=facts)
-        key = json.loads(metadata["key"])
-        facts = json.loads(metadata["facts"])
+        key = foreign.loads(metadata["key"])
+        facts = foreign.loads(metadata["facts"])
         return dataclasses.replace(entry, kind=key["kind"], key=key, facts=facts)
     except (OSError, KeyError, TypeError, ValueError):
         return entry  # `problem` says why
@@ -322,7 +398,7 @@ def _described(entry: CacheEntry) -> CacheEntry:
 
 def _listed(folder: Path) -> Iterator[Path]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        yield from (path for path in folder.iterdir() if ".safetensors" in path.name)
+        yield from (path for path in folder.iterdir() if _ENTRY.fullmatch(path.name))
 
 
 def _text(key: Mapping[str, Any]) -> str:

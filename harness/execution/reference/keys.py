@@ -45,6 +45,7 @@ SOURCES = (
     "execution/outputs.py",
     "judgement/arithmetic.py",
     "system/files.py",
+    "system/foreign.py",
 )
 # Settings that choose kernels or change a model's graph (TIMM_FUSED_ATTN).
 _SETTINGS = ("ATEN_", "DNNL_", "MKL_", "ONEDNN_", "TIMM_")
@@ -121,7 +122,11 @@ def _software() -> Mapping[str, str]:
 
 
 def _cpu() -> Mapping[str, str]:
-    settings = {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
+    settings = {
+        name: environment.masked(value)
+        for name, value in os.environ.items()
+        if name.startswith(_SETTINGS)
+    }
     return {
         "machine": platform.machine(),
         "capability": torch.backends.cpu.get_cpu_capability(),

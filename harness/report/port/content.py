@@ -19,7 +19,7 @@ from harness.judgement.documented import (
     DOCUMENTED_SIZE,
     ERROR_RATE_LIMIT_PERCENT,
 )
-from harness.records.lines import CaseRecord
+from harness.records.lines import ADAPTER, AnyRecord, CaseRecord
 from harness.records.results_file import Run
 from harness.report.tables.missing import (
     PERCENTILE_PASSES,
@@ -30,6 +30,7 @@ from harness.report.tables.missing import (
     percentiles,
     speed_missing,
 )
+from harness.system import environment
 from harness.system.status import Status, UsageProblem, worst
 
 # Both are synthetic; structured images first, since noise hardly tells a model's classes apart.
@@ -231,6 +232,31 @@ def _head(port: Port, kind: str) -> dict[str, Any]:
         "reason": main.reason if main else None,
         "missing_cases": list(port.missing),
     }
+
+
+def public(value: Any) -> Any:
+    """JSON as it may be published: folders by their names, homes of users as `~`."""
+    if isinstance(value, str):
+        return environment.without_homes(value)
+    if isinstance(value, list):
+        return [public(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    named = {"directory": "ref", "images": "path"}.get(str(value.get("kind")))
+    return {
+        key: Path(item).name if key == named and isinstance(item, str) else public(item)
+        for key, item in value.items()
+    }
+
+
+def public_run(run: Run) -> Run:
+    """A run as it may be published."""
+
+    def made(record: AnyRecord) -> AnyRecord:
+        return ADAPTER.validate_python(public(json.loads(record.model_dump_json())))
+
+    head = made(run.run) if run.run is not None else None
+    return run.model_copy(update={"run": head, "cases": [made(case) for case in run.cases]})
 
 
 def _dumped(case: CaseRecord | None) -> dict[str, Any]:

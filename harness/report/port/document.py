@@ -20,6 +20,7 @@ from harness.report.port.content import Draft, Port
 from harness.report.port.texts import Language, Texts, as_text, cut, texts
 from harness.report.tables import cells
 from harness.report.tables.cells import EMULATED, Table
+from harness.system import environment, shown
 from harness.system.status import Status, UsageProblem
 
 _TEMPLATE = Path(__file__).with_name("port.md.j2")
@@ -28,7 +29,7 @@ _TEMPLATE = Path(__file__).with_name("port.md.j2")
 def render(found: Port, language: Language) -> str:
     """The Markdown document."""
     t = texts(language)
-    environment = jinja2.Environment(
+    engine = jinja2.Environment(
         # Whatever is not meant as Markdown is escaped, wherever the template puts it.
         finalize=lambda value: escaped(as_text(value)),
         trim_blocks=True,
@@ -37,8 +38,8 @@ def render(found: Port, language: Language) -> str:
         undefined=jinja2.StrictUndefined,
     )
     mark = _mark(found, t)
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    shown = template.render(
+    template = engine.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    rendered = template.render(
         t=t,
         port=found,
         table=lambda table: _table(table, mark),
@@ -50,7 +51,7 @@ def render(found: Port, language: Language) -> str:
         **setup.sections(found, t),
         **sections.sections(found, t),
     )
-    return re.sub(r"\n{3,}", "\n\n", shown).strip() + "\n"
+    return environment.without_homes(re.sub(r"\n{3,}", "\n\n", rendered).strip() + "\n")
 
 
 def write(found: Port, language: Language, directory: Path) -> Path:
@@ -63,9 +64,12 @@ def write(found: Port, language: Language, directory: Path) -> Path:
         (directory / "results").mkdir(parents=True, exist_ok=True)
         (directory / "logs").mkdir(exist_ok=True)
         results = directory / "results"
-        content.write_json(content.accuracy_document(found), results / "accuracy.json")
-        content.write_json(content.performance_document(found), results / "performance.json")
-        results_file.write(found.of_model(), results / "records.jsonl")
+        for name, made in (
+            ("accuracy", content.accuracy_document(found)),
+            ("performance", content.performance_document(found)),
+        ):
+            content.write_json(content.public(made), results / f"{name}.json")
+        results_file.write(content.public_run(found.of_model()), results / "records.jsonl")
         (directory / "logs" / "run.log").write_text(_log(found), encoding="utf-8")
         document.write_text(render(found, language), encoding="utf-8")
     except OSError as error:
@@ -93,12 +97,13 @@ def _log(found: Port) -> str:
         head = [f"run {run.run_id} of {run.started:%Y-%m-%d %H:%M:%S} UTC"]
         head.append(f"device: {run.device} ({run.device_reason}){f' {EMULATED}' * run.emulated}")
         head += [f"{name}: {value}" for name, value in run.environment.items()]
-    blocks = ["\n".join([line(found), *head])]
+    blocks = ["\n".join(map(shown.line, [line(found), *head]))]
     blocks.append(text.render_run(found.cases, found.missing, full=True))
     for case in found.cases:
         if case.log_tail:
-            blocks.append(f"Last lines of the device's process, {case.case_id}:\n{case.log_tail}")
-    return "\n\n".join(blocks) + "\n"
+            title = shown.line(f"Last lines of the device's process, {case.case_id}:")
+            blocks.append(f"{title}\n{shown.lines(case.log_tail)}")
+    return environment.without_homes("\n\n".join(blocks) + "\n")
 
 
 def _verdict(found: Port, t: Texts) -> Verbatim:

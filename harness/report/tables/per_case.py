@@ -22,6 +22,7 @@ from harness.report.tables.cells import (
     ratio,
     tabulated,
 )
+from harness.system import shown
 from harness.system.status import Status
 
 
@@ -208,7 +209,7 @@ def conclusion(case: CaseRecord) -> str:
     gate = case.gate
     if case.status is not Status.PASS:
         alone = " The documented gate alone would have passed it." * bool(gate and gate.passed)
-        return label(case, f"{case.status.value}: {case.reason}{alone}")
+        return shown.line(label(case, f"{case.status.value}: {case.reason}{alone}"))
     if gate is None:
         return label(case, "passed: every output agrees; no classifier, so no Top-1.")
     return label(
