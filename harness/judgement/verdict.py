@@ -18,6 +18,10 @@ from harness.judgement.metrics import Array
 from harness.judgement.operator_rows import OperatorCheck
 from harness.system.status import Finding, Stage, Status, worst
 
+# Named in every record, which is held against these rules when it is read: raised with every
+# change of a limit, a formula or a finding.
+RULES = "1"
+
 # Outputs of different images more alike than this cannot be told apart by the documented gate:
 # with an error rate limit of 1 % (cosine 0.99), swapping two such images would still pass it.
 DISCRIMINATION_LIMIT = 1.0 - ERROR_RATE_LIMIT_PERCENT / 100.0

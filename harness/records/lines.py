@@ -101,6 +101,7 @@ class CaseRecord(_Record):
     case_id: str
     case: Case
     status: Status
+    rules: str = ""  # version of the rules that judged it; "" where none were applied, or older
     stage: Stage | None = None
     reason: str = ""
     findings: list[Finding] = []

@@ -18,7 +18,7 @@ from typing import Any
 
 import pydantic
 
-from harness.records import version_1
+from harness.records import consistency, version_1
 from harness.records.lines import (
     ADAPTER,
     SCHEMA_VERSION,
@@ -86,7 +86,8 @@ class Run(pydantic.BaseModel):
 def read(path: Path) -> Run:
     """Read a results file; a torn last line (crash) is counted, not fatal.
 
-    Raises UsageProblem when the file is missing, has another schema version or is no such file.
+    Raises UsageProblem when the file is missing, has another schema version, is no such file, or
+    holds a record that contradicts itself.
     """
     if not path.is_file():
         raise UsageProblem(f"No results file {path}: run pytest first, or give another path.")
@@ -104,6 +105,17 @@ def read(path: Path) -> Run:
             torn += 1
             continue
         record = _parse(raw, path, number)
+        if isinstance(record, RunRecord):
+            contradiction = consistency.of_run(record)
+        elif isinstance(record, CaseRecord):
+            contradiction = consistency.of_case(record, run)
+        else:
+            contradiction = ""
+        if contradiction:
+            raise UsageProblem(
+                f"{path}, line {number}: the record contradicts itself: {contradiction}. It was "
+                "changed, or not written by this harness."
+            )
         if isinstance(record, RunRecord):
             run = record
         elif isinstance(record, EndRecord):

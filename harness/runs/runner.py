@@ -17,7 +17,7 @@ from harness.execution.localize import LocalizeRequest
 from harness.execution.sides import Sides
 from harness.judgement import localization
 from harness.judgement.localization import Localization
-from harness.judgement.verdict import Verdict
+from harness.judgement.verdict import RULES, Verdict
 from harness.records import results_file
 from harness.records.lines import CaseRecord, StartRecord
 from harness.records.sensitivity import Sensitivity
@@ -191,6 +191,7 @@ class _Progress:
             case_id=self.case.id,
             case=self.case,
             status=judged.status,
+            rules=RULES if self.verdict is not None else "",
             stage=leading.stage if leading else None,
             reason=leading.reason if leading else "",
             findings=list(judged.findings),

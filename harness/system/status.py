@@ -114,7 +114,7 @@ class UsageProblem(Exception):
 
     def __str__(self) -> str:
         """The message as it may be shown: it names files, keys and values of others."""
-        return shown.line(super().__str__())
+        return shown.lines(super().__str__())
 
 
 class CaseProblem(Exception):

@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pydantic
 
+from harness.judgement.budget import EXACT_LIMIT
+from harness.judgement.documented import ERROR_RATE_LIMIT_PERCENT
+from harness.judgement.verdict import RULES
 from harness.records.lines import CaseRecord
 from harness.records.results_file import Run
 from harness.system import foreign
@@ -34,6 +37,7 @@ class HistoryEntry(pydantic.BaseModel):
     emulated: bool
     versions: dict[str, str]
     status: Status
+    rules: str = ""  # as in the case's record
     budget_ratio: float | None = None
     error_rate_percent: float | None = None
     images_per_second: float | None = None
@@ -89,9 +93,16 @@ def read_file(path: Path) -> list[HistoryEntry]:
         raise UsageProblem(f"The history {path} cannot be read: {error.strerror}.") from error
     for line in text.splitlines():
         try:
-            found.append(HistoryEntry.model_validate(foreign.loads(line)))
+            entry = HistoryEntry.model_validate(foreign.loads(line))
         except ValueError:
             continue
+        rate, ratio = entry.error_rate_percent, entry.budget_ratio
+        beyond = (rate is not None and not rate < ERROR_RATE_LIMIT_PERCENT) or (
+            ratio is not None and not ratio <= EXACT_LIMIT
+        )
+        # A pass that its own numbers contradict; what older rules made of them is theirs.
+        if not (beyond and entry.status.is_pass and entry.rules == RULES):
+            found.append(entry)
     return sorted(found, key=lambda entry: entry.time)
 
 
@@ -128,6 +139,7 @@ def _entry(run: Run, case: CaseRecord) -> HistoryEntry:
         emulated=case.emulated,
         versions={name: known[name] for name in VERSIONS if name in known},
         status=case.status,
+        rules=case.rules,
         budget_ratio=case.budget_ratio,
         error_rate_percent=case.gate.error_rate_percent if case.gate else None,
         images_per_second=leg.timing.images_per_second if leg is not None and timed else None,

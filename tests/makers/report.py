@@ -84,6 +84,7 @@ def write(folder: Path, *cases: CaseRecord, **environment: str) -> Path:
         update={
             "environment": {"torch": "2.8.0", **environment},
             "emulated": any(case.emulated for case in cases),
+            "device": "npu-emulated:0" if any(case.emulated for case in cases) else "cpu",
         }
     )
     path = folder / "results.jsonl"

@@ -100,8 +100,8 @@ def test_a_missing_case_is_no_markup():
     assert line.endswith("`x'![i](http://evil)' # heading`") and line.count("`") == 2
 
 
-def test_problems_are_one_plain_line():
-    assert is_plain(str(UsageProblem(HOSTILE)), lines=False)
+def test_problems_are_plain():
+    assert is_plain(str(UsageProblem(HOSTILE)))
     assert is_plain(CaseProblem(Status.FAIL_LOAD, Stage.LOAD, HOSTILE).reason, lines=False)
 
 
