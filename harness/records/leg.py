@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from typing import Annotated
 
 import pydantic
 
@@ -45,9 +46,9 @@ class Timing(pydantic.BaseModel):
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-    batch_size: int
-    images: int
-    forward_seconds: list[float]
+    batch_size: Annotated[int, pydantic.Field(gt=0)]
+    images: Annotated[int, pydantic.Field(gt=0)]
+    forward_seconds: list[Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]]
     first_forward_seconds: float
     threads: int | None = None  # of the CPU side
     cached_since: datetime.datetime | None = None

@@ -21,7 +21,7 @@ from harness.records.results_file import Run
 from harness.runs import resume
 from harness.runs.resume import Resumed
 from harness.system import environment, process
-from harness.system.status import ExitCode, Status, worst_exit_code
+from harness.system.status import ExitCode, Status, UsageProblem, worst_exit_code
 from harness.upgrade import compare, expected_of_run, history
 from harness.upgrade.compare import RunComparison
 from harness.upgrade.conditions import Term
@@ -145,11 +145,14 @@ class Session:
     def record_end(self, case: CaseRecord, files: Mapping[str, bytes]) -> CaseRecord:
         """Record a case that another host ran, and the files that it names; returns the record.
 
-        Raises UsageProblem for a file that the record does not name.
+        Raises UsageProblem for a record or a file that is none the harness would write.
         """
         # Validated: what comes over the network was made by another process.
-        case = CaseRecord.model_validate_json(case.model_dump_json())
-        results_file.keep(case, files, self.options.results_dir)
+        try:
+            case = CaseRecord.model_validate_json(case.model_dump_json())
+            results_file.keep(case, files, self.options.results_dir)
+        except (ValueError, OSError) as error:
+            raise UsageProblem(f"What another host sent of {case.case_id}: {error}.") from error
         found = self._expect(case)
         results_file.append(self.results, found)
         return found

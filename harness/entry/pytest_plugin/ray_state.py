@@ -38,7 +38,11 @@ def header(config: pytest.Config) -> list[str]:
     if cluster is None:
         return []
     hosts = ", ".join(dict.fromkeys(node.host for node in cluster.nodes))
-    return [f"cluster: {cluster.devices} device(s) on {len(cluster.nodes)} node(s): {hosts}"]
+    return [
+        f"cluster: {cluster.devices} device(s) on {len(cluster.nodes)} node(s): {hosts}",
+        # Ray has no access control of its own by default.
+        "cluster: whoever reaches its port runs code on all nodes: keep it in a closed network",
+    ]
 
 
 def sweep(config: pytest.Config, run: Session, cases: Sequence[Case]) -> Iterator[str]:
