@@ -7,11 +7,12 @@ tells what is in force.  Releases differ: what one has not is left out, or recor
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from harness.system import files
 
 # Options that `_npu_getOption` knows; b"" is unset, torch_npu's own default.
 OPTIONS = (
@@ -95,14 +96,7 @@ def keep_dtype(torch_npu: Any) -> Any:
 def has_compatible_impl(torch_npu: Any) -> bool:
     """Whether this release knows TORCH_NPU_USE_COMPATIBLE_IMPL: its library holds the name."""
     library = Path(torch_npu.__file__).parent / "lib" / "libtorch_npu.so"
-    try:
-        with (
-            library.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        ):
-            return data.find(COMPATIBLE.encode()) >= 0
-    except (OSError, ValueError):
-        return False
+    return files.holds(library, COMPATIBLE.encode())
 
 
 def call(torch_npu: Any, path: str) -> Any:

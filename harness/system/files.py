@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -39,6 +40,15 @@ def sha256_file(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def holds(path: Path, needle: bytes) -> bool:
+    """Whether a file, however large, has these bytes; False where it cannot be read or is empty."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return data.find(needle) >= 0
+    except (OSError, ValueError):
+        return False
 
 
 def sha256_tensors(tensors: Mapping[str, torch.Tensor], extra: object = None) -> str:

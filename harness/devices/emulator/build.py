@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import importlib.metadata
 import importlib.util
-import mmap
 import os
 import platform
 import re
@@ -137,12 +136,8 @@ def clashes_with_cuda(torch_npu_dir: Path) -> bool:
 
     Asked of the library: no version number tells.
     """
-    path = torch_npu_dir / "lib" / "libtorch_npu.so"
-    try:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return data.find(b"registerDeviceConfigParserHook") >= 0
-    except (OSError, ValueError):  # no such file, or an empty one
-        return False
+    library = torch_npu_dir / "lib" / "libtorch_npu.so"
+    return files.holds(library, b"registerDeviceConfigParserHook")
 
 
 def find_compiler() -> tuple[tuple[str, ...], str]:
