@@ -46,15 +46,11 @@ class TimmClassifier:
             raise UsageProblem(f"batch_size is {batch_size}: it must be at least 1.")
         self.choice = choose(device)
         self.device = open_device(self.choice.spec)
-        from harness.cases.models import loading
+        from harness.cases.models.model_files import ModelFiles
 
         self.batch_size = batch_size
-        self.loaded = loading.load_model(
-            Path(model_path),
-            num_classes=num_classes,
-            allow_keys=tuple(allow_keys),
-            allow_pickle=allow_pickle,
-        )
+        files = ModelFiles(Path(model_path), num_classes, tuple(allow_keys), allow_pickle)
+        self.loaded = files.load()
         self.model = self.loaded.model.to(self.device.torch_device).eval()
 
     @property
