@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+from harness.system import signing
 from harness.system.files import ROOT
 from harness.system.status import CaseProblem, ExitCode, UsageProblem
 
@@ -44,3 +46,19 @@ def parsed(parse: Callable[[], argparse.Namespace]) -> argparse.Namespace | int:
         return parse()
     except SystemExit as stop:
         return int(ExitCode.USAGE) if stop.code else int(ExitCode.OK)
+
+
+def add_verify(parser: argparse.ArgumentParser) -> None:
+    """Add --verify, which `verify` reads."""
+    parser.add_argument("--verify", type=Path, metavar="KEY", help="refuse records that were not "
+        "signed with this key file (--sign of the run; docs/security.md)")  # fmt: skip
+
+
+def verify(key: Path | None, *runs: Path) -> None:
+    """Raise UsageProblem unless each run has the signature of a key; None asks for nothing."""
+    if key is not None:
+        from harness.records import signed
+
+        secret = signing.read_key(key)
+        for run in runs:
+            signed.verify(run, secret)

@@ -14,7 +14,7 @@ from harness.cases.case import Case
 from harness.devices.choice import Choice
 from harness.execution.settings import RunSettings
 from harness.execution.worker import DeviceWorker
-from harness.records import results_file
+from harness.records import results_file, signed
 from harness.records.expectation import Outcome
 from harness.records.lines import CaseRecord, EndRecord, RunRecord, ShardInfo, StartRecord
 from harness.records.results_file import Run
@@ -45,6 +45,7 @@ class SessionOptions:
     compare: Run | None = None
     fail_on: tuple[Term, ...] = ()
     environment: Mapping[str, str] | None = None
+    key: bytes | None = None  # to sign the results with
 
 
 class Session:
@@ -189,6 +190,8 @@ class Session:
         """Write the last line of the results file."""
         now = datetime.datetime.now(datetime.timezone.utc)
         results_file.append(self.results, EndRecord(exit_code=exit_code, finished=now))
+        if self.options.key is not None:
+            signed.sign(self.results, self.options.key)
 
     def _expect(self, record: CaseRecord) -> CaseRecord:
         """The record beside its expected row, where this run has rows."""

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.system import shown
+from harness.entry.arguments import add_verify, verify
+from harness.system import shown, signing
 from harness.system.status import ExitCode
 
 Command = Callable[[argparse.Namespace], int]
@@ -27,6 +28,8 @@ def add(commands: Any) -> Mapping[str, Command]:
         help="accept parts that differ in versions, settings or devices",
     )
     merge.add_argument("--format", choices=("text", "markdown"), default="text")
+    merge.add_argument("--sign", type=Path, metavar="KEY", help="sign the joined records")
+    add_verify(merge)
 
     commands.add_parser(
         "architectures", help="for maintainers: measure every architecture of timm, store the table"
@@ -36,9 +39,12 @@ def add(commands: Any) -> Mapping[str, Command]:
 
 def _merge(given: argparse.Namespace) -> int:
     from harness.entry.commands import merge_text as report
+    from harness.records import signed
     from harness.report import markdown, text
     from harness.runs import merge
 
+    verify(given.verify, *given.runs)
+    key = signing.read_key(given.sign) if given.sign is not None else None
     merged = merge.merge(given.runs, given.output, allow_differences=given.allow_differences)
     renderer = markdown if given.format == "markdown" else text
     print(renderer.render_run(merged.run.cases, merged.run.unfinished))
@@ -47,6 +53,8 @@ def _merge(given: argparse.Namespace) -> int:
     if table := report.differences(merged):
         print(f"\n{renderer.render_table(table)}")
     print(f"Records: {given.output / 'results.jsonl'}")
+    if key is not None:
+        print(f"Signature: {signed.sign(given.output / 'results.jsonl', key)}")
     return merged.code
 
 

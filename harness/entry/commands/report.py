@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.entry.arguments import add_verify, verify
 from harness.system.status import ExitCode, UsageProblem
 
 Command = Callable[[argparse.Namespace], int]
@@ -29,6 +30,7 @@ def add(commands: Any) -> Mapping[str, Command]:
     add("--output", type=Path, metavar="DIR|FILE", help="with --lang: where the port report goes "
         "(default: port/MODEL beside the records); with --format html: the page (default: "
         "accuracy.html beside the records)")  # fmt: skip
+    add_verify(report)
 
     schema = commands.add_parser("schema", help="write the JSON Schema of the records")
     schema.add_argument("--output", type=Path, metavar="FILE", help="- for standard output "
@@ -45,6 +47,7 @@ def add(commands: Any) -> Mapping[str, Command]:
 
 
 def _report(given: argparse.Namespace) -> int:
+    verify(given.verify, given.results)
     from harness.records import results_file
     from harness.report import markdown, spreadsheet, text
     from harness.report.tables import trend

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.entry.arguments import add_verify, verify
+
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -26,6 +28,7 @@ def add(commands: Any) -> Mapping[str, Command]:
         "that grew beyond rounding; another status always does)",
     )
     _add_format(compare)
+    add_verify(compare)
 
     precheck = commands.add_parser("precheck", help="try versions of torch_npu on the emulator")
     precheck.add_argument(
@@ -67,6 +70,7 @@ def _compare(given: argparse.Namespace) -> int:
     from harness.upgrade import compare, conditions
 
     terms = conditions.parse(given.fail_on) if given.fail_on else ()
+    verify(given.verify, given.old, given.new)
     old, new = (results_file.read_run(path) for path in (given.old, given.new))
     comparison = compare.compare(old, new, terms, ended=new.end is not None)
     shown = markdown if given.format == "markdown" else text

@@ -24,6 +24,7 @@ from harness.report import junit
 from harness.runs import selection, shards
 from harness.runs.selection import Asked, RunPlan
 from harness.runs.session import Session, SessionOptions
+from harness.system import signing
 from harness.system.files import ROOT
 from harness.system.status import UsageProblem
 
@@ -181,6 +182,7 @@ def _make_session(config: pytest.Config) -> Session:
         compare=old,
         fail_on=fail_on,
         environment=cluster.node.environment if cluster is not None else None,
+        key=signing.read_key(key) if (key := config.getoption("sign")) is not None else None,
     )
     return Session(settings, options)
 

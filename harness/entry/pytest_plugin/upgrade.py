@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.cases.case import Case
-from harness.entry.arguments import run_arguments
+from harness.entry.arguments import run_arguments, verify
 from harness.records import results_file
 from harness.records.results_file import Run
 from harness.system.files import ROOT
@@ -60,6 +60,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help='what fails that comparison, as in "budget_ratio>1.5x, speed<0.9x"',
     )
 
+    add(
+        "--sign",
+        type=Path,
+        metavar="KEY",
+        help="sign the records with this key file when the run ends, for `--verify` of report, "
+        "compare, merge and --compare",
+    )
+    add(
+        "--verify",
+        type=Path,
+        metavar="KEY",
+        help="refuse the older run of --compare unless it is signed with this key file",
+    )
+
 
 def check(config: pytest.Config) -> None:
     """Raise UsageProblem for options that would do nothing."""
@@ -68,6 +82,7 @@ def check(config: pytest.Config) -> None:
         ("expected_reason", "update_expected"),
         ("expected_link", "update_expected"),
         ("compare_fail", "compare"),
+        ("verify", "compare"),
     ):
         if option(name) and not option(needed):
             given, missing = (f"--{word.replace('_', '-')}" for word in (name, needed))
@@ -81,6 +96,8 @@ def comparison(config: pytest.Config) -> tuple[Run | None, tuple[Term, ...]]:
     UsageProblem.
     """
     path, fail_on = config.getoption("compare"), config.getoption("compare_fail")
+    if path is not None:
+        verify(config.getoption("verify"), path)
     old = results_file.read_run(path) if path is not None else None
     return old, conditions.parse(fail_on, "--compare-fail") if fail_on else ()
 
