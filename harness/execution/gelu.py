@@ -9,14 +9,26 @@ it is measured.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
+from typing import Any
 
 import torch
 
 # `approximate` -> the form that it asks for.
 FORMS = {"none": "erf", "tanh": "tanh"}
+_GELUS = (torch.ops.aten.gelu.default, torch.ops.aten.gelu_.default)
 # Kernels for float32 stay well below this, and the forms are 4.7e-4 apart.
 _TOLERANCE = 1e-4
+
+
+_APPROXIMATE = {form: approximate for approximate, form in FORMS.items()}
+
+
+def declared(func: Any, kwargs: Mapping[str, Any], form: str) -> dict[str, Any]:
+    """Keyword arguments of an operator call where every GELU takes `form`; "" for as asked."""
+    if form and func in _GELUS:
+        return {**kwargs, "approximate": _APPROXIMATE[form]}
+    return dict(kwargs)
 
 
 def instead(device: torch.device, asked: Set[str]) -> str | None:

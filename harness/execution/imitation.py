@@ -8,6 +8,7 @@ a device takes whatever the model asks is part of its arithmetic too.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -17,8 +18,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness.execution import aten, gelu
 from harness.execution.aten import CPU_ATTENTION
 from harness.judgement.arithmetic import Arithmetic
-
-_APPROXIMATE = {form: approximate for approximate, form in gelu.FORMS.items()}
 
 
 def round_mantissa(values: torch.Tensor, bits: int) -> torch.Tensor:
@@ -41,6 +40,14 @@ def storage_dtype(arithmetic: Arithmetic) -> torch.dtype:
     return dtype
 
 
+@functools.cache
+def is_composite(func: Any) -> bool:
+    """Whether PyTorch can take an operator apart into others."""
+    return bool(
+        torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+    )
+
+
 class Imitation(TorchDispatchMode):
     """Makes float32 operators executed inside it round as an arithmetic does."""
 
@@ -51,9 +58,11 @@ class Imitation(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator with rounded factors or a rounded result."""
-        kwargs = kwargs or {}
-        if func is torch.ops.aten.gelu.default and self.arithmetic.gelu:
-            kwargs = {**kwargs, "approximate": _APPROXIMATE[self.arithmetic.gelu]}
+        kwargs = gelu.declared(func, kwargs or {}, self.arithmetic.gelu)
+        if is_composite(func):
+            # Seen whole where a device has a kernel for it: imitated by its parts.
+            with self:
+                return func.decompose(*args, **kwargs)
         if self.arithmetic.dtype == "float32":
             if func is CPU_ATTENTION and self.arithmetic.short_matmul is not None:
                 return self._attention(args, kwargs)
@@ -78,13 +87,29 @@ class Imitation(TorchDispatchMode):
     ) -> tuple[torch.Tensor, None]:
         """Attention as its matrix products, which the CPU's kernel hides."""
         with self, sdpa_kernel(SDPBackend.MATH):
-            (output,) = aten.attention(*args, **kwargs)
+            output = _whole_attention(*args, **kwargs)
         return output, None
 
     def _store_result(self, tensor: torch.Tensor) -> None:
         # In place, so that a result which is also an argument (relu_) is rounded for everyone.
         if tensor.dtype == torch.float32 and tensor.numel():
             tensor.copy_(tensor.to(self._store))
+
+
+def _whole_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    attn_mask: torch.Tensor | None = None,
+    scale: float | None = None,
+) -> torch.Tensor:
+    """`CPU_ATTENTION`, asked for by its portable name."""
+    return torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask, dropout_p, is_causal, scale=scale
+    )
 
 
 def round_weights(model: torch.nn.Module, arithmetic: Arithmetic) -> torch.nn.Module:

@@ -14,7 +14,7 @@ from harness.cases.models.loading import LoadedModel
 from harness.cases.models.model_files import ModelFiles
 from harness.execution import gelu, outputs
 from harness.execution.memory_meter import MemoryMeter
-from harness.execution.operators import comparison
+from harness.execution.operators import trace
 from harness.execution.operators.counter import OperatorCounter
 from harness.judgement import arithmetic, operator_rows
 from harness.judgement.metrics import Array
@@ -25,9 +25,6 @@ from harness.system.status import CaseProblem, Stage, StageCallback, Status
 if TYPE_CHECKING:
     from harness.devices.device import Counters, Device
 
-# Two, so that an operator that mixes up its batch shows.
-_OPERATOR_IMAGES = 2
-
 
 @dataclasses.dataclass(frozen=True)
 class LegRequest:
@@ -36,7 +33,8 @@ class LegRequest:
     `dtype`: torch dtype name; "float64" is the oracle.  `repeat`: timed forwards after the
     warm-up, whose outputs are compared bit by bit.  `batch_checks`: also run the images in reverse
     order and one by one.  `operator_share`: part of the operators to compare one by one as well, 0
-    for none.  `fault_plan`: JSON, for a device that can plant faults.
+    for none, None for the usual choice (`operators/choice.py`).  `fault_plan`: JSON, for a device
+    that can plant faults.
     """
 
     model: ModelFiles
@@ -47,7 +45,7 @@ class LegRequest:
     repeat: int = 2
     batch_checks: bool = False
     fault_plan: str | None = None
-    operator_share: float = 0.0
+    operator_share: float | None = 0.0
 
     def on_cpu(self, **changes: Any) -> LegRequest:
         """The same model and images for one plain CPU forward, with `changes`."""
@@ -151,7 +149,7 @@ def run(
             weights_sha256=loaded.weights_sha256,
             memory=used,
         )
-        check = _compare_operators(device, request, images, record.numerics)
+        check = _check_operators(device, request, images, record.numerics)
     except CaseProblem:
         raise
     except Exception as error:
@@ -168,16 +166,16 @@ def run(
     )
 
 
-def _compare_operators(
+def _check_operators(
     device: Device, request: LegRequest, images: torch.Tensor, numerics: dict[str, str]
 ) -> OperatorCheck | None:
-    """Compare a share of the operators one by one, on few images: each runs several times."""
-    if not request.operator_share:
+    """Compare operators one by one, in the first batch as the model runs it."""
+    if request.operator_share == 0:
         return None
     device.plant(request.fault_plan)  # counts calls from the first operator again
-    rows = comparison.compare_operators(
+    rows = trace.check(
         request.model.load().model,
-        images[:_OPERATOR_IMAGES],
+        images[: request.batch_size],
         device,
         arithmetic.declared(request.dtype, numerics),
         share=request.operator_share,

@@ -29,14 +29,12 @@ from harness.cases import inputs
 from harness.execution.legs import LegRequest
 from harness.execution.operators import reproducer
 from harness.execution.operators.trace import trace
-from harness.judgement import arithmetic, operator_rows
+from harness.judgement import arithmetic
 from harness.judgement.localization import Localization
 from harness.system.status import Stage, StageCallback
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
-
-REPRODUCERS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,17 +77,18 @@ def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Lo
     model = leg.model.load().model
     images = inputs.load_inputs(leg.inputs)[request.start : request.stop]
     on_stage(Stage.FORWARD)
-    rows, outputs, restarts = trace(model, images, device, declared, repeats=request.repeats)
-    written, note = [], ""
-    wanted = {row.index: row for row in operator_rows.culprits(rows)[:REPRODUCERS]}
-    if request.directory is not None and wanted:
+    scripts = None
+    if request.directory is not None:
         described = device.describe()
-        try:
-            written = reproducer.write(
-                model, images, described, declared, numerics, wanted, request.directory
-            )
-        except OSError as error:  # a full disk must not cost what was measured
-            note = f"No reproducer in {request.directory}: {error.strerror}."
+        scripts = reproducer.Reproducers(described, declared, numerics, request.directory)
+    rows, outputs, restarts = trace(
+        model,
+        images,
+        device,
+        declared,
+        repeats=request.repeats,
+        on_row=scripts.consider if scripts else lambda call, row: None,
+    )
     return Localized(
         Localization(
             arithmetic=str(declared),
@@ -99,8 +98,8 @@ def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Lo
             rows=tuple(rows),
             repeats=request.repeats,
             restarts=restarts,
-            reproducers=tuple(written),
-            note=note,
+            reproducers=tuple(scripts.written) if scripts else (),
+            note=scripts.problem if scripts else "",
             seconds=time.perf_counter() - started,
         ),
         outputs,

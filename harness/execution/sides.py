@@ -21,8 +21,6 @@ from harness.records.throughput import Throughput, ThroughputPlan
 from harness.system import signing
 from harness.system.status import CaseProblem, Finding, Stage, Status, UsageProblem
 
-# End to end, the noise of a short format hides a dead channel or 1 % noise in one layer.
-OPERATOR_SHARE = 0.2
 _FORM_REMEDY = "with TORCH_NPU_USE_COMPATIBLE_IMPL=1 torch_npu computes what is asked"
 
 
@@ -62,9 +60,7 @@ class Sides:
     def request(self, case: Case) -> LegRequest:
         """Prepare a case's model and images.  Raises CaseProblem (fail_load)."""
         model = ModelFiles.of(case.model, self.settings.cache_dir)
-        plan, share = self.settings.fault_plan, self.settings.operator_share
-        if share is None:
-            share = 0.0 if case.dtype == "float32" else OPERATOR_SHARE
+        plan = self.settings.fault_plan
         return LegRequest(
             model=model,
             inputs=self._inputs(case.inputs, self._data_config(model)),
@@ -74,7 +70,7 @@ class Sides:
             repeat=self.settings.repeat,
             batch_checks=True,
             fault_plan=plan_for(plan, case.id) if plan else None,
-            operator_share=share,
+            operator_share=self.settings.operator_share,
         )
 
     def ask(self, request: Request[Answer]) -> Answer:

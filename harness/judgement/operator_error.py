@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 
 from harness.judgement.metrics import PIECE, Array, Float64
+from harness.judgement.operator_rows import RATIO_LIMIT, SLICE_RATIO_LIMIT
+
+# Chance that one honest result or slice exceeds its limit.  A case has up to 10^6 of them (500
+# operators, 2,000 slices each), so that false alarms stay below 10^-4 a case.
+FALSE_ALARM = 1e-10
 
 
 @dataclasses.dataclass(frozen=True)
 class Rounding:
-    """Rounding that a result has to be allowed, whatever was measured.
+    """Rounding that a result has to be allowed at least, whatever was measured.
 
     `unit`: unit roundoff of the format that the result is stored in; `inner`: relative error (a
     bound of the same kind) of the arithmetic before that; `smallest`: the format's smallest
@@ -23,18 +28,16 @@ class Rounding:
     inner: float = 0.0
     smallest: float = 0.0
 
-    def mean_square(self, own: Any, whole: Any) -> Any:
+    def mean_square(self, own: Any, *, inner: bool = True) -> Any:
         """Mean squared rounding error of values with mean square `own`.
 
         Rounding to nearest errs by at most unit x |x|; an error uniform within that has the mean
         square (unit x)^2 / 3.  Hence a correctly rounded result exceeds this value by a factor
         of at most 3, and its root by sqrt(3), whatever the values are; a faithfully rounded one
-        (either neighbour) has at most twice that root.  The inner error of a part of a result
-        goes by the mean square of the `whole` where that is greater: a part that is small is so
-        because what was summed up cancelled, not because it was small.
+        (either neighbour) has at most twice that root.
         """
-        inner = self.inner**2 * np.maximum(own, whole)
-        return (self.unit**2 * own + inner + (self.smallest / 2) ** 2) / 3
+        relative = self.unit**2 + (self.inner**2 if inner else 0.0)
+        return (relative * own + (self.smallest / 2) ** 2) / 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +46,8 @@ class OwnError:
 
     `ratio` = rmse / budget_rmse; `worst_slice_ratio`: the greatest such ratio of any slice, which
     is `worst_slice` = (dimension, index), None when the result has fewer than two dimensions.
-    `nonfinite`: elements that are NaN or infinite where exact and budget results are finite; they
-    are left out of the other numbers.
+    Those of few elements are divided by `chance`.  `nonfinite`: elements that are NaN or infinite
+    where exact and budget results are finite; they are left out of the other numbers.
     """
 
     rmse: float
@@ -61,17 +64,43 @@ class OwnError:
 SLICE_PRIOR = 16
 
 
-def own_error(oracle: Array, budget: Array, candidate: Array, rounding: Rounding) -> OwnError:
+_MANY = 20  # from here on the quantile is below the square of the least limit
+
+
+def chance(elements: Any, limit: float) -> Any:
+    """How far beyond `limit` the rms of few honest errors may lie: 1 for many `elements`.
+
+    Errors of sums are Gaussian, so that the mean square of m of them, in units of its expectation,
+    is a chi-square of m degrees over m; its quantile at FALSE_ALARM, in units of limit^2.
+    """
+    if np.min(elements) >= _MANY:
+        return 1.0
+    from scipy.special import chdtri  # here: it would take a good part of every start
+
+    return np.maximum(1.0, np.sqrt(chdtri(elements, FALSE_ALARM) / elements) / limit)
+
+
+def own_error(
+    oracle: Array,
+    budget: Array,
+    candidate: Array,
+    rounding: Rounding,
+    *,
+    inner: Array | None = None,
+    limits: tuple[float, float] = (RATIO_LIMIT, SLICE_RATIO_LIMIT),
+) -> OwnError:
     """Compare a candidate with an exact result, against a budget result of the same exact one.
 
-    `oracle`, `budget`, `candidate`: float of one shape.  With e, b, o the mean squares of
-    candidate - oracle, budget - oracle and oracle:
+    `oracle`, `budget`, `candidate`: float of one shape.  `inner`: root mean square of what
+    rounding inside the operator may cost each element, of the same shape; None: `rounding.inner`
+    times the element, which is the least.  With e, b, a the mean squares of candidate - oracle, of
+    budget - oracle and of all allowed rounding,
 
-        ratio = sqrt(e / max(b, r(o, o))),   r = rounding.mean_square
+        ratio = sqrt(e / max(b, a)) / chance(n, limits[0])
 
-    and for a slice of m elements, with its own mean squares e_s, b_s, o_s,
+    and for a slice of m elements, with its own mean squares e_s, b_s, a_s,
 
-        ratio_s = sqrt(e_s / max((m b_s + P max(b, r(o, o))) / (m + P), r(o_s, o)))
+        ratio_s = sqrt(e_s / max((m b_s + P max(b, a)) / (m + P), a_s)) / chance(m, limits[1])
 
     with P = SLICE_PRIOR.  Slices are taken along every dimension: channels, batch items, rows,
     tokens.  A result that differs where nothing is to be rounded (all zero, or integers with
@@ -81,19 +110,26 @@ def own_error(oracle: Array, budget: Array, candidate: Array, rounding: Rounding
     large results cost little time and memory.  Raises ValueError when the shapes differ or there
     are no elements.
     """
-    sums = _Sums(oracle, budget, candidate)
+    sums = _Sums(oracle, budget, candidate, inner)
     count = max(1, sums.comparable)
-    error, cost, power = (total / count for total in sums.totals)
-    cost = max(cost, float(rounding.mean_square(power, power)))
-    ratio = float(_root_ratio(np.float64(error), np.float64(cost)))
+    error, cost, power, inside = (total / count for total in sums.totals)
+
+    def allowed(own: Any, inside: Any) -> Any:
+        return rounding.mean_square(own, inner=inner is None) + inside
+
+    # Where only moves or integers were to be made, nothing that was measured allows anything.
+    cost = max(cost, float(allowed(power, inside))) if rounding.unit else 0.0
+    ratio = float(_root_ratio(np.float64(error), np.float64(cost)) / chance(count, limits[0]))
 
     worst, where = ratio, None
     for axis, size in enumerate(oracle.shape if oracle.ndim > 1 else ()):
-        error_s, cost_s, power_s = (table[axis] for table in sums.by_axis)
+        error_s, cost_s, power_s, inside_s = (table[axis] for table in sums.by_axis)
         elements = np.maximum(1, sums.counts[axis])
         drawn = (cost_s + SLICE_PRIOR * cost) / (elements + SLICE_PRIOR)
-        allowed_s = np.maximum(drawn, rounding.mean_square(power_s / elements, power))
-        ratios = _root_ratio(error_s / elements, allowed_s)
+        allowed_s = np.maximum(drawn, allowed(power_s / elements, inside_s / elements))
+        if not rounding.unit:
+            allowed_s = np.zeros_like(drawn)
+        ratios = _root_ratio(error_s / elements, allowed_s) / chance(elements, limits[1])
         index = int(np.argmax(ratios))
         if size > 1 and (where is None or ratios[index] > worst):
             worst, where = float(ratios[index]), (axis, index)
@@ -111,27 +147,30 @@ def own_error(oracle: Array, budget: Array, candidate: Array, rounding: Rounding
 class _Sums:
     """Sums of squares of an operator's errors, of all elements and of the slices of every axis.
 
-    `totals`, `by_axis`: of candidate - oracle, budget - oracle and oracle, where all three are
-    finite; `counts`: for every axis the number of such elements in each slice; `comparable`: of
-    all.  `nonfinite`: elements where only the candidate is not finite.
+    `totals`, `by_axis`: of candidate - oracle, budget - oracle, oracle and the inner rounding,
+    where all are finite; `counts`: for every axis the number of such elements in each slice;
+    `comparable`: of all.  `nonfinite`: elements where only the candidate is not finite.
     """
 
-    def __init__(self, oracle: Array, budget: Array, candidate: Array) -> None:
-        for other in (budget, candidate):
+    def __init__(self, oracle: Array, budget: Array, candidate: Array, inner: Array | None) -> None:
+        for other in (budget, candidate, oracle if inner is None else inner):
             if other.shape != oracle.shape:
                 raise ValueError(f"shapes differ: {oracle.shape} and {other.shape}")
         if oracle.size == 0:
             raise ValueError("no elements to compare")
         shape = oracle.shape or (1,)
-        self.totals = [0.0, 0.0, 0.0]
+        self.totals = [0.0, 0.0, 0.0, 0.0]
         self.by_axis = [[np.zeros(size) for size in shape] for _ in self.totals]
         self.counts = [np.zeros(size) for size in shape]
         self.comparable = self.nonfinite = 0
         along = next((axis for axis, size in enumerate(shape) if size > 1), 0)
         step = max(1, PIECE * shape[along] // oracle.size)
         arrays = [oracle.reshape(shape), candidate.reshape(shape)]
-        if budget is not oracle:
+        self._budget, self._inner = budget is not oracle, inner is not None
+        if self._budget:
             arrays.append(budget.reshape(shape))
+        if inner is not None:
+            arrays.append(inner.reshape(shape))
         for start in range(0, shape[along], step):
             where = slice(start, start + step)
             self._add(along, where, [x[(*(slice(None),) * along, where)] for x in arrays])
@@ -159,15 +198,12 @@ class _Sums:
             for axis, values in enumerate(found):
                 mine[axis][where if axis == along else slice(None)] += values
 
-    @staticmethod
-    def _tables(arrays: list[Array]) -> list[list[Float64]]:
-        exact, got, *budget = arrays
-        cost = (
-            _square_sums(np.subtract(budget[0], exact))
-            if budget
-            else [np.zeros(size) for size in exact.shape]
-        )
-        return [_square_sums(np.subtract(got, exact)), cost, _square_sums(exact)]
+    def _tables(self, arrays: list[Array]) -> list[list[Float64]]:
+        exact, got, *more = arrays
+        nothing = [np.zeros(size) for size in exact.shape]
+        cost = _square_sums(np.subtract(more[0], exact)) if self._budget else nothing
+        inner = _square_sums(more[-1]) if self._inner else nothing
+        return [_square_sums(np.subtract(got, exact)), cost, _square_sums(exact), inner]
 
 
 def _square_sums(values: Array) -> list[Float64]:

@@ -71,11 +71,12 @@ class OperatorRow:
 class OperatorCheck:
     """Summary of an operator comparison: what was looked at and the worst that was found.
 
-    `share`: as asked for; `total`: operator calls of the forward pass; `compared`: those that
-    ran on both sides; `worst`: the compared rows with the greatest severity, the worst first.
+    `share`: as asked for, None for the usual choice; `total`: operator calls of the forward pass;
+    `compared`: those that ran on both sides; `worst`: the compared rows with the greatest severity,
+    the worst first.
     """
 
-    share: float
+    share: float | None
     total: int
     compared: int
     culprits: int
@@ -117,7 +118,7 @@ def ranked(rows: Iterable[OperatorRow]) -> list[OperatorRow]:
     return found + sorted(rest, key=lambda row: (-row.severity, row.index))
 
 
-def summarise(rows: Iterable[OperatorRow], share: float, *, keep: int = 10) -> OperatorCheck:
+def summarise(rows: Iterable[OperatorRow], share: float | None, *, keep: int = 10) -> OperatorCheck:
     """Summarise all rows of a comparison; culprits come first among the `keep` worst."""
     rows = list(rows)
     worst = ranked(rows)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.judgement.operator_error import SLICE_PRIOR, Rounding, own_error
+from harness.judgement.operator_error import FALSE_ALARM, SLICE_PRIOR, Rounding, chance, own_error
+from harness.judgement.operator_rows import RATIO_LIMIT, SLICE_RATIO_LIMIT
 
 ROUNDING = {
     torch.float16: Rounding(2**-11, 0.0, 2**-24),
@@ -59,6 +60,7 @@ def test_slices_are_taken_along_every_dimension(shape):
         prior = SLICE_PRIOR * power / (difference.size + SLICE_PRIOR)
         own = np.mean(np.square(np.moveaxis(exact, axis, 0)[size - 1])) * 2**-22 / 3
         expected = np.sqrt(np.mean(np.square(difference)) / max(prior, own))
+        expected /= chance(difference.size, SLICE_RATIO_LIMIT)
         assert error.worst_slice_ratio >= expected * (1 - 1e-9)
         if error.worst_slice == (axis, size - 1):
             assert error.worst_slice_ratio == pytest.approx(expected)
@@ -80,3 +82,25 @@ def test_own_error_of_exact_and_of_impossible_results():
     assert error.nonfinite == 0, "the declared format overflows there as well"
     with pytest.raises(ValueError, match="shapes differ"):
         own_error(zeros, zeros, np.zeros((3, 2)), Rounding(0))
+
+
+def test_the_limits_of_few_elements_hold_false_alarms_below_one_in_ten_thousand_cases():
+    """The quantile of a chi-square, from its own tail: P(chi2_2 > x) = exp(-x / 2)."""
+    assert chance(2, 1.0) == pytest.approx(np.sqrt(-np.log(FALSE_ALARM)), rel=1e-9)
+    few = chance(np.arange(1, 30), SLICE_RATIO_LIMIT)
+    assert few[0] == pytest.approx(6.467 / 4, rel=1e-3)  # of a normal number, either sign
+    assert list(few[3:]) == [1.0] * 26 and chance(20, RATIO_LIMIT) == 1.0
+
+
+def test_terms_that_cancel_allow_what_their_result_does_not():
+    """One row of a product whose terms are a hundred times its result."""
+    exact = np.ones((4, 50))
+    off = exact + 1e-5 * np.random.default_rng(0).normal(size=exact.shape)
+    least = Rounding(2**-24, 2**-24 * np.sqrt(8))
+    assert own_error(exact, exact, off, least).ratio > RATIO_LIMIT
+    inner = np.full(exact.shape, 1e-5)
+    fine = own_error(exact, exact, off, least, inner=inner)
+    assert 0.8 < fine.ratio < 1.2 and fine.worst_slice_ratio < SLICE_RATIO_LIMIT
+    inner[2] = 1e-8  # where a slice's own terms are small, its errors must be
+    found = own_error(exact, exact, off, least, inner=inner)
+    assert found.ratio < RATIO_LIMIT and found.worst_slice is not None

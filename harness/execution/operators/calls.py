@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from harness.execution import aten
-from harness.execution.aten import CONVOLUTIONS, CPU_ATTENTION
+from harness.execution import aten, gelu
+from harness.execution.aten import ATTENTION, CONVOLUTIONS
 from harness.execution.imitation import Imitation, storage_dtype
 from harness.judgement.arithmetic import Arithmetic
 
@@ -31,7 +31,7 @@ _UNDEFINED = frozenset(
     }
 )
 # Only the first result means the same everywhere: statistics that evaluation does not use, indices
-# that the 910B packs into a bit mask, logarithms of attention sums.
+# that the 910B packs into a bit mask.
 _FIRST_ONLY = frozenset(
     {
         _aten.native_batch_norm.default,
@@ -41,7 +41,6 @@ _FIRST_ONLY = frozenset(
         _aten.max_pool2d_with_indices.default,
         _aten.max_pool3d_with_indices.default,
         _aten.adaptive_max_pool2d.default,
-        CPU_ATTENTION,
     }
 )
 
@@ -58,11 +57,6 @@ class Call:
     def name(self) -> str:
         """Qualified name with overload: "aten::convolution.default"."""
         return qualified_name(self.func)
-
-    @property
-    def device_name(self) -> str:
-        """Name of the operator that a device is asked for in its stead."""
-        return aten.PORTABLE[self.func][0] if self.func in aten.PORTABLE else self.name
 
     def tensors(self) -> list[torch.Tensor]:
         """Every tensor argument, lists included, in order."""
@@ -90,17 +84,23 @@ class Call:
         kernel = "x".join(str(size) for size in weight.shape[2:])
         return f"{self.name} {form} {kernel} {image.dim() - 2}d"
 
-    def terms(self, output: torch.Tensor) -> int:
-        """How many terms one element of the output sums up, 1 where that is unknown."""
+    def terms(self) -> int:
+        """How many terms one element of a convolution's or product's result sums up."""
         if self.func in CONVOLUTIONS:
             weight, transposed = self.args[1], bool(self.args[6])
             return max(1, int(weight.numel() // weight.shape[1 if transposed else 0]))
-        if self.func in aten.MATRIX_PRODUCTS:
-            return max(1, int(self.args[aten.factors(self.func)[0]].shape[-1]))
-        if self.func is CPU_ATTENTION:
-            return max(int(self.args[0].shape[-1]), int(self.args[1].shape[-2]))
-        largest = max((tensor.numel() for tensor in self.tensors()), default=1)
-        return max(1, largest // max(1, output.numel()))
+        return max(1, int(self.args[aten.factors(self.func)[0]].shape[-1]))
+
+
+def bound(call: Call) -> dict[str, Any]:
+    """All arguments of a call by their names in the schema, defaults included."""
+    found = {}
+    for position, argument in enumerate(call.func._schema.arguments):
+        if position < len(call.args):
+            found[argument.name] = call.args[position]
+        else:
+            found[argument.name] = call.kwargs.get(argument.name, argument.default_value)
+    return found
 
 
 def mapped(leaf: Callable[[Any], Any], value: Any) -> Any:
@@ -138,10 +138,9 @@ def why_not_comparable(call: Call) -> str:
     returns = [str(value.type) for value in func._schema.returns]
     if not any("Tensor" in name for name in returns):
         return "no tensor result"
-    if func is CPU_ATTENTION:
+    if func is ATTENTION:
         # Tagged as random for its dropout, which evaluation does not use.
-        dropout = call.args[3] if len(call.args) > 3 else call.kwargs.get("dropout_p", 0.0)
-        return "random" if dropout else ""
+        return "random" if bound(call)["dropout_p"] else ""
     if torch.Tag.nondeterministic_seeded in func.tags:
         return "random"
     return ""
@@ -157,6 +156,12 @@ def results(call: Call, value: Any) -> list[torch.Tensor]:
         leaves = leaves[:1]
     leaves = [torch.view_as_real(leaf) if leaf.is_complex() else leaf for leaf in leaves]
     return [leaf for leaf in leaves if leaf.is_floating_point()] or leaves
+
+
+def declared(call: Call, arithmetic: Arithmetic) -> Call:
+    """The call in the form that a device declares whatever was asked: every GELU in its own."""
+    kwargs = gelu.declared(call.func, call.kwargs, arithmetic.gelu)
+    return call if kwargs == call.kwargs else dataclasses.replace(call, kwargs=kwargs)
 
 
 def run_oracle(call: Call, arithmetic: Arithmetic) -> list[torch.Tensor]:
@@ -225,18 +230,6 @@ def run_budget(call: Call, arithmetic: Arithmetic) -> list[torch.Tensor]:
             lambda dtype: dtype,
         )
     return results(call, value)
-
-
-def portable(func: Any) -> Any:
-    """What other devices than the CPU are asked for in the place of an operator."""
-    return aten.PORTABLE[func][1] if func in aten.PORTABLE else func
-
-
-def portable_source(func: Any) -> str:
-    """The same as Python source."""
-    if func in aten.PORTABLE:
-        return aten.PORTABLE[func][2]
-    return f"torch.ops.{func}"
 
 
 def first_result_only(func: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from harness.execution.imitation import storage_dtype
-from harness.execution.operators.calls import Call, portable, rerun, results, stored
+from harness.execution.operators.calls import Call, rerun, results, stored
 from harness.judgement.arithmetic import Arithmetic
 
 # torch_npu refuses to create a tensor with its channels last.
@@ -36,7 +36,7 @@ class DeviceSide:
         """The call on the device; raises what the device raises."""
         value = rerun(
             call,
-            portable(call.func),
+            call.func,
             self._move,
             lambda dtype: self._store if dtype == torch.float32 else dtype,
             device=self._device,

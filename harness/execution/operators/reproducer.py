@@ -14,14 +14,13 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.devices.spec import EMULATED_MEANS
 from harness.execution.imitation import storage_dtype
-from harness.execution.operators.calls import Call, first_result_only, portable_source, stored
+from harness.execution.operators.calls import Call, first_result_only, stored
 from harness.execution.operators.on_device import dense_order
 from harness.judgement.localization import describe
-from harness.judgement.operator_rows import RATIO_LIMIT, OperatorRow
+from harness.judgement.operator_rows import RATIO_LIMIT, OperatorRow, culprits
 from harness.system import environment, files
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ _SETUP = {
     "cuda": (),
 }
 _SETTING = {"npu": "torch.npu.{}", "cuda": "torch.backends.{}"}
+KEPT = 3
 _RUNS = 10  # enough to see a fault that comes half of the time
 
 _SCRIPT = Template('''\
@@ -131,56 +131,49 @@ if __name__ == "__main__":
 ''')
 
 
-def write(
-    model: torch.nn.Module,
-    images: torch.Tensor,
-    device: DeviceInfo,
-    declared: Arithmetic,
-    numerics: Mapping[str, str],
-    wanted: Mapping[int, OperatorRow],
-    directory: Path,
-) -> list[str]:
-    """Write a script and its tensors for each wanted call; returns the scripts' names.
+class Reproducers:
+    """Writes the worst culprits of a pass as they come by: at most KEPT scripts are left.
 
-    `model`, `images`: the reference's, float32 on the CPU; `wanted`: place of a call in the
-    forward pass -> its row; `numerics`: the device's settings as read back.  One more forward
-    pass on the CPU, which keeps nothing but the wanted calls' tensors, one call at a time.
+    `device`, `numerics`: as the device describes itself, and its settings as read back.
+    `problem`: why a script could not be written, "" when all could.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    writer = _Writer(device, declared, numerics, wanted, directory)
-    with torch.no_grad(), writer:
-        model(images)
-    return [writer.written[index] for index in wanted if index in writer.written]
-
-
-class _Writer(TorchDispatchMode):
-    """Writes the wanted calls as they come by."""
 
     def __init__(
         self,
         device: DeviceInfo,
         declared: Arithmetic,
         numerics: Mapping[str, str],
-        wanted: Mapping[int, OperatorRow],
         directory: Path,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.written: dict[int, str] = {}
+        self.problem = ""
         self._device = device
         self._declared = declared
         self._numerics = numerics
-        self._wanted = wanted
         self._directory = directory
-        self._calls = 0
+        self._kept: list[tuple[OperatorRow, str]] = []
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Write before the operator runs: it may write to its arguments."""
-        call = Call(func, args, kwargs or {})
-        row = self._wanted.get(self._calls)
-        self._calls += 1
-        if row is not None:
-            self.written[row.index] = self._write(call, row)
-        return func(*args, **call.kwargs)
+    @property
+    def written(self) -> list[str]:
+        """Names of the scripts, the worst culprit first."""
+        return [name for _, name in self._kept]
+
+    def consider(self, call: Call, row: OperatorRow) -> None:
+        """Write a call, with its arguments as they were, if its row is one of the worst."""
+        if not culprits([row]) or self.problem:
+            return
+        if len(self._kept) == KEPT and row.severity <= self._kept[-1][0].severity:
+            return
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._kept.append((row, self._write(call, row)))
+            self._kept.sort(key=lambda kept: (-kept[0].severity, kept[0].index))
+            for _, name in self._kept[KEPT:]:
+                script = self._directory / name
+                script.unlink()
+                script.with_suffix(".safetensors").unlink()
+            del self._kept[KEPT:]
+        except OSError as error:  # a full disk must not cost what was measured
+            self.problem = f"No reproducer in {self._directory}: {error.strerror}."
 
     def _write(self, call: Call, row: OperatorRow) -> str:
         name = f"{row.index:04}-{row.operator}-{row.module}"
@@ -215,7 +208,7 @@ class _Writer(TorchDispatchMode):
             args=arguments,
             kwargs=kwargs,
             dtype=self._declared.dtype,
-            function=portable_source(call.func),
+            function=f"torch.ops.{call.func}",
             first_only="[:1]" if first_result_only(call.func) else "",
             kind=kind,
             setup="\n".join(f"        {line}" for line in self._setup(kind)),

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from harness.execution.operators.calls import Call, portable, rerun, tensors_in
+from harness.execution.operators.calls import Call, rerun, tensors_in
 
 
 class Shadow:
@@ -81,7 +81,7 @@ class Shadow:
         with self._mode or contextlib.nullcontext():
             return rerun(
                 call,
-                call.func if self._device is None else portable(call.func),
+                call.func,
                 convert,
                 lambda dtype: self._dtype if dtype == torch.float32 else dtype,
                 device=self._device,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from harness.devices.cpu import CpuDevice
 from harness.execution.operators import on_device
-from harness.execution.operators.comparison import compare_operators
+from harness.execution.operators.trace import check
 from harness.judgement.arithmetic import HF32_BITS, Arithmetic
 from harness.judgement.operator_rows import compared, culprits
 from harness.system.status import CaseProblem, Stage, Status
@@ -50,17 +50,18 @@ def varied() -> tuple[nn.Module, Tensor]:
     return model, torch.randn(3, 3, 12, 12, generator=generator)
 
 
-ARITHMETICS = [Arithmetic(), Arithmetic("float16"), Arithmetic("bfloat16")]
+PLAIN = Arithmetic()
+ARITHMETICS = [PLAIN, Arithmetic("float16"), Arithmetic("bfloat16")]
 
 
 @pytest.mark.parametrize("arithmetic", ARITHMETICS, ids=str)
 def test_every_kind_of_call_is_compared_or_says_why_not(varied, arithmetic):
-    rows = compare_operators(*varied, CpuDevice(), arithmetic)
+    rows = check(*varied, CpuDevice(), arithmetic)
     done = {row.operator.removeprefix("aten::").split(".")[0] for row in compared(rows)}
     assert done >= {
         "convolution", "native_batch_norm", "relu_", "max_pool2d_with_indices", "index", "cat",
         "roll", "zeros", "fill_", "add_", "arange", "sub", "argmax", "mean", "var",
-        "_scaled_dot_product_flash_attention_for_cpu",
+        "scaled_dot_product_attention",
     }  # fmt: skip
     reasons = {row.operator: row.skipped for row in rows if row.skipped}
     assert set(reasons.values()) <= {"view", "random", "uninitialised memory"}
@@ -74,7 +75,7 @@ def test_every_kind_of_call_is_compared_or_says_why_not(varied, arithmetic):
 
 
 def test_modules_and_their_second_calls_are_named(varied):
-    rows = compare_operators(*varied, CpuDevice(), Arithmetic())
+    rows = check(*varied, CpuDevice(), Arithmetic())
     assert [row.module for row in rows if row.operator == "aten::relu_.default"] == ["act", "act#2"]
     where = {row.operator: row for row in rows}
     assert where["aten::cat.default"].module == "(model)"
@@ -91,7 +92,7 @@ def test_the_forward_pass_and_the_model_are_left_alone(varied):
         expected = model(images)
     results = []
     handle = model.register_forward_hook(lambda module, args, output: results.append(output))
-    compare_operators(model, images, CpuDevice(), Arithmetic("bfloat16"))
+    check(model, images, CpuDevice(), Arithmetic("bfloat16"))
     handle.remove()
     assert torch.equal(results[0], expected)
     assert torch.equal(images, kept)
@@ -99,26 +100,35 @@ def test_the_forward_pass_and_the_model_are_left_alone(varied):
     assert not model.conv._forward_pre_hooks and not model.conv._forward_hooks
 
 
-def test_a_share_has_every_kind_and_is_the_same_for_the_same_seed():
+def test_a_share_has_every_stratum_the_last_call_and_the_classifier():
     layers: list[nn.Module] = []
     for _ in range(10):
         layers += [nn.Conv2d(4, 4, 1), nn.ReLU(inplace=True)]
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), *layers).eval()
+    last = [nn.Flatten(), nn.Linear(144, 5), nn.Linear(5, 5), nn.Linear(5, 5)]
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), *layers, *last).eval()
     images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
-    def chosen(share: float, seed: int = 0) -> list[int]:
-        rows = compare_operators(model, images, CpuDevice(), Arithmetic(), share=share, seed=seed)
-        assert len(rows) == 21
-        return [row.index for row in compared(rows)]
+    def chosen(share: float | None, arithmetic: Arithmetic = PLAIN) -> list[str]:
+        rows = check(model, images, CpuDevice(), arithmetic, share=share)
+        return [row.module for row in compared(rows)]
 
-    assert len(chosen(1.0)) == 21
-    small = chosen(0.01)
-    assert len(small) == 3 and small[0] == 0, "a 3x3, a 1x1 and a ReLU"
-    fifth = chosen(0.2)
-    assert fifth == chosen(0.2) and len(fifth) == 5
-    convolutions = [index for index in fifth if index % 2 == 1]
-    assert [index > 10 for index in convolutions] == [False, True], "one from each half"
-    assert any(chosen(0.2, seed) != fifth for seed in (1, 2, 3))
+    everything = ["0", *map(str, range(1, 21)), "22", "23", "24"]
+    assert chosen(1.0) == chosen(None) == everything
+    assert chosen(0.01) == ["0", "1", "2", "22", "23", "24"], "one of each shape, and the last"
+    assert chosen(0.2) == ["0", "1", "2", "11", "12", "22", "23", "24"], "spread over the depth"
+    model.pretrained_cfg = {"classifier": ("19",)}
+    assert "19" in chosen(0.01) and "17" not in chosen(0.01)
+    del model.pretrained_cfg
+    # Where convolutions are shortened, all that is plain float32 is compared nevertheless.
+    short = chosen(None, Arithmetic(short_conv=HF32_BITS))
+    assert [name for name in short if name not in everything[2:-3:2]] == [
+        "0",
+        "1",
+        "11",
+        "22",
+        "23",
+        "24",
+    ]
     with pytest.raises(ValueError, match="share"):
         chosen(0.0)
 
@@ -139,17 +149,17 @@ class Odd(CpuDevice):
 
 
 def test_a_missing_kernel_is_not_mistaken_for_the_device(varied):
-    rows = compare_operators(*varied, Odd(lacks="aten::roll.default"), Arithmetic())
+    rows = check(*varied, Odd(lacks="aten::roll.default"), Arithmetic())
     assert [row.operator for row in rows if "no kernel" in row.skipped] == ["aten::roll.default"]
 
 
 def test_an_operator_that_raises_is_a_row_and_a_device_error_is_the_end(varied):
     # A tensor on "meta" has no values to bring back.
-    rows = compare_operators(*varied, Odd(place="meta"), Arithmetic())
+    rows = check(*varied, Odd(place="meta"), Arithmetic())
     assert compared(rows) == []
     assert sum(row.skipped.startswith("the device raised NotImpl") for row in rows) > 10
     with pytest.raises(CaseProblem, match="aten::convolution.default in conv: broken") as caught:
-        compare_operators(*varied, Odd(place="meta", explains=True), Arithmetic())
+        check(*varied, Odd(place="meta", explains=True), Arithmetic())
     assert caught.value.status is Status.ERROR_DEVICE
 
 
@@ -163,7 +173,7 @@ def test_a_worse_arithmetic_than_declared_is_found(varied, monkeypatch):
             return honest(self, call)
 
     monkeypatch.setattr(on_device.DeviceSide, "run", run)
-    found = culprits(compare_operators(*varied, CpuDevice(), Arithmetic()))
+    found = culprits(check(*varied, CpuDevice(), Arithmetic()))
     assert [row.module for row in found] == ["conv"]
     allowed = Arithmetic(short_conv=HF32_BITS)
-    assert culprits(compare_operators(*varied, CpuDevice(), allowed)) == []
+    assert culprits(check(*varied, CpuDevice(), allowed)) == []

@@ -36,7 +36,7 @@ _PLANS: dict[str, list[tuple[str, str, int, str, dict[str, float]]]] = {
         ("zero_channels", "LayerNorm", 4, "aten::native_layer_norm.default", {"magnitude": 1}),
         ("scale_output", "Gelu", 3, "aten::gelu.default", {"magnitude": 1.01}),
         ("duplicate_first_item", "FlashAttentionScore", 2,
-         "aten::_scaled_dot_product_flash_attention_for_cpu.default", {}),
+         "aten::scaled_dot_product_attention.default", {}),
     ],
 }  # fmt: skip
 
@@ -50,7 +50,7 @@ from harness.cases.models.model_files import ModelFiles
 from harness.devices.fault_plan import Fault, FaultPlan
 from harness.devices.opening import open_device
 from harness.devices.spec import parse
-from harness.execution.operators import comparison
+from harness.execution.operators import trace
 from harness.judgement.arithmetic import declared
 from harness.cases.case import ModelSource
 
@@ -74,7 +74,7 @@ for name, plan in plans.items():
             if label != "honest" and not plan or label == "small" and not arithmetic.full:
                 continue
             device.emulator.set_faults(FaultPlan(tuple(planted)))
-            rows = comparison.compare_operators(model, images, device, arithmetic)
+            rows = trace.check(model, images, device, arithmetic)
             plain = dataclasses.replace(arithmetic, gelu="")
             print("ROWS " + json.dumps([name, str(plain), label,
                 device.emulator.fault_effects(), [dataclasses.asdict(row) for row in rows]]))
@@ -111,8 +111,9 @@ def test_honest_formats_are_not_flagged(emulated, name, arithmetic):
     assert culprits(rows) == []
     assert len(compared(rows)) > 40
     assert {row.skipped for row in rows} <= {"", "view", "uninitialised memory"}
-    own = [row.own_rmse for row in rows if row.operator == "aten::convolution.default"]
-    assert max(own) > 0, "nothing was computed"
+    if arithmetic != "float32":  # there the emulator's kernels are the CPU's own, bit for bit
+        own = [row.own_rmse for row in rows if row.operator == "aten::convolution.default"]
+        assert max(own) > 0, "nothing was computed"
 
 
 @pytest.mark.parametrize("arithmetic", FORMATS)

@@ -65,9 +65,11 @@ def test_every_call_has_a_row_with_its_module_and_operator():
     names = {row.operator for row in rows if row.module == "(model)"}
     for functional in ("roll", "upsample_bilinear2d", "mul_", "mean"):
         assert any(name.startswith(f"aten::{functional}.") for name in names), names
-    product = next(row for row in rows if row.operator == "aten::bmm.default")  # of the attention
-    assert product.shapes == ("6x36x4", "6x4x36") and product.outputs == ("6x36x36",)
-    assert product.memory_format == "strided" and product.arithmetic == "float32"
+    whole = next(
+        row for row in rows if row.operator == "aten::scaled_dot_product_attention.default"
+    )
+    assert whole.shapes == ("3x2x36x4",) * 3 and whole.outputs == ("3x2x36x4",)
+    assert whole.memory_format == "strided" and whole.arithmetic == "float32"
     assert [row.index for row in rows] == sorted({row.index for row in rows})
 
 

@@ -1,0 +1,58 @@
+"""Operator calls as a device dispatches them: whole where it has a kernel for the whole.
+
+PyTorch takes composite operators (matmul, scaled_dot_product_attention, linear) apart before a
+dispatch mode sees them, unless the tensors' own backend registers a kernel.  torch_npu registers
+some, so that on the NPU they are one kernel, and a trace of the CPU's parts would judge kernels
+that the device never runs.  A kernel that takes them apart, registered for the CPU while a pass
+runs, has the dispatcher do on the CPU as it does for the device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.library import _scoped_library
+
+from harness.execution import aten
+
+# Whole for every device: what PyTorch makes of it on the CPU exists on the CPU alone.
+_ALWAYS = (aten.ATTENTION,)
+_COMPOSITE = "CompositeImplicitAutograd"
+
+
+@contextlib.contextmanager
+def as_on(device: torch.device) -> Iterator[None]:
+    """While inside, composites that a device has kernels for are one call on the CPU as well."""
+    with _scoped_library("aten", "IMPL") as library:
+        for func in {*_ALWAYS, *_whole(torch._C._dispatch_key_for_device(device.type))}:
+            library.impl(func.name().removeprefix("aten::"), _parts_of(func), "CPU")
+        yield
+
+
+def _parts_of(func: Any) -> Any:
+    return lambda *args, **kwargs: func.decompose(*args, **kwargs)
+
+
+def _whole(key: str) -> list[Any]:
+    """Composite operators with a kernel of a backend's own that the CPU has none for."""
+    if key in ("CPU", "Meta"):
+        return []
+    found = []
+    for name in torch._C._dispatch_get_all_op_names():
+        if not (name.startswith("aten::") and _has(name, key) and _has(name, _COMPOSITE)):
+            continue
+        packet, _, overload = name.removeprefix("aten::").partition(".")
+        func = getattr(getattr(torch.ops.aten, packet), overload or "default")
+        schema = func._schema
+        # What may give back or write to its arguments is no kernel's own result.
+        aliases = any(value.alias_info for value in (*schema.returns, *schema.arguments))
+        if not aliases and not _has(name, "CPU"):
+            found.append(func)
+    return found
+
+
+def _has(name: str, key: str) -> bool:
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(name, key))
