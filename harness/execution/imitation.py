@@ -17,17 +17,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.execution import aten, gelu
 from harness.execution.aten import CPU_ATTENTION
-from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.arithmetic import FULL_BITS, Arithmetic, Factors
 
 
-def round_mantissa(values: torch.Tensor, bits: int) -> torch.Tensor:
-    """Round float32 to `bits` explicit mantissa bits, to nearest, ties to even.
+def round_mantissa(values: torch.Tensor, form: Factors) -> torch.Tensor:
+    """Round float32 to fewer explicit mantissa bits.
 
     Returns a new float32 tensor; NaN and infinities stay as they are.
     """
-    drop = 23 - bits
+    drop = FULL_BITS - form.bits
     raw = values.view(torch.int32)  # keeps the order of strides
-    rounded = (raw >> drop).bitwise_and_(1).add_(raw).add_((1 << (drop - 1)) - 1)
+    half = 1 << (drop - 1)
+    if form.ties == "even":
+        rounded = (raw >> drop).bitwise_and_(1).add_(raw).add_(half - 1)
+    else:
+        rounded = raw + (half if form.ties == "away" else 0)
     result = rounded.bitwise_and_(~((1 << drop) - 1)).view(torch.float32)
     if not torch.isfinite(values.sum()):  # or the sum left the range, which does no harm
         result = torch.where(torch.isfinite(values), result, values)
@@ -74,11 +78,11 @@ class Imitation(TorchDispatchMode):
         return result
 
     def _short_factors(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        bits, where = self.arithmetic.factor_bits(aten.kind(func)), aten.factors(func)
-        if bits is None:
+        form, where = self.arithmetic.factors(aten.kind(func)), aten.factors(func)
+        if form is None:
             return args
         return tuple(
-            round_mantissa(arg, bits) if i in where and arg.dtype == torch.float32 else arg
+            round_mantissa(arg, form) if i in where and arg.dtype == torch.float32 else arg
             for i, arg in enumerate(args)
         )
 

@@ -12,7 +12,7 @@ import torch
 from harness.cases import inputs
 from harness.cases.models.loading import LoadedModel
 from harness.cases.models.model_files import ModelFiles
-from harness.execution import gelu, outputs
+from harness.execution import factors, gelu, outputs
 from harness.execution.memory_meter import MemoryMeter
 from harness.execution.operators import trace
 from harness.execution.operators.counter import OperatorCounter
@@ -70,6 +70,7 @@ class LegResult:
     `outputs`: name -> float32 or float64 array [N, ...]; `logits`: name of the classifier
     output, None for a model without one; `unstable`: outputs that differed between two forwards;
     `variants`: the outputs again, by the way the images were batched ("permuted", "alone").
+    `undeclared`: what the device computes otherwise than its settings declare, in sentences.
     `counters`: what the device counted during the passes.  `operators`: operators one by one,
     where that was asked for.
     """
@@ -82,6 +83,7 @@ class LegResult:
     counters: Counters
     variants: dict[str, dict[str, Array]] = dataclasses.field(default_factory=dict)
     operators: OperatorCheck | None = None
+    undeclared: tuple[str, ...] = ()
 
 
 def run(
@@ -134,9 +136,16 @@ def run(
         counters, used = device.counters(), meter.read()
         device.plant(None)
         form = gelu.instead(device.torch_device, executed.gelu)
+        described = device.describe()
+        undeclared: list[str] = []
+        if form is not None:
+            numerics = {**numerics, "gelu": form}
+        if request.dtype == "float32" and device.torch_device.type != "cpu":
+            seen, undeclared = factors.measure(device.torch_device, numerics, described.name)
+            numerics = {**numerics, **seen}
         record = LegRecord(
-            device=device.describe(),
-            numerics=numerics if form is None else {**numerics, "gelu": form},
+            device=described,
+            numerics=numerics,
             timing=Timing(
                 batch_size=request.batch_size,
                 images=len(images),
@@ -163,6 +172,7 @@ def run(
         counters=counters,
         variants=variants,
         operators=check,
+        undeclared=tuple(undeclared),
     )
 
 

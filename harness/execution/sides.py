@@ -154,6 +154,10 @@ class Sides:
                     "the same forward is repeated on the same input.",
                 )
             )
+        found += [
+            Finding(Status.FAIL_ACCURACY, Stage.FORWARD, f"The device's {what}.")
+            for what in candidate.undeclared
+        ]
         fallback = candidate.record.fallback_operators
         if fallback and not self.settings.allow_cpu_fallback:
             found.append(

@@ -14,20 +14,52 @@ Kind = Literal["convolution", "product", ""]
 # with 11 bits ("its mantissa precision (11 bits) is close to FP16"), NVIDIA TF32 as 1 + 8 + 10.
 HF32_BITS = 11
 TF32_BITS = 10
+FULL_BITS = 23
+
+Ties = Literal["even", "away", "truncate"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Factors:
+    """How float32 factors are shortened: explicit mantissa bits that are kept, and the rounding.
+
+    `ties`: to nearest with ties to even or away from zero; "truncate": towards zero.
+    """
+
+    bits: int
+    ties: Ties = "even"
+
+    def __str__(self) -> str:
+        return f"{self.bits} bits, {_TIES[self.ties]}"
+
+    @property
+    def name(self) -> str:
+        """Name of the format."""
+        return {HF32_BITS: "HF32", TF32_BITS: "TF32"}.get(self.bits, f"{self.bits}-bit")
+
+
+_TIES: dict[Ties, str] = {
+    "even": "ties to even",
+    "away": "ties away from zero",
+    "truncate": "truncated",
+}
+_BY_TEXT = {
+    str(form): form for form in (Factors(bits, ties) for bits in (10, 11) for ties in _TIES)
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Arithmetic:
     """A declared arithmetic.
 
-    `dtype`: "float32", "float16" or "bfloat16"; `short_conv`, `short_matmul`: mantissa bits to
-    which float32 factors of convolutions and of matrix products are rounded, None for all 23;
-    `gelu`: the form ("erf", "tanh") that every GELU takes whatever the model asks, "" for that.
+    `dtype`: "float32", "float16" or "bfloat16"; `short_conv`, `short_matmul`: how float32 factors
+    of convolutions and of matrix products are shortened, None for not at all; `gelu`: the form
+    ("erf", "tanh") that every GELU takes whatever the model asks, "" for that.
     """
 
     dtype: str = "float32"
-    short_conv: int | None = None
-    short_matmul: int | None = None
+    short_conv: Factors | None = None
+    short_matmul: Factors | None = None
     gelu: str = ""
 
     @property
@@ -40,49 +72,47 @@ class Arithmetic:
         """Whether it rounds as plain float32 does, whatever its form of GELU."""
         return dataclasses.replace(self, gelu="").exact
 
-    def factor_bits(self, kind: Kind) -> int | None:
-        """Mantissa bits to which an operator's float32 factors are rounded; None for all 23."""
+    def factors(self, kind: Kind) -> Factors | None:
+        """How an operator's float32 factors are shortened; None for not at all."""
         if kind == "convolution":
             return self.short_conv
         return self.short_matmul if kind == "product" else None
 
     def of(self, kind: Kind) -> str:
         """What is declared for one operator, to show: "float32", "float32 with HF32", "float16"."""
-        bits = self.factor_bits(kind)
-        return f"{self.dtype} with {_format(bits)}" if bits else self.dtype
+        short = self.factors(kind)
+        return f"{self.dtype} with {short.name}" if short else self.dtype
 
     def __str__(self) -> str:
         parts = [
-            f"{_format(bits)} {where}"
-            for where, bits in (("conv", self.short_conv), ("matmul", self.short_matmul))
-            if bits
+            f"{short.name} {where}"
+            for where, short in (("conv", self.short_conv), ("matmul", self.short_matmul))
+            if short
         ]
         if self.gelu:
             parts.append(f"every gelu as {self.gelu}")
         return f"{self.dtype} with {' and '.join(parts)}" if parts else self.dtype
 
 
-def _format(bits: int) -> str:
-    return {HF32_BITS: "HF32", TF32_BITS: "TF32"}.get(bits, f"{bits}-bit")
-
-
 def declared(dtype: str, numerics: Mapping[str, str]) -> Arithmetic:
     """The arithmetic that a device declares by its dtype and the settings read back from it.
 
     `numerics`: as `Device.apply_numerics` returns them, for the NPU and for CUDA; a leg adds
-    "gelu" where the device computes another form than its model asks for (`gelu.py`).
+    "gelu" where the device computes another form than its model asks for (`gelu.py`), and
+    "conv.factors", "matmul.factors" as it was seen to round them (`factors.py`).
     """
     gelu = numerics.get("gelu", "")
 
-    def bits(hf32: str, tf32: str) -> int | None:
-        if numerics.get(hf32) == "True":
-            return HF32_BITS
-        return TF32_BITS if numerics.get(tf32) == "True" else None
+    def short(part: str, tf32: str) -> Factors | None:
+        measured = _BY_TEXT.get(numerics.get(f"{part}.factors", ""))
+        if numerics.get(f"{part}.allow_hf32") == "True":
+            return measured or Factors(HF32_BITS)
+        return (measured or Factors(TF32_BITS)) if numerics.get(tf32) == "True" else None
 
     if dtype != "float32":
         return Arithmetic(dtype, gelu=gelu)
     return Arithmetic(
-        short_conv=bits("conv.allow_hf32", "cudnn.allow_tf32"),
-        short_matmul=bits("matmul.allow_hf32", "matmul.allow_tf32"),
+        short_conv=short("conv", "cudnn.allow_tf32"),
+        short_matmul=short("matmul", "matmul.allow_tf32"),
         gelu=gelu,
     )

@@ -11,6 +11,9 @@ and 2.1 for a single image (docs/verdict.md has the distributions).  A reduced f
 therefore cost three times its budget.  Exact float32 may cost ten times the CPU's own error,
 since accelerators may sum thousands of terms in orders that cost a small multiple of the CPU's
 blocked sums; HF32 left on costs 500 and more.
+
+The same holds for every class, channel, row and token: of few numbers the error may by chance be
+larger than its expectation (`operator_error.quantile`), and no more.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.judgement import metrics
+from harness.judgement import metrics, operator_error
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.metrics import Array, Float64
 
@@ -65,7 +68,9 @@ class OutputBudget:
     """One output's error against float64 on both sides, and what the arithmetic may cost.
 
     `budget_nrmse`: of the honest runs, as `OracleError.nrmse`.  `ratio` = device / budget over
-    all images; `image_ratios`: the same for each image.
+    all images; `image_ratios`: the same for each image; `slice_ratio`: the greatest of any class,
+    channel, row or token over all images, divided by what chance does to as few numbers;
+    `worst_slice` = (dimension of the output, index), None in outputs without such.
     """
 
     name: str
@@ -75,6 +80,8 @@ class OutputBudget:
     ratio: float
     image_ratios: tuple[float, ...]
     limit: float
+    slice_ratio: float = 0.0
+    worst_slice: tuple[int, int] | None = None
 
     @property
     def worst_ratio(self) -> float:
@@ -84,7 +91,8 @@ class OutputBudget:
     @property
     def within(self) -> bool:
         """Whether every ratio is a number and at most the limit."""
-        return all(value <= self.limit for value in (self.ratio, *self.image_ratios))
+        ratios = (self.ratio, *self.image_ratios, self.slice_ratio)
+        return all(value <= self.limit for value in ratios)
 
 
 def image_rmse(oracle: Array, values: Array) -> Float64:
@@ -139,12 +147,15 @@ class Allowance:
     """What an output's arithmetic may cost: the same for every way to batch the images.
 
     `oracle`: float64 run [N, ...]; `spread`: of it; `images`: budget of each image, float64 [N];
-    `cpu`: error of the run in the case's dtype; `limit`: greatest ratio that passes.
+    `slices`: for every further dimension the greatest mean square error of each slice that is
+    allowed at a ratio of 1; `cpu`: error of the run in the case's dtype; `limit`: greatest ratio
+    that passes.
     """
 
     oracle: Float64
     spread: float
     images: Float64
+    slices: tuple[Float64, ...]
     cpu: OracleError
     limit: float
 
@@ -161,6 +172,7 @@ def allowance(oracle: Array, cpu: Array, budgets: Sequence[Array], *, exact: boo
         oracle=oracle,
         spread=spread,
         images=image_budget(oracle, budgets),
+        slices=_slice_budgets(oracle, budgets),
         cpu=oracle_error(oracle, cpu, spread),
         limit=limit(exact=exact),
     )
@@ -170,6 +182,7 @@ def compare(name: str, device: Array, allowed: Allowance) -> OutputBudget:
     """Compare the error of one output on the device, [N, ...] and finite, with its budget."""
     error = oracle_error(allowed.oracle, device, allowed.spread)
     ratio, *of_images = _ratios(np.array(error.image_rmse), allowed)
+    of_slices = _worst_slice(device, allowed)
     return OutputBudget(
         name=name,
         device=error,
@@ -178,13 +191,47 @@ def compare(name: str, device: Array, allowed: Allowance) -> OutputBudget:
         ratio=ratio,
         image_ratios=tuple(of_images),
         limit=allowed.limit,
+        slice_ratio=of_slices[0],
+        worst_slice=of_slices[1],
     )
 
 
 def worst_ratio(values: Array, allowed: Allowance) -> float:
-    """`OutputBudget.worst_ratio` of other values [N, ...] alone; NaN where some are not finite."""
+    """The greatest ratio of other values [N, ...], slices too; NaN where some are not finite."""
     with np.errstate(invalid="ignore"):
-        return float(np.max(_ratios(image_rmse(allowed.oracle, values), allowed)))
+        ratios = _ratios(image_rmse(allowed.oracle, values), allowed)
+        return float(np.max([*ratios, _worst_slice(values, allowed)[0]]))
+
+
+def _slice_budgets(oracle: Float64, budgets: Sequence[Array]) -> tuple[Float64, ...]:
+    """What `Allowance.slices` holds; each is drawn towards the whole as an operator's slices are.
+
+    Chance is in it: the quantile of as many Gaussian errors as the slice has elements.
+    """
+    prior = operator_error.SLICE_PRIOR
+    floor = _FLOAT32_ROUNDOFF**2 * float(np.mean(np.square(oracle)))
+    runs = [operator_error.square_sums(np.asarray(run, np.float64) - oracle) for run in budgets]
+    whole = max(floor, max(float(np.sum(run[0])) for run in runs) / oracle.size)
+    found = []
+    for axis in range(1, oracle.ndim):
+        elements = oracle.size // oracle.shape[axis]
+        own = np.max([run[axis] for run in runs], axis=0)
+        drawn = (own + prior * whole) / (elements + prior)
+        found.append(np.asarray(drawn * operator_error.quantile(elements) ** 2, np.float64))
+    return tuple(found)
+
+
+def _worst_slice(values: Array, allowed: Allowance) -> tuple[float, tuple[int, int] | None]:
+    """The greatest ratio of any slice, and which it is: (dimension, index)."""
+    errors = operator_error.square_sums(np.asarray(values, np.float64) - allowed.oracle)
+    worst: tuple[float, tuple[int, int] | None] = (0.0, None)
+    for axis, budgets in enumerate(allowed.slices, start=1):
+        elements = allowed.oracle.size // allowed.oracle.shape[axis]
+        ratios = np.sqrt(errors[axis] / elements / np.maximum(budgets, 5e-324))
+        index = int(np.argmax(ratios))  # a NaN is the greatest there is
+        if not ratios[index] <= worst[0]:
+            worst = float(ratios[index]), (axis, index)
+    return worst
 
 
 def _ratios(image_errors: Float64, allowed: Allowance) -> list[float]:

@@ -67,17 +67,22 @@ SLICE_PRIOR = 16
 _MANY = 20  # from here on the quantile is below the square of the least limit
 
 
-def chance(elements: Any, limit: float) -> Any:
-    """How far beyond `limit` the rms of few honest errors may lie: 1 for many `elements`.
+def quantile(elements: Any) -> Any:
+    """The greatest rms that `elements` honest errors of rms 1 show, but for FALSE_ALARM.
 
     Errors of sums are Gaussian, so that the mean square of m of them, in units of its expectation,
-    is a chi-square of m degrees over m; its quantile at FALSE_ALARM, in units of limit^2.
+    is a chi-square of m degrees over m.
     """
-    if np.min(elements) >= _MANY:
-        return 1.0
     from scipy.special import chdtri  # here: it would take a good part of every start
 
-    return np.maximum(1.0, np.sqrt(chdtri(elements, FALSE_ALARM) / elements) / limit)
+    return np.sqrt(chdtri(elements, FALSE_ALARM) / elements)
+
+
+def chance(elements: Any, limit: float) -> Any:
+    """How far beyond `limit` the rms of few honest errors may lie: 1 for many `elements`."""
+    if np.min(elements) >= _MANY:
+        return 1.0
+    return np.maximum(1.0, quantile(elements) / limit)
 
 
 def own_error(
@@ -201,12 +206,12 @@ class _Sums:
     def _tables(self, arrays: list[Array]) -> list[list[Float64]]:
         exact, got, *more = arrays
         nothing = [np.zeros(size) for size in exact.shape]
-        cost = _square_sums(np.subtract(more[0], exact)) if self._budget else nothing
-        inner = _square_sums(more[-1]) if self._inner else nothing
-        return [_square_sums(np.subtract(got, exact)), cost, _square_sums(exact), inner]
+        cost = square_sums(np.subtract(more[0], exact)) if self._budget else nothing
+        inner = square_sums(more[-1]) if self._inner else nothing
+        return [square_sums(np.subtract(got, exact)), cost, square_sums(exact), inner]
 
 
-def _square_sums(values: Array) -> list[Float64]:
+def square_sums(values: Array) -> list[Float64]:
     """For every dimension, the sums of squares over all the others; values float32 or float64.
 
     Halves the dimensions: two passes over the array, however many there are.

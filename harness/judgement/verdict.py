@@ -20,7 +20,7 @@ from harness.system.status import Finding, Stage, Status, worst
 
 # Named in every record, which is held against these rules when it is read: raised with every
 # change of a limit, a formula or a finding.
-RULES = "1"
+RULES = "2"
 
 # Outputs of different images more alike than this cannot be told apart by the documented gate:
 # with an error rate limit of 1 % (cosine 0.99), swapping two such images would still pass it.
@@ -91,6 +91,11 @@ class Verdict:
     def status(self) -> Status:
         """The finding that wins; `pass` only when there is none."""
         return worst(f.status for f in self.findings) if self.findings else Status.PASS
+
+    @property
+    def about_device(self) -> bool:
+        """Whether the device gave a reason: operators can tell why, unlike for dull images."""
+        return any(finding.stage is not Stage.REFERENCE for finding in self.findings)
 
     @property
     def leading(self) -> Finding | None:
@@ -185,16 +190,19 @@ def _judge_budget(row: OutputBudget, arithmetic: Arithmetic) -> list[Finding]:
         return []
     image = int(np.argmax(row.image_ratios))
     what = "the CPU's own float32 error" if arithmetic.full else f"what {arithmetic} costs"
-    return [
-        Finding(
-            Status.FAIL_ACCURACY,
-            Stage.COMPARE,
-            f"Output {row.name!r}: the error against float64 is {row.ratio:.3g} times {what} on "
-            f"this model and these images (worst image {image}: {row.image_ratios[image]:.3g} "
-            f"times), allowed is {row.limit:g} times; nrmse {row.device.nrmse:.3g}, budget "
-            f"{row.budget_nrmse:.3g}.",
+    text = (
+        f"Output {row.name!r}: the error against float64 is {row.ratio:.3g} times {what} on "
+        f"this model and these images (worst image {image}: {row.image_ratios[image]:.3g} "
+        f"times), allowed is {row.limit:g} times; nrmse {row.device.nrmse:.3g}, budget "
+        f"{row.budget_nrmse:.3g}."
+    )
+    if row.worst_slice is not None and not row.slice_ratio <= row.limit:
+        dimension, index = row.worst_slice
+        text += (
+            f" Index {index} of dimension {dimension} alone is {row.slice_ratio:.3g} times beyond "
+            "what chance explains there."
         )
-    ]
+    return [Finding(Status.FAIL_ACCURACY, Stage.COMPARE, text)]
 
 
 def _judge_variants(
@@ -376,4 +384,4 @@ def _judge_discrimination(
                 f"(nrmse {row.budget_nrmse:.3g}) is as large as the differences between the "
                 "images, so that an error of that size proves nothing."
             )
-    return [Finding(Status.INCONCLUSIVE, Stage.COMPARE, reason) for reason in found]
+    return [Finding(Status.INCONCLUSIVE, Stage.REFERENCE, reason) for reason in found]

@@ -15,7 +15,7 @@ from harness.detection import sensitivity
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.localize import LocalizeRequest
 from harness.execution.sides import Sides
-from harness.judgement import localization
+from harness.judgement import localization, operator_rows
 from harness.judgement.localization import Localization
 from harness.judgement.verdict import RULES, Verdict
 from harness.records import results_file
@@ -104,22 +104,29 @@ class CaseRunner:
         progress.candidate = candidate = sides.ask(request)
         progress.verdict = sides.judge(request, candidate)
         if self._wants_localization(progress.verdict):
-            progress.localization = self._localize(request, candidate, progress)
+            progress.localization = found = self._localize(request, candidate, progress)
+            if found.culprits:
+                # A culprit is evidence, whatever the end of the model says.
+                check = operator_rows.summarise(found.rows, 1.0)
+                progress.candidate = dataclasses.replace(candidate, operators=check)
+                progress.verdict = sides.judge(request, progress.candidate)
         if self.settings.sensitivity:
             progress.sensitivity = sensitivity.measure(sides, case)
 
     def _wants_localization(self, judged: Verdict) -> bool:
         mode = self.settings.localize
-        return mode == "always" or (mode == "auto" and judged.status is not Status.PASS)
+        return mode == "always" or (mode == "auto" and judged.about_device)
 
     def _localize(
         self, request: LegRequest, candidate: LegResult, progress: _Progress
     ) -> Localization:
         """Find the operator that goes wrong; what prevents that takes nothing from the case."""
         assert progress.verdict is not None
-        start, stop = localization.worst_batch(
-            progress.verdict.budgets, len(request.inputs.labels), request.batch_size
-        )
+        images, size, check = len(request.inputs.labels), request.batch_size, candidate.operators
+        if check is not None and check.culprits:
+            start, stop = 0, min(images, size)  # the batch in which they were found
+        else:
+            start, stop = localization.worst_batch(progress.verdict.budgets, images, size)
         where = Path("reproducers", progress.case.id)  # below the results
         results = self.results
         try:

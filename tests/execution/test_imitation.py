@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.execution import imitation
-from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.arithmetic import Arithmetic, Factors
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(7, 22))
 def test_rounding_is_to_nearest_with_that_many_bits(value, bits):
-    rounded = imitation.round_mantissa(torch.tensor([value]), bits).item()
+    rounded = imitation.round_mantissa(torch.tensor([value]), Factors(bits)).item()
     if not np.isfinite(rounded):  # beyond the largest number
         assert abs(value) > 2.0**127
         return
@@ -24,7 +24,7 @@ def test_rounding_is_to_nearest_with_that_many_bits(value, bits):
 
 def test_nonfinite_values_stay():
     values = torch.tensor([float("nan"), float("inf"), -float("inf")])
-    rounded = imitation.round_mantissa(values, 11)
+    rounded = imitation.round_mantissa(values, Factors(11))
     assert torch.equal(torch.isnan(rounded), torch.isnan(values))
     assert torch.equal(rounded[1:], values[1:])
 
@@ -32,7 +32,7 @@ def test_nonfinite_values_stay():
 def test_seven_bits_are_bfloat16():
     values = torch.randn(1000)
     expected = values.to(torch.bfloat16).float()
-    assert torch.equal(imitation.round_mantissa(values, 7), expected)
+    assert torch.equal(imitation.round_mantissa(values, Factors(7)), expected)
 
 
 def run(arithmetic, function, *tensors):
@@ -42,16 +42,20 @@ def run(arithmetic, function, *tensors):
 
 def test_short_convolutions_round_both_factors_and_nothing_else():
     x, w, m = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3), torch.randn(8, 8)
-    arithmetic = Arithmetic(short_conv=11)
-    expected = torch.conv2d(imitation.round_mantissa(x, 11), imitation.round_mantissa(w, 11))
+    arithmetic = Arithmetic(short_conv=Factors(11))
+    expected = torch.conv2d(
+        imitation.round_mantissa(x, Factors(11)), imitation.round_mantissa(w, Factors(11))
+    )
     assert torch.equal(run(arithmetic, torch.conv2d, x, w), expected)
     assert torch.equal(run(arithmetic, torch.mm, m, m), m @ m)
 
 
 def test_short_matrix_products_cover_linear_layers():
     x, w, b = torch.randn(5, 8), torch.randn(3, 8), torch.randn(3)
-    expected = torch.addmm(b, imitation.round_mantissa(x, 10), imitation.round_mantissa(w, 10).t())
-    result = run(Arithmetic(short_matmul=10), torch.nn.functional.linear, x, w, b)
+    expected = torch.addmm(
+        b, imitation.round_mantissa(x, Factors(10)), imitation.round_mantissa(w, Factors(10)).t()
+    )
+    result = run(Arithmetic(short_matmul=Factors(10)), torch.nn.functional.linear, x, w, b)
     assert torch.equal(result, expected)
 
 

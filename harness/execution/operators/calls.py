@@ -254,7 +254,7 @@ def run_single(
     elif value is None:
         value = rerun(call, call.func, lambda tensor: tensor, lambda x: x)
     exact = results(call, value)
-    shortened = arithmetic.factor_bits(aten.kind(call.func)) is not None
+    shortened = arithmetic.factors(aten.kind(call.func)) is not None
     return exact, run_budget(call, arithmetic) if shortened else exact
 
 

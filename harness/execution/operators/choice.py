@@ -41,9 +41,7 @@ class Choice:
         share = self._share
         if share is None:
             kind = aten.kind(call.func)
-            plain = (
-                self._arithmetic.dtype == "float32" and self._arithmetic.factor_bits(kind) is None
-            )
+            plain = self._arithmetic.dtype == "float32" and self._arithmetic.factors(kind) is None
             share = 1.0 if plain else SHARE
         stratum = (call.kind(), *((tensor.shape, tensor.dtype) for tensor in call.tensors()))
         seen = self._seen[stratum]

@@ -23,14 +23,14 @@ from harness.execution.operators.recorder import recording
 from harness.execution.operators.shadow import Shadow
 from harness.execution.outputs import flatten
 from harness.judgement import metrics
-from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.arithmetic import Arithmetic, Factors
 from harness.judgement.operator_rows import OperatorRow
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
 
 # Of 23 mantissa bits: one less rounds factors as coarsely as float32 rounds their products.
-_LAST_BIT = Arithmetic(short_conv=22, short_matmul=22)
+_LAST_BIT = Arithmetic(short_conv=Factors(22), short_matmul=Factors(22))
 # Reasons for which a call is no layer and gets no row in a trace.
 _NO_LAYER = ("view", "uninitialised memory", "no tensor result")
 _NOT_CHOSEN = "not in the share"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from harness.devices.cpu import CpuDevice
 from harness.execution.operators import on_device
 from harness.execution.operators.trace import check
-from harness.judgement.arithmetic import HF32_BITS, Arithmetic
+from harness.judgement.arithmetic import HF32_BITS, Arithmetic, Factors
 from harness.judgement.operator_rows import compared, culprits
 from harness.system.status import CaseProblem, Stage, Status
 
@@ -120,7 +120,7 @@ def test_a_share_has_every_stratum_the_last_call_and_the_classifier():
     assert "19" in chosen(0.01) and "17" not in chosen(0.01)
     del model.pretrained_cfg
     # Where convolutions are shortened, all that is plain float32 is compared nevertheless.
-    short = chosen(None, Arithmetic(short_conv=HF32_BITS))
+    short = chosen(None, Arithmetic(short_conv=Factors(HF32_BITS)))
     assert [name for name in short if name not in everything[2:-3:2]] == [
         "0",
         "1",
@@ -169,11 +169,11 @@ def test_a_worse_arithmetic_than_declared_is_found(varied, monkeypatch):
     honest = on_device.DeviceSide.run
 
     def run(self, call):
-        with imitation.Imitation(Arithmetic(short_conv=HF32_BITS)):
+        with imitation.Imitation(Arithmetic(short_conv=Factors(HF32_BITS))):
             return honest(self, call)
 
     monkeypatch.setattr(on_device.DeviceSide, "run", run)
     found = culprits(check(*varied, CpuDevice(), Arithmetic()))
     assert [row.module for row in found] == ["conv"]
-    allowed = Arithmetic(short_conv=HF32_BITS)
+    allowed = Arithmetic(short_conv=Factors(HF32_BITS))
     assert culprits(check(*varied, CpuDevice(), allowed)) == []

@@ -25,7 +25,7 @@ from harness.execution import legs
 from harness.execution.reference import cpu_side
 from harness.execution.reference.cache import SIZE_VARIABLE, ReferenceCache, ReferenceCacheWarning
 from harness.execution.reference.cpu_side import CpuSide
-from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.arithmetic import Arithmetic, Factors
 from harness.system import files
 from harness.system.files import ROOT
 from harness.system.status import CaseProblem, Status, UsageProblem
@@ -56,7 +56,7 @@ def test_a_warm_cache_answers_without_a_forward(cache, leg_request, forwards):
             cpu.oracle(leg_request),
             *cpu.budget(leg_request, Arithmetic()).runs,
             *cpu.budget(leg_request, Arithmetic("bfloat16")).runs,
-            *cpu.budget(leg_request, Arithmetic(short_conv=11)).runs,
+            *cpu.budget(leg_request, Arithmetic(short_conv=Factors(11))).runs,
         ]
 
     cold = CpuSide(cache)
@@ -338,7 +338,7 @@ def test_the_command_lists_verifies_and_prunes(cache, leg_request, capsys, monke
     monkeypatch.delenv(SIZE_VARIABLE, raising=False)
     cpu = CpuSide(cache)
     cpu.data_config(leg_request.model)
-    cpu.budget(leg_request, Arithmetic(short_conv=11))
+    cpu.budget(leg_request, Arithmetic(short_conv=Factors(11)))
     cpu.oracle(leg_request)
     config = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
     cache.prepare_inputs(InputSource("noise", count=1), config)

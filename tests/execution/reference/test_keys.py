@@ -13,7 +13,7 @@ from harness.cases.models.model_files import ModelFiles
 from harness.execution.cpu_variants import CpuVariant
 from harness.execution.reference import keys
 from harness.execution.reference.keys import Fingerprints, leg_key
-from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.arithmetic import Arithmetic, Factors
 from harness.system.files import ROOT
 
 OTHER = {
@@ -34,8 +34,8 @@ OTHER_LOADING = {
 
 
 OTHER_VARIANT = {
-    "arithmetic": CpuVariant(imitate=Arithmetic(short_conv=11)),
-    "other arithmetic": CpuVariant(imitate=Arithmetic(short_conv=10)),
+    "arithmetic": CpuVariant(imitate=Arithmetic(short_conv=Factors(11))),
+    "other arithmetic": CpuVariant(imitate=Arithmetic(short_conv=Factors(10))),
     "order": CpuVariant(reorder=True),
 }
 
@@ -107,6 +107,7 @@ NOT_IN_KEY = {
     "cases/synthetic": "makes inputs, whose content is in the key",
     "devices/fault_plan": "legs with faults are not kept",
     "devices/spec": "names of devices",
+    "execution/factors": "looks at devices that are no CPU",
     "execution/fault_hooks": "legs with faults are not kept",
     "execution/memory_meter": "reads numbers of the process",
     "execution/operators/*": "operators one by one are no part of a kept leg",
