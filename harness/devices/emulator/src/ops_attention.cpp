@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "acl/acl.h"
-#include "common.h"
+#include "kernels.h"
 
 using namespace emulator;
 
@@ -49,7 +49,7 @@ void attend(const Attention& call) {
     key = key.repeat_interleave(call.heads / heads, 1);
     value = value.repeat_interleave(call.heads / heads, 1);
   }
-  at::Tensor scores = at::matmul(query, key.transpose(-1, -2)).mul_(call.scale);
+  at::Tensor scores = kernels::matmul(query, key.transpose(-1, -2)).mul_(call.scale);
   if (call.sparse_mode == kCausal) {
     scores.masked_fill_(at::ones({scores.size(2), scores.size(3)}, at::kBool).triu_(1), -INFINITY);
   } else if (call.mask != nullptr) {
@@ -57,11 +57,11 @@ void attend(const Attention& call) {
   }
   const at::Tensor largest = scores.amax(-1, true);
   const at::Tensor weights = (scores - largest).exp_();
-  const at::Tensor total = weights.sum(-1, true);
+  const at::Tensor total = kernels::sum(weights, {{-1}}, true);
   // The outputs for the backward pass come first: the result is what a fault plan damages.
   if (call.max != nullptr) memory_of(call.max).copy_(largest.expand(memory_of(call.max).sizes()));
   if (call.sum != nullptr) memory_of(call.sum).copy_(total.expand(memory_of(call.sum).sizes()));
-  put(call.out, from_heads(at::matmul(weights.div_(total), value), call.layout));
+  put(call.out, from_heads(kernels::matmul(weights.div_(total), value), call.layout));
 }
 
 }  // namespace

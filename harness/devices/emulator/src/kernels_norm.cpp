@@ -1,0 +1,87 @@
+// Normalisations by statistics whose sums have a stated order.
+#include "kernels.h"
+
+namespace emulator::kernels {
+namespace {
+
+// Of each row of input[rows, r]; both [rows, 1].
+struct Statistics {
+  at::Tensor mean, rstd;
+};
+
+Statistics statistics(const at::Tensor& rows, double eps) {
+  const int64_t axis = 1;
+  const auto [variance, mean] = kernels::var_mean(rows, axis, 0, true);
+  return {mean, (variance + eps).rsqrt()};
+}
+
+// (x - mean) / deviation * weight + bias
+at::Tensor normalise(const at::Tensor& input, const at::Tensor& mean, const at::Tensor& rstd,
+                     const Optional& weight, const Optional& bias) {
+  at::Tensor result = (input - mean) * rstd;
+  if (weight) result = result * *weight;
+  return bias ? result + *bias : result;
+}
+
+// A vector of channels beside tensors [n, c, ...].
+Optional along_channels(const Optional& value, int64_t dims) {
+  if (!value) return value;
+  std::vector<int64_t> shape(static_cast<size_t>(dims), 1);
+  shape[1] = -1;
+  return value->view(shape);
+}
+
+std::vector<int64_t> all_but_channels(const at::Tensor& input) {
+  std::vector<int64_t> dims;
+  for (int64_t d = 0; d < input.dim(); ++d)
+    if (d != 1) dims.push_back(d);
+  return dims;
+}
+
+}  // namespace
+
+Normalised layer_norm(const at::Tensor& input, at::IntArrayRef shape, const Optional& weight,
+                      const Optional& bias, double eps) {
+  if (!in_order(input)) return at::native_layer_norm(input, shape, weight, bias, eps);
+  std::vector<int64_t> outer = input.sizes().slice(0, input.dim() - shape.size()).vec();
+  outer.resize(static_cast<size_t>(input.dim()), 1);
+  const auto [mean, rstd] = statistics(input.reshape({-1, c10::multiply_integers(shape)}), eps);
+  const at::Tensor means = mean.view(outer), rstds = rstd.view(outer);
+  return {normalise(input, means, rstds, weight, bias), means, rstds};
+}
+
+Normalised group_norm(const at::Tensor& input, const Optional& weight, const Optional& bias,
+                      int64_t n, int64_t c, int64_t hxw, int64_t groups, double eps) {
+  if (!in_order(input)) return at::native_group_norm(input, weight, bias, n, c, hxw, groups, eps);
+  const auto [mean, rstd] = statistics(input.reshape({n * groups, -1}), eps);
+  // Every channel has its group's.
+  const auto of_channels = [&](const at::Tensor& value) {
+    return value.view({n, groups, 1}).expand({n, groups, c / groups}).reshape({n, c, 1});
+  };
+  const at::Tensor result =
+      normalise(input.reshape({n, c, hxw}), of_channels(mean), of_channels(rstd),
+                along_channels(weight, 3), along_channels(bias, 3));
+  return {result.view(input.sizes()), mean.view({n, groups}), rstd.view({n, groups})};
+}
+
+Normalised batch_norm(const at::Tensor& input, const Optional& weight, const Optional& bias,
+                      const Optional& running_mean, const Optional& running_var, bool training,
+                      double momentum, double eps) {
+  // Inference has no sums, and training keeps running statistics, which only instance norm lacks.
+  if (!in_order(input) || !training || running_mean)
+    return at::native_batch_norm(input, weight, bias, running_mean, running_var, training, momentum,
+                                 eps);
+  const auto [variance, mean] = kernels::var_mean(input, all_but_channels(input), 0, false);
+  const at::Tensor rstd = (variance + eps).rsqrt();
+  const auto beside = [&](const Optional& value) { return along_channels(value, input.dim()); };
+  return {normalise(input, *beside(mean), *beside(rstd), beside(weight), beside(bias)), mean, rstd};
+}
+
+Pair rms_norm(const at::Tensor& self, const at::Tensor& gamma, double eps) {
+  std::vector<int64_t> dims;
+  for (int64_t d = self.dim() - gamma.dim(); d < self.dim(); ++d) dims.push_back(d);
+  const at::Tensor rstd = at::rsqrt(kernels::mean(self.square(), dims, true) + eps);
+  return {self * rstd * gamma, rstd};
+}
+
+}  // namespace emulator::kernels
