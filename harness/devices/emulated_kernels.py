@@ -19,6 +19,16 @@ HONEST: Mapping[str, str] = {
     "blocked": "sums in blocks whose sums are added one after another, a bias last: of 16 terms in "
     "matrix products and convolutions, of 64 elsewhere",
     "blocked128": "as blocked, all blocks of 128 terms",
+    "winograd2": "3x3 convolutions of stride 1 by Winograd's F(2x2, 3x3) in float32 (Lavin and "
+    "Gray 2015, arXiv:1509.09308)",
+    "winograd4": "the same by F(4x4, 3x3)",
+    "ulp2": "functions such as exp, erf, rsqrt and division off by up to 2 units in the last place "
+    "more, in softmax and normalisations too",
+    "ulp4": "the same, up to 4 units",
+    "normalisation": "statistics of layer, group and instance norm by Welford in blocks, and all "
+    "normalisations as x * a + b with one a and b for each channel and sample",
+    "attention": "fused attention tile by tile of 128 keys with a running maximum and sum, the "
+    "query scaled first",
 }
 
 

@@ -190,3 +190,168 @@ def test_unknown_kernels_are_refused(npu: emulator.Emulator) -> None:
     with pytest.raises(ValueError, match="no kernels are called 'squential'"):
         npu.set_kernels("squential")
     assert npu.kernels == "default"
+
+
+# Output points of a tile -> B^T, G, A^T of Lavin and Gray (2015), in rows.
+TABLES = {
+    2: (
+        [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
+        [[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]],
+        [[1, 1, 1, 0], [0, 1, -1, -1]],
+    ),
+    4: (
+        [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
+         [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]],
+        [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
+         [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]],
+        [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
+    ),
+}  # fmt: skip
+
+
+def winograd(x: Tensor, w: Tensor, m: int, *, absolute: bool) -> Tensor:
+    """A valid convolution of an input of whole tiles, or the sum of its absolute terms."""
+    tables = [torch.tensor(table, dtype=torch.float64) for table in TABLES[m]]
+    if absolute:
+        x, w, tables = x.abs(), w.abs(), [table.abs() for table in tables]
+    tiles = x.unfold(2, m + 2, m).unfold(3, m + 2, m)
+    inner = [
+        torch.einsum("ij,...jk,lk->...il", t, v, t)
+        for t, v in zip(tables[:2], (tiles, w), strict=True)
+    ]
+    product = torch.einsum("nchwij,ocij->nohwij", *inner)
+    result = torch.einsum("ij,nohwjk,lk->nohwil", tables[2], product, tables[2])
+    n, o, h, width = result.shape[:4]
+    return result.transpose(3, 4).reshape(n, o, h * m, width * m)
+
+
+@pytest.mark.parametrize(("kernels", "tile"), [("winograd2", 2), ("winograd4", 4)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_winograd_errs_by_the_roundings_of_its_transforms(
+    kernels: str, tile: int, bias: bool, use: Callable[[str], None]
+) -> None:
+    """Every path from an input to an output has so many roundings: 32 channels, six transforms."""
+    x, w = draw(2, 32, 11, 14), draw(24, 32, 3, 3, seed=1)
+    b = (draw(24, seed=2),) if bias else ()
+    padded = F.pad(x.double(), (1, 1 + -14 % tile, 1, 1 + -11 % tile))
+    assert torch.allclose(
+        winograd(padded, w.double(), tile, absolute=False)[:, :, :11, :14],
+        F.conv2d(x.double(), w.double(), padding=1),
+    )
+    size = winograd(padded, w.double(), tile, absolute=True)[:, :, :11, :14]
+    exact = F.conv2d(x.double(), w.double(), *(value.double() for value in b), padding=1)
+    direct = on_npu(conv(padding=1), x, w, *b)
+    use(kernels)
+    actual = on_npu(conv(padding=1), x, w, *b)
+    assert ((actual - exact).abs() <= (32 + 6 * 6 + 1) * UNIT * (size + 3)).all()
+    assert not torch.equal(actual, direct)
+    if tile == 4:  # far more than a direct sum, and far less than its bound
+        error, of_direct = ((value - exact).square().mean().sqrt() for value in (actual, direct))
+        assert 2 * of_direct < error < 100 * of_direct
+
+
+@pytest.mark.parametrize("kernels", ["winograd2", "winograd4"])
+def test_winograd_leaves_other_convolutions_alone(kernels: str, use: Callable[[str], None]) -> None:
+    x = draw(2, 4, 11, 14)
+    for w, options in (
+        (draw(6, 4, 3, 3), {"stride": 2}),
+        (draw(6, 4, 3, 3), {"dilation": 2}),
+        (draw(4, 1, 3, 3), {"groups": 4}),
+        (draw(6, 4, 1, 3), {}),
+    ):
+        use("default")
+        same = on_npu(conv(**options), x, w)
+        use(kernels)
+        assert torch.equal(on_npu(conv(**options), x, w), same)
+
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    name: getattr(torch, name)
+    for name in "exp log tanh erf sigmoid sin cos sqrt rsqrt reciprocal".split()
+} | {
+    "silu": F.silu,
+    "mish": F.mish,
+    "gelu": lambda x: F.gelu(x, approximate="tanh"),
+    "elu": F.elu,
+    "pow": lambda x: x.abs() ** 1.7,
+    "div": lambda x: x / (x.abs() + 1),
+    "div by a number": lambda x: x / 3,
+}  # fmt: skip
+ARGUMENT = draw(5000).abs() * 2 + 0.1
+
+
+def units_off(actual: Tensor, expected: Tensor) -> Tensor:
+    return (actual.view(torch.int32) - expected.view(torch.int32)).abs()
+
+
+@pytest.mark.parametrize(("kernels", "ulps"), [("ulp2", 2), ("ulp4", 4)])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_are_off_by_so_many_units_and_no_more(
+    name: str, kernels: str, ulps: int, use: Callable[[str], None]
+) -> None:
+    default = on_npu(FUNCTIONS[name], ARGUMENT)
+    use(kernels)
+    actual = on_npu(FUNCTIONS[name], ARGUMENT)
+    off = units_off(actual, default)
+    assert off.max() == ulps
+    # Uniform over -ulps .. ulps.
+    assert (off == 0).double().mean() == pytest.approx(1 / (2 * ulps + 1), abs=0.2)
+    assert torch.equal(on_npu(FUNCTIONS[name], ARGUMENT), actual), "the same again"
+
+
+@pytest.mark.parametrize("kernels", ["ulp2", "ulp4"])
+def test_exact_operators_stay_exact_and_special_values_too(
+    kernels: str, use: Callable[[str], None]
+) -> None:
+    x = draw(1000)
+    for function in (torch.relu, F.hardswish, torch.neg, lambda t: t * 3, lambda t: t + t):
+        use("default")
+        default = on_npu(function, x)
+        use(kernels)
+        assert torch.equal(on_npu(function, x), default)
+    special = torch.tensor([0.0, -0.0, float("inf"), float("-inf"), 20.0, -20.0])
+    assert on_npu(torch.tanh, special).abs().max() <= 1
+    assert on_npu(torch.exp, special)[:4].tolist()[2:] == [float("inf"), 0.0]
+    assert on_npu(torch.sqrt, torch.zeros(1)).item() == 0
+    assert on_npu(torch.exp, torch.tensor([float("nan")])).isnan().all()
+
+
+NORMS: dict[str, Callable[..., Tensor]] = {
+    "layer_norm": lambda x, w, b: F.layer_norm(x, (40,), w[:40], b[:40]),
+    "group_norm": lambda x, w, b: F.group_norm(x, 4, w[:16], b[:16]),
+    "instance_norm": lambda x, w, b: F.instance_norm(x, weight=w[:16], bias=b[:16]),
+    "batch_norm": lambda x, w, b: F.batch_norm(x, b[:16], w[:16] + 0.5, w[:16], b[:16]),
+}
+
+
+@pytest.mark.parametrize("kernels", ["normalisation", "ulp2", "ulp4"])
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+@pytest.mark.parametrize("name", NORMS)
+def test_normalisations_cost_a_few_roundings_of_their_input(
+    name: str, mean: float, kernels: str, use: Callable[[str], None]
+) -> None:
+    """A mean beside the deviation makes the input itself uncertain by half a unit of the mean."""
+    x, weight, bias = draw(3, 16, 40, mean=mean), draw(40, seed=1).abs(), draw(40, seed=2)
+    exact = NORMS[name](x.double(), weight.double(), bias.double())
+    default = on_npu(NORMS[name], x, weight, bias)
+    use(kernels)
+    actual = on_npu(NORMS[name], x, weight, bias)
+    assert (actual - exact).abs().max() <= 8 * UNIT * (x.abs().max() * weight.max() + 10)
+    assert not torch.equal(actual, default)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("kernels", ["attention", "sequential", "blocked", "ulp4"])
+def test_attention_of_several_tiles(kernels: str, masked: bool, use: Callable[[str], None]) -> None:
+    q, k, v = (draw(2, 3, size, 32, seed=i) for i, size in enumerate((17, 300, 300)))
+    q = q * 3  # the maximum moves from tile to tile
+    mask = torch.rand(17, 300, generator=torch.Generator().manual_seed(5)) > 0.3
+    if masked:
+        mask[:, :128] = False  # no key of the first tile is seen
+    given = (mask,) if masked else ()
+    exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), *given)
+    default = on_npu(F.scaled_dot_product_attention, q, k, v, *given)
+    use(kernels)
+    actual = on_npu(F.scaled_dot_product_attention, q, k, v, *given)
+    assert (actual - exact).abs().max() < 300 * UNIT * v.abs().max()
+    assert not torch.equal(actual, default)

@@ -23,6 +23,11 @@ struct Order {
 const Order* order_of_sums();
 bool in_order(const at::Tensor& terms);  // whether there is such an order for these terms
 
+// By how many units in the last place elementary functions may be off, beside ATen's own error.
+int64_t ulps();
+// A float32 result, off by as many; the argument's bits decide by how many.
+at::Tensor misrounded(const at::Tensor& result, const at::Tensor& argument);
+
 namespace kernels {
 
 // ---- cube unit (kernels_cube.cpp, kernels_convolution.cpp)
@@ -76,12 +81,23 @@ Normalised batch_norm(const at::Tensor& input, const Optional& weight, const Opt
 // result, 1 / root of the mean square
 Pair rms_norm(const at::Tensor& self, const at::Tensor& gamma, double eps);
 
-// ---- elementwise (kernels_elementwise.cpp)
-using Function = std::function<at::Tensor(const at::Tensor&)>;
-// A function that no processor computes exactly, such as exp: `name` is the operator's.
-at::Tensor elementary(const char* name, const at::Tensor& self, const Function& function);
-// The result of a division or a power as these kernels have it.
-at::Tensor rounded(const at::Tensor& result);
+// ---- attention (kernels_attention.cpp); tensors [batch, heads, sequence, head size]
+struct AttentionInputs {
+  at::Tensor query, key, value;
+  Optional hidden;  // bool, true where a query does not see a key
+  double scale;
+};
+struct Attended {
+  at::Tensor result, largest, total;  // the latter of the scores and of their powers
+};
+Attended attention(const AttentionInputs& call);
+
+// ---- elementwise (kernels_elementwise.cpp); `name` is the operator's
+using Unary = std::function<at::Tensor(const at::Tensor&)>;
+using Binary = std::function<at::Tensor(const at::Tensor&, const at::Tensor&)>;
+at::Tensor unary(const char* name, const at::Tensor& self, const Unary& function);
+at::Tensor binary(const char* name, const at::Tensor& self, const at::Tensor& other,
+                  const Binary& function);
 
 }  // namespace kernels
 }  // namespace emulator

@@ -70,6 +70,73 @@ Convolution with_height(Convolution call) {
   return call;
 }
 
+// ---- F(m x m, 3 x 3) of Lavin and Gray (arXiv:1509.09308): m + 2 points a tile and axis
+struct Winograd {
+  int64_t m;
+  at::Tensor input, weight, output;  // B^T, G, A^T
+};
+
+at::Tensor table(std::vector<double> values, int64_t columns) {
+  return at::tensor(values, at::kDouble).to(at::kFloat).view({-1, columns});
+}
+
+const Winograd* winograd() {
+  static const Winograd two{2, table({1, 0, -1, 0, 0, 1, 1, 0, 0, -1, 1, 0, 0, 1, 0, -1}, 4),
+                            table({1, 0, 0, .5, .5, .5, .5, -.5, .5, 0, 0, 1}, 3),
+                            table({1, 1, 1, 0, 0, 1, -1, -1}, 4)};
+  static const Winograd four{
+      4,
+      table({4, 0,  -5, 0, 1, 0, 0, -4, -4, 1,  1, 0, 0, 4, -4, -1, 1, 0,
+             0, -2, -1, 2, 1, 0, 0, 2,  -1, -2, 1, 0, 0, 4, 0,  -5, 0, 1},
+            6),
+      table({1. / 4, 0, 0, -1. / 6, -1. / 6, -1. / 6, -1. / 6, 1. / 6, -1. / 6, 1. / 24, 1. / 12,
+             1. / 6, 1. / 24, -1. / 12, 1. / 6, 0, 0, 1},
+            3),
+      table({1, 1, 1, 1, 1, 0, 0, 1, -1, 2, -2, 0, 0, 1, 1, 4, 4, 0, 0, 1, -1, 8, -8, 1}, 6)};
+  const std::string& name = kernel_set();
+  return name == "winograd2" ? &two : name == "winograd4" ? &four : nullptr;
+}
+
+bool filtered_minimally(const Convolution& call) {
+  const auto all = [](const std::vector<int64_t>& values, int64_t one) {
+    return values == std::vector<int64_t>{one, one};
+  };
+  return call.input.dim() == 4 && !call.transposed && call.groups == 1 && call.kernel(0) == 3 &&
+         call.kernel(1) == 3 && all(call.stride, 1) && all(call.dilation, 1);
+}
+
+at::Tensor by_winograd(const Convolution& call, const Winograd& tables) {
+  const int64_t m = tables.m, points = m + 2, count = call.input.size(0);
+  const int64_t height = extent(call, 0), width = extent(call, 1);
+  const int64_t down = (height + m - 1) / m, across = (width + m - 1) / m;
+  const auto both = [](const at::Tensor& table, const at::Tensor& tiles) {
+    return at::matmul(at::matmul(table, tiles), table.t());
+  };
+  const auto after = [&](int64_t axis, int64_t tiles) {
+    return tiles * m + 2 - call.input.size(2 + axis) - call.padding[axis];
+  };
+  const at::Tensor padded = at::constant_pad_nd(
+      call.input, {call.padding[1], after(1, across), call.padding[0], after(0, down)});
+  const at::Tensor tiles = padded.unfold(2, points, m).unfold(3, points, m);
+  const at::Tensor inputs = both(tables.input, tiles.contiguous())  // [n, c, down, across, p, p]
+                                .permute({4, 5, 1, 0, 2, 3})
+                                .reshape({points * points, call.input.size(1), -1});
+  const at::Tensor weights = both(tables.weight, call.weight)  // [o, c, p, p]
+                                 .permute({2, 3, 0, 1})
+                                 .reshape({points * points, call.weight.size(0), -1});
+  const at::Tensor products = at::bmm(weights, inputs)
+                                  .view({points, points, call.weight.size(0), -1})
+                                  .permute({2, 3, 0, 1})
+                                  .contiguous();
+  const at::Tensor result = both(tables.output, products)
+                                .view({-1, count, down, across, m, m})
+                                .permute({1, 0, 2, 4, 3, 5})
+                                .reshape({count, -1, down * m, across * m})
+                                .narrow(2, 0, height)
+                                .narrow(3, 0, width);
+  return call.bias ? result + call.bias->view({-1, 1, 1}) : result.contiguous();
+}
+
 }  // namespace
 
 at::Tensor Convolution::by_aten() const {
@@ -83,6 +150,9 @@ at::Tensor convolve(const Convolution& call) {
     if (call.input.dim() == 3) return by_columns(with_height(call), order->cube).squeeze(2);
     if (call.input.dim() == 4) return by_columns(call, order->cube);
   }
+  const Winograd* tables = winograd();
+  if (tables != nullptr && call.input.scalar_type() == at::kFloat && filtered_minimally(call))
+    return by_winograd(call, *tables);
   return call.by_aten();
 }
 

@@ -124,15 +124,17 @@ at::Tensor vector_norm(const at::Tensor& self, const at::Scalar& order, Dims dim
 }
 
 at::Tensor softmax(const at::Tensor& self, int64_t dim) {
-  if (!in_order(self)) return at::softmax(self, dim);
-  const at::Tensor powers = (self - self.amax(dim, true)).exp();
-  return powers / kernels::sum(powers, dim, true);
+  if (!in_order(self) && ulps() == 0) return at::softmax(self, dim);
+  const at::Tensor shifted = self - self.amax(dim, true);
+  const at::Tensor powers = misrounded(shifted.exp(), shifted);
+  return misrounded(powers / kernels::sum(powers, dim, true), powers);
 }
 
 at::Tensor log_softmax(const at::Tensor& self, int64_t dim) {
-  if (!in_order(self)) return at::log_softmax(self, dim);
+  if (!in_order(self) && ulps() == 0) return at::log_softmax(self, dim);
   const at::Tensor shifted = self - self.amax(dim, true);
-  return shifted - kernels::sum(shifted.exp(), dim, true).log();
+  const at::Tensor total = kernels::sum(misrounded(shifted.exp(), shifted), dim, true);
+  return shifted - misrounded(total.log(), total);
 }
 
 at::Tensor avg_pool2d(const at::Tensor& self, const AveragePool& pool) {
