@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from harness.devices import dispatcher, npu_settings
+from harness.devices import dispatcher, emulated_kernels, npu_settings
 from harness.devices.device import Counters, Plain, TimingEvent, refuse_faults
 from harness.devices.spec import EMULATED_DEVICES, DeviceSpec
 from harness.records.leg import DeviceInfo
@@ -28,11 +28,12 @@ _ACLNN = re.compile(r"\b(aclnn\w+?)(?:GetWorkspaceSize)?\b(?! failed)")
 class NpuDevice(Plain):
     """One NPU; torch_npu is imported here and nowhere else."""
 
-    def __init__(self, spec: DeviceSpec) -> None:
+    def __init__(self, spec: DeviceSpec, kernels: str | None = None) -> None:
+        """`kernels`: other kernels for the emulator (`emulated_kernels`)."""
         for name, value in npu_settings.before_load().items():
             os.environ.setdefault(name, value)
         self.emulator: Any = None
-        self._untried = False
+        self._untried, self._kernels = False, kernels
         if spec.emulated:
             from harness.devices import emulator
 
@@ -40,6 +41,7 @@ class NpuDevice(Plain):
                 count = len(visible_devices.emulated_ids(EMULATED_DEVICES))
                 self.emulator = emulator.load(emulator.EmulatorOptions(count=count))
                 torch_npu: Any = self.emulator.import_torch_npu()
+                self.emulator.set_kernels(kernels or emulated_kernels.DEFAULT)
             except emulator.EmulatorError as error:
                 raise UsageProblem(str(error)) from error
             self._untried = self.emulator.untried
@@ -90,6 +92,7 @@ class NpuDevice(Plain):
                 "task_queue": npu_settings.task_queue(self._torch_npu),
                 **npu_settings.described(self._torch_npu),
                 "has_compatible_impl": str(self._has_compatible_impl),
+                **({"emulated_kernels": self._kernels} if self._kernels else {}),
                 **({"emulator": "untried with this torch_npu"} if self._untried else {}),
             },
         )

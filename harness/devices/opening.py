@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from harness.devices.device import Device
 
 
-def open_device(spec: DeviceSpec) -> Device:
+def open_device(spec: DeviceSpec, kernels: str | None = None) -> Device:
     """Open a device in this process; at most one kind of accelerator a process.
 
-    Raises UsageProblem, with the remedy, when the device is not there.
+    `kernels`: other kernels for the emulated NPU (`emulated_kernels`).  Raises UsageProblem, with
+    the remedy, when the device is not there.
     """
     if spec.kind == "cpu":
         from harness.devices.cpu import CpuDevice
@@ -25,4 +26,4 @@ def open_device(spec: DeviceSpec) -> Device:
         return CudaDevice(spec)
     from harness.devices.npu import NpuDevice
 
-    return NpuDevice(spec)
+    return NpuDevice(spec, kernels)

@@ -40,7 +40,7 @@ class Sides:
         self.settings = settings
         self.device = settings.device
         self.timeout = settings.case_timeout
-        self.worker = worker or DeviceWorker(settings.device)
+        self.worker = worker or DeviceWorker(settings.device, settings.emulated_kernels)
         # A process of its own for timing the CPU; started when it is asked.
         self._cpu_worker = DeviceWorker(DeviceSpec("cpu"))
         self.cache = ReferenceCache(

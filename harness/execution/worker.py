@@ -50,8 +50,10 @@ class Request(Protocol[Answer]):
 class DeviceWorker:
     """Answers requests on one device in a process of its own, replacing it when it must."""
 
-    def __init__(self, device: DeviceSpec) -> None:
+    def __init__(self, device: DeviceSpec, kernels: str | None = None) -> None:
+        """`kernels`: other kernels for the emulated NPU (`devices/emulated_kernels`)."""
         self.device = device
+        self.kernels = kernels
         self.started_processes = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection[Any, Any] | None = None
@@ -75,7 +77,7 @@ class DeviceWorker:
         )
         theirs.close()
         self._pipe = ours
-        self._pipe.send(self.device)
+        self._pipe.send((self.device, self.kernels))
         self.started_processes += 1
         self._ready = False
 

@@ -22,7 +22,7 @@ def main(descriptor: int) -> int:
     pipe: Connection[Any, Any] = Connection(descriptor)
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    spec = pipe.recv()
+    spec, kernels = pipe.recv()
 
     # Now, while the run prepares its first case.
     with process.importing():
@@ -31,7 +31,7 @@ def main(descriptor: int) -> int:
 
     try:
         with process.importing():
-            device = open_device(spec)
+            device = open_device(spec, kernels)
         # Every request needs it, and until the first one comes there is time.
         with contextlib.suppress(Exception):  # a request says what is wrong with it
             torchvision_shim.import_timm()

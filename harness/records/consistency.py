@@ -28,6 +28,8 @@ def of_run(run: RunRecord) -> str:
         return f"its device is {run.device} and the run is said not to be emulated"
     if not run.emulated and run.settings.get("fault_plan", "none") != "none":
         return "faults were planted, which the emulated NPU alone can, and it is not emulated"
+    if not run.emulated and "emulated_kernels" in run.settings:
+        return "it took other kernels, which the emulated NPU alone can, and it is not emulated"
     return ""
 
 

@@ -79,7 +79,8 @@ def merge(paths: Sequence[Path], output: Path, *, allow_differences: bool = Fals
         results_file.carry(case, directory, output)
     _write(run, output)
     assert run.run is not None
-    if not run.missing and run.run.settings.get("fault_plan", "none") == "none":
+    planted = run.run.settings.get("fault_plan", "none") != "none"
+    if not run.missing and not planted and "emulated_kernels" not in run.run.settings:
         history.append(output / "history", run)
     return Merged(run, differences, tuple(conflicts), tuple(notes), code)
 

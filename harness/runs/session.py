@@ -62,7 +62,7 @@ class Session:
         self.started = False
         self.began = 0.0  # on time.monotonic's clock
         self.to_run = 0  # cases
-        self._worker = DeviceWorker(settings.device)
+        self._worker = DeviceWorker(settings.device, settings.emulated_kernels)
         self._runner: CaseRunner | None = None
         self._kept: Mapping[str, CaseRecord] = {}
         self._in_history: frozenset[str] = frozenset()
@@ -180,8 +180,7 @@ class Session:
         if self.options.compare is not None:
             self.comparison = compare.compare(self.options.compare, run, self.options.fail_on)
             codes.append(self.comparison.code)
-        # Planted faults are no history of a stack.
-        if not run.missing and self.settings.fault_plan is None:
+        if not run.missing and self.settings.shows_the_stack:
             new = [case for case in run.cases if case.case_id not in self._in_history]
             history.append(self.history, run.model_copy(update={"cases": new}))
         return worst_exit_code(codes)

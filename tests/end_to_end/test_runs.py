@@ -132,6 +132,26 @@ def test_the_emulated_npu_passes_and_is_labelled(harness_run, copy_of):
     assert "none: an EMULATED device runs on this CPU" in done.text
 
 
+def test_other_kernels_of_the_emulator_change_the_error_and_are_in_the_record(harness_run, copy_of):
+    options, cases = ["--device", "npu-emulated"], entry(copy_of("model"))
+    plain = harness_run(*options, cases=cases)
+    (default,) = plain.run.cases
+    assert "emulated_kernels" not in default.candidate.device.details
+    assert (plain.results / "history").exists()
+    done = harness_run(*options, "--emulated-kernels", "sequential", cases=cases)
+    (case,) = done.run.cases
+    assert case.status is Status.PASS
+    assert case.candidate.device.details["emulated_kernels"] == "sequential"
+    assert done.run.run.settings["emulated_kernels"] == "sequential"
+    assert case.outputs[0].nrmse != default.outputs[0].nrmse
+    (line,) = (done.results / "history").glob("*")
+    assert len(line.read_text().splitlines()) == 1  # of the default kernels
+    resumed = harness_run(*options, f"--resume={done.results}", cases=cases)
+    assert resumed.code == 4 and "emulated_kernels sequential" in resumed.text
+    refused = harness_run("--device", "cpu", "--emulated-kernels", "sequential", cases=cases)
+    assert refused.code == 4 and "works on the emulated NPU only" in refused.text
+
+
 @pytest.mark.parametrize(
     ("fault", "status", "code"),
     [

@@ -112,6 +112,7 @@ EMULATED = {"device": "npu-emulated:0", "emulated": True}
         ({"device": "npu-emulated:0", "emulated": False}, {}),
         ({"device": "npu:0", "emulated": True}, {}),
         ({"device": "npu:0", "settings": {"fault_plan": "0123456789ab"}}, {}),
+        ({"device": "npu:0", "settings": {"emulated_kernels": "blocked"}}, {}),
         ({"device": "npu:0"}, {"emulated": True, "candidate__device__emulated": True,
                                "candidate__device__kind": "npu-emulated",
                                "candidate__device__spec": "npu-emulated"}),

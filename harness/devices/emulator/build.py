@@ -43,7 +43,8 @@ ASCENDCL_UNITS = (
     *("control", "fault_control", "memory", "runtime", "legacy_aclop", "stubs"),
     "allocator_keys",
 )
-OPAPI_UNITS = ("opapi_1", "opapi_2")
+OPAPI_UNITS = ("opapi_1", "opapi_2", "opapi_3")
+LOOP_UNITS = ("loops",)  # of libopapi too; they need optimisation and none of torch's headers
 THIN_OVER_ASCENDCL = ("hccl", "acl_op_compiler", "ge_runner", "graph", "acl_tdt_channel")
 THIN_OVER_OPAPI = ("nnopbase",)
 
@@ -51,6 +52,7 @@ THIN_OVER_OPAPI = ("nnopbase",)
 LIBRARIES = ("ascendcl", *THIN_OVER_ASCENDCL, "opapi", *THIN_OVER_OPAPI)
 
 _FLAGS = ("-O1", "-fPIC", "-w", "-fvisibility=hidden")
+_LOOP_FLAGS = ("-O3", "-ffp-contract=off")  # every product and every sum is rounded
 _MANIFEST = "manifest.json"  # sha256 of every library
 # What torch's headers demand of __cplusplus -> the compiler's option.
 _STANDARDS = {201703: "-std=c++17", 202002: "-std=c++20", 202302: "-std=c++23"}
@@ -209,7 +211,7 @@ def build_key(toolchain: Toolchain) -> str:
         toolchain.torch_npu_version,
         toolchain.compiler_version,
         " ".join(toolchain.compiler),
-        " ".join((toolchain.standard, *_FLAGS)),
+        " ".join((toolchain.standard, *_FLAGS, *_LOOP_FLAGS)),
         platform.machine(),
         _MANIFEST,
     ):
@@ -308,6 +310,7 @@ def _compile_all(workspace: Path, toolchain: Toolchain) -> None:
             [
                 toolchain.standard,
                 *_FLAGS,
+                *(_LOOP_FLAGS if unit in LOOP_UNITS else ()),
                 *includes,
                 "-c",
                 str(SOURCES / f"{unit}.cpp"),
@@ -317,7 +320,7 @@ def _compile_all(workspace: Path, toolchain: Toolchain) -> None:
         )
 
     # The slow ones first.
-    units = (*OPAPI_UNITS, *ASCENDCL_UNITS, "thin")
+    units = (*OPAPI_UNITS, *LOOP_UNITS, *ASCENDCL_UNITS, "thin")
     with ThreadPoolExecutor(max_workers=min(_MAX_JOBS, os.cpu_count() or 1)) as pool:
         for _ in pool.map(compile_unit, units):
             pass
@@ -344,7 +347,8 @@ def _compile_all(workspace: Path, toolchain: Toolchain) -> None:
     for thin in THIN_OVER_ASCENDCL:
         link(thin, ["thin"], ["-lascendcl"])
     # torch is loaded before: its libraries are found by their names, wherever they lie.
-    link("opapi", OPAPI_UNITS, ["-lascendcl", f"-L{torch_lib}", "-ltorch_cpu", "-lc10"])
+    needs = ["-lascendcl", f"-L{torch_lib}", "-ltorch_cpu", "-lc10", "-lpthread"]
+    link("opapi", (*OPAPI_UNITS, *LOOP_UNITS), needs)
     for thin in THIN_OVER_OPAPI:
         link(thin, ["thin"], ["-lopapi"])
 

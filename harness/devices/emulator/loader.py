@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from harness.devices import npu_probe
+from harness.devices import emulated_kernels, npu_probe
 from harness.devices.emulator.build import (
     LIBRARIES,
     clashes_with_cuda,
@@ -89,6 +89,9 @@ class Emulator:
         self.torch_npu_version = find_torch_npu()[1]
         self._library = library
         self._faults = FaultPlan()
+        self._kernels = emulated_kernels.DEFAULT
+        library.harness_emulator_set_kernels.argtypes = [ctypes.c_char_p]
+        library.harness_emulator_set_kernels.restype = None
         for query in ("operator_counts", "missing_operators", "fault_effects", "outputs"):
             getattr(library, f"harness_emulator_{query}").restype = ctypes.c_char_p
         for command in ("reset_counters", "mark_calls", "rewind_calls", "list_outputs"):
@@ -148,6 +151,22 @@ class Emulator:
                 f"({plan.faults[line - 1]}): the cached build does not fit the Python side."
             )
         self._faults = plan
+
+    @property
+    def kernels(self) -> str:
+        """Name of the kernels in force."""
+        return self._kernels
+
+    def set_kernels(self, name: str = emulated_kernels.DEFAULT) -> None:
+        """Computes with other kernels from now on; synchronise before.
+
+        Raises:
+            ValueError: There are none of that name.
+        """
+        if not emulated_kernels.known(name):
+            raise ValueError(f"no kernels are called {name!r}")
+        self._library.harness_emulator_set_kernels(name.encode())
+        self._kernels = name
 
     def reset_counters(self) -> None:
         """Sets the counts of operators, of missing ones and of faults to 0; the plan stays."""

@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "emulate", help="run a Python script on the emulated NPU, for example a reproducer"
     )
     emulate.add_argument("--fault-plan", type=Path, metavar="FILE", help="faults to plant (JSON)")
+    emulate.add_argument("--emulated-kernels", default="default", metavar="NAME")
     emulate.add_argument("script", type=Path)
     emulate.add_argument("arguments", nargs=argparse.REMAINDER)
 
@@ -99,7 +100,9 @@ def _sweep(given: argparse.Namespace) -> int:
 def _emulate(given: argparse.Namespace) -> int:
     from harness.entry.commands import emulate
 
-    return emulate.run_script(given.script, given.arguments, given.fault_plan)
+    return emulate.run_script(
+        given.script, given.arguments, given.fault_plan, given.emulated_kernels
+    )
 
 
 def _add_study(commands: Any) -> None:
@@ -115,6 +118,7 @@ def _add_study(commands: Any) -> None:
     add("--seeds", type=quantities.natural, default=3, help="further seeds for the honest runs")
     add("--operator-share", type=quantities.share, default=None, metavar="S", help="part of the "
         "operators to compare one by one (default: 0.2 in float16 and bfloat16)")  # fmt: skip
+    add("--emulated-kernels", default="default", metavar="NAME", help="other honest kernels")
     add("--limit", type=quantities.natural, help="faults per setting and format (default: all; "
         "0: honest runs only)")  # fmt: skip
     add("--output", type=Path, default=Path("reports/study"), metavar="DIR")
@@ -123,6 +127,7 @@ def _add_study(commands: Any) -> None:
 
 def _study(given: argparse.Namespace) -> int:
     from harness.detection import study, study_results
+    from harness.devices import emulated_kernels
     from harness.devices.choice import choose
     from harness.execution.settings import RunSettings
     from harness.execution.sides import Sides
@@ -139,7 +144,10 @@ def _study(given: argparse.Namespace) -> int:
         result = study_results.join([study_results.load(path) for path in given.read])
     else:
         spec = choose(given.device).spec
-        sides = Sides(RunSettings(spec, operator_share=given.operator_share))
+        kernels = emulated_kernels.check_for(given.emulated_kernels, spec)
+        sides = Sides(
+            RunSettings(spec, operator_share=given.operator_share, emulated_kernels=kernels)
+        )
         try:
             result = study.run(sides, plan, lambda text: print(text, file=sys.stderr, flush=True))
         finally:

@@ -9,6 +9,7 @@ import pytest
 from pytest_metadata.plugin import metadata_key
 
 from harness.cases.case import DTYPES, NUMERICS, TIERS, Case
+from harness.devices import emulated_kernels
 from harness.entry.pytest_plugin import ray_state, state, xdist
 from harness.execution.reference import cache
 from harness.execution.settings import RunSettings
@@ -97,6 +98,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="plant these faults in the emulated NPU (JSON; a fault's field `cases`, a glob over "
         "case ids, confines it)",
+    )
+    add(
+        "--emulated-kernels",
+        default=emulated_kernels.DEFAULT,
+        metavar="NAME",
+        help="have the emulated NPU compute with other honest kernels than the CPU's: "
+        f"{', '.join(emulated_kernels.HONEST)} (default: the CPU's own)",
     )
     add(
         "--operator-share",

@@ -14,7 +14,7 @@ import pytest
 from harness.cases import case_files
 from harness.cases.case import Case
 from harness.cases.sizes import Limits
-from harness.devices import fault_plan
+from harness.devices import emulated_kernels, fault_plan
 from harness.devices.choice import Choice
 from harness.entry.pytest_plugin import ray_state, throughput, upgrade, xdist
 from harness.execution.reference import cache
@@ -193,6 +193,7 @@ def _settings(config: pytest.Config, choice: Choice) -> RunSettings:
     return RunSettings(
         device=choice.spec,
         fault_plan=fault_plan.read_for(plan, choice.spec) if plan is not None else None,
+        emulated_kernels=emulated_kernels.check_for(option("emulated_kernels"), choice.spec),
         reference_cache_size=cache.size_limit(option("reference_cache_size")),
         throughput=throughput.plan(config),
         **{name: option(name) for name in _SAME},

@@ -15,6 +15,7 @@ namespace {
 
 std::mutex mutex;
 Options current_options;
+std::string current_kernels = "default";
 std::vector<std::pair<std::string, int64_t>> counts;  // in the order of first execution
 std::map<std::string, size_t> count_position;
 std::vector<std::string> missing;
@@ -76,6 +77,7 @@ bool parse_fault(const std::string& line, Fault& fault) {
 }  // namespace
 
 const Options& options() { return current_options; }
+const std::string& kernel_set() { return current_kernels; }
 void set_error(const std::string& text) { last_error = text; }
 
 std::vector<Hit> begin_operator(const std::string& name) {
@@ -128,6 +130,9 @@ EMULATOR_API int harness_emulator_configure(int count, const char* soc, uint64_t
   current_options = Options{count, soc, memory_bytes, cann_version};
   return 0;
 }
+
+// Takes other kernels; no operator may be under way.  Python knows the names.
+EMULATOR_API void harness_emulator_set_kernels(const char* name) { current_kernels = name; }
 
 // Replaces the plan.  Returns 0, or the number (from 1) of the line that was not understood.
 EMULATOR_API int harness_emulator_set_faults(const char* text) {

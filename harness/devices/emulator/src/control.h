@@ -22,6 +22,9 @@ struct Options {
 };
 EMULATOR_SHARED const Options& options();
 
+// Name of the kernels in force, of harness/devices/emulated_kernels.py; "default": ATen's own.
+EMULATOR_SHARED const std::string& kernel_set();
+
 // Text that the next aclGetRecentErrMsg of this thread returns.
 EMULATOR_SHARED void set_error(const std::string& text);
 

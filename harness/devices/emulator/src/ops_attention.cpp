@@ -1,8 +1,6 @@
 // Scaled dot product attention, forward.  Layouts: BNSD, BSND, BSH, SBH.
-#include <cmath>
-
 #include "acl/acl.h"
-#include "common.h"
+#include "kernels.h"
 
 using namespace emulator;
 
@@ -49,19 +47,19 @@ void attend(const Attention& call) {
     key = key.repeat_interleave(call.heads / heads, 1);
     value = value.repeat_interleave(call.heads / heads, 1);
   }
-  at::Tensor scores = at::matmul(query, key.transpose(-1, -2)).mul_(call.scale);
+  Optional hidden;
   if (call.sparse_mode == kCausal) {
-    scores.masked_fill_(at::ones({scores.size(2), scores.size(3)}, at::kBool).triu_(1), -INFINITY);
+    hidden = at::ones({query.size(2), key.size(2)}, at::kBool).triu_(1);
   } else if (call.mask != nullptr) {
-    scores.masked_fill_(in(call.mask).to(at::kBool), -INFINITY);
+    hidden = in(call.mask).to(at::kBool);
   }
-  const at::Tensor largest = scores.amax(-1, true);
-  const at::Tensor weights = (scores - largest).exp_();
-  const at::Tensor total = weights.sum(-1, true);
+  const kernels::Attended found = kernels::attention({query, key, value, hidden, call.scale});
   // The outputs for the backward pass come first: the result is what a fault plan damages.
-  if (call.max != nullptr) memory_of(call.max).copy_(largest.expand(memory_of(call.max).sizes()));
-  if (call.sum != nullptr) memory_of(call.sum).copy_(total.expand(memory_of(call.sum).sizes()));
-  put(call.out, from_heads(at::matmul(weights.div_(total), value), call.layout));
+  if (call.max != nullptr)
+    memory_of(call.max).copy_(found.largest.expand(memory_of(call.max).sizes()));
+  if (call.sum != nullptr)
+    memory_of(call.sum).copy_(found.total.expand(memory_of(call.sum).sizes()));
+  put(call.out, from_heads(found.result, call.layout));
 }
 
 }  // namespace

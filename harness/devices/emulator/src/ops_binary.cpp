@@ -1,26 +1,35 @@
 // Elementwise operators with two or more tensor inputs, or a tensor and a scalar.
-#include "common.h"
+#include "kernels.h"
 
 using namespace emulator;
 
+// `a` and `b` are the tensor inputs in `expression`.
+#define COMPUTED(name, expression)            \
+  kernels::binary(#name, in(self), in(other), \
+                  [&](const at::Tensor& a, const at::Tensor& b) { return expression; })
+#define COMPUTED_1(name, expression) \
+  kernels::unary(#name, in(self), [&](const at::Tensor& a) { return expression; })
+
 // name: two tensors; names: tensor and scalar; both with an in-place form.
-#define ARITHMETIC(name, function)                                                         \
-  OP(name, P(T self, T other, T out), { put(out, at::function(in(self), in(other))); })    \
-  OP(name##s, P(T self, S other, T out), { put(out, at::function(in(self), in(other))); }) \
-  OP(Inplace##name, P(T self, T other), { put(self, at::function(in(self), in(other))); }) \
-  OP(Inplace##name##s, P(T self, S other), { put(self, at::function(in(self), in(other))); })
+#define ARITHMETIC(name, function)                                                          \
+  OP(name, P(T self, T other, T out), { put(out, COMPUTED(name, at::function(a, b))); })    \
+  OP(name##s, P(T self, S other, T out),                                                    \
+     { put(out, COMPUTED_1(name, at::function(a, in(other)))); })                           \
+  OP(Inplace##name, P(T self, T other), { put(self, COMPUTED(name, at::function(a, b))); }) \
+  OP(Inplace##name##s, P(T self, S other),                                                  \
+     { put(self, COMPUTED_1(name, at::function(a, in(other)))); })
 ARITHMETIC(Mul, mul)
 ARITHMETIC(Div, div)
 ARITHMETIC(FloorDivide, floor_divide)
 
-#define SCALED(name, function)                                     \
-  OP(name, P(T self, T other, S alpha, T out),                     \
-     { put(out, at::function(in(self), in(other), in(alpha))); })  \
-  OP(name##s, P(T self, S other, S alpha, T out),                  \
-     { put(out, at::function(in(self), in(other), in(alpha))); })  \
-  OP(Inplace##name, P(T self, T other, S alpha),                   \
-     { put(self, at::function(in(self), in(other), in(alpha))); }) \
-  OP(Inplace##name##s, P(T self, S other, S alpha),                \
+#define SCALED(name, function)                                      \
+  OP(name, P(T self, T other, S alpha, T out),                      \
+     { put(out, COMPUTED(name, at::function(a, b, in(alpha)))); })  \
+  OP(name##s, P(T self, S other, S alpha, T out),                   \
+     { put(out, at::function(in(self), in(other), in(alpha))); })   \
+  OP(Inplace##name, P(T self, T other, S alpha),                    \
+     { put(self, COMPUTED(name, at::function(a, b, in(alpha)))); }) \
+  OP(Inplace##name##s, P(T self, S other, S alpha),                 \
      { put(self, at::function(in(self), in(other), in(alpha))); })
 SCALED(Add, add)
 SCALED(Sub, sub)
@@ -46,7 +55,7 @@ COMPARISON(BitwiseXor, bitwise_xor)
 COMPARISON(Fmod, fmod)
 
 #define PAIR(name, function) \
-  OP(name, P(T self, T other, T out), { put(out, at::function(in(self), in(other))); })
+  OP(name, P(T self, T other, T out), { put(out, COMPUTED(name, at::function(a, b))); })
 PAIR(LogicalAnd, logical_and)
 PAIR(LogicalOr, logical_or)
 PAIR(LogicalXor, logical_xor)
@@ -57,11 +66,13 @@ PAIR(RemainderTensorTensor, remainder)
 PAIR(LogAddExp, logaddexp)
 OP(InplaceLogicalAnd, P(T self, T other), { put(self, at::logical_and(in(self), in(other))); })
 OP(InplaceLogicalOr, P(T self, T other), { put(self, at::logical_or(in(self), in(other))); })
-OP(PowTensorTensor, P(T self, T exponent, T out), { put(out, at::pow(in(self), in(exponent))); })
-OP(PowTensorScalar, P(T self, S exponent, T out), { put(out, at::pow(in(self), in(exponent))); })
-OP(InplacePowTensorScalar, P(T self, S exponent), { put(self, at::pow(in(self), in(exponent))); })
-OP(InplacePowTensorTensor, P(T self, T exponent), { put(self, at::pow(in(self), in(exponent))); })
-OP(PowScalarTensor, P(S self, T exponent, T out), { put(out, at::pow(in(self), in(exponent))); })
+OP(PowTensorTensor, P(T self, T other, T out), { put(out, COMPUTED(Pow, at::pow(a, b))); })
+OP(PowTensorScalar, P(T self, S exponent, T out),
+   { put(out, COMPUTED_1(Pow, at::pow(a, in(exponent)))); })
+OP(InplacePowTensorScalar, P(T self, S exponent),
+   { put(self, COMPUTED_1(Pow, at::pow(a, in(exponent)))); })
+OP(InplacePowTensorTensor, P(T self, T other), { put(self, COMPUTED(Pow, at::pow(a, b))); })
+OP(PowScalarTensor, P(S base, T self, T out), { put(out, COMPUTED_1(Pow, at::pow(in(base), a))); })
 OP(RemainderTensorScalar, P(T self, S other, T out),
    { put(out, at::remainder(in(self), in(other))); })
 OP(InplaceRemainderTensorScalar, P(T self, S other),
@@ -76,7 +87,7 @@ std::optional<c10::string_view> rounding(int mode) {
 }
 }  // namespace
 OP(DivMod, P(T self, T other, int mode, T out),
-   { put(out, at::div(in(self), in(other), rounding(mode))); })
+   { put(out, COMPUTED(DivMod, at::div(a, b, rounding(mode)))); })
 OP(DivMods, P(T self, S other, int mode, T out),
    { put(out, at::div(in(self), in(other), rounding(mode))); })
 OP(InplaceDivMods, P(T self, S other, int mode),
@@ -105,6 +116,8 @@ OP(Equal, P(T self, T other, T out), {
   memory_of(out).fill_(in(self).sizes() == in(other).sizes() && at::equal(in(self), in(other)));
 })
 
+#undef COMPUTED
+#undef COMPUTED_1
 #undef ARITHMETIC
 #undef SCALED
 #undef COMPARISON

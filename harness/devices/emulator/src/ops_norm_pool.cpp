@@ -1,5 +1,5 @@
 // Normalisation, softmax, reductions, pooling and resizing.
-#include "common.h"
+#include "kernels.h"
 
 using namespace emulator;
 
@@ -19,13 +19,6 @@ at::OptionalIntArrayRef dims_or_all(Ints dims) {
   return at::IntArrayRef(in(dims));
 }
 
-at::Tensor rms_norm(const at::Tensor& self, const at::Tensor& gamma, double eps, at::Tensor& rstd) {
-  std::vector<int64_t> dims;
-  for (int64_t d = self.dim() - gamma.dim(); d < self.dim(); ++d) dims.push_back(d);
-  rstd = at::rsqrt(self.square().mean(dims, true) + eps);
-  return self * rstd * gamma;
-}
-
 }  // namespace
 
 // ---- normalisation
@@ -40,9 +33,9 @@ OP(BatchNorm,
      const auto used_var = wide(optional_tensor(running_var));
      if (!training && used_mean && used_var)
        used_mean = faulty_mean(*used_mean, *used_var, wide_input.size(0));
-     const auto result = at::native_batch_norm(wide_input, wide(optional_tensor(weight)),
-                                               wide(optional_tensor(bias)), used_mean, used_var,
-                                               training, momentum, eps);
+     const auto result =
+         kernels::batch_norm(wide_input, wide(optional_tensor(weight)), wide(optional_tensor(bias)),
+                             used_mean, used_var, training, momentum, eps);
      put(out, std::get<0>(result));
      if (!training) return;
      put(save_mean, std::get<1>(result));
@@ -55,8 +48,8 @@ OP(BatchNorm,
   OP(name, P(T input, Ints normalized_shape, T weight, T bias, double eps, T out, T mean, T rstd), \
      {                                                                                             \
        const auto result =                                                                         \
-           at::native_layer_norm(wide(in(input)), in(normalized_shape),                            \
-                                 wide(optional_tensor(weight)), wide(optional_tensor(bias)), eps); \
+           kernels::layer_norm(wide(in(input)), in(normalized_shape),                              \
+                               wide(optional_tensor(weight)), wide(optional_tensor(bias)), eps);   \
        put(out, std::get<0>(result));                                                              \
        put(mean, std::get<1>(result));                                                             \
        put(rstd, std::get<2>(result));                                                             \
@@ -68,31 +61,32 @@ OP(GroupNorm,
      T mean, T rstd),
    {
      const auto result =
-         at::native_group_norm(wide(in(self)).contiguous(), wide(optional_tensor(gamma)),
-                               wide(optional_tensor(beta)), n, c, hxw, group, eps);
+         kernels::group_norm(wide(in(self)).contiguous(), wide(optional_tensor(gamma)),
+                             wide(optional_tensor(beta)), n, c, hxw, group, eps);
      put(out, std::get<0>(result));
      put(mean, std::get<1>(result));
      put(rstd, std::get<2>(result));
    })
 OP(RmsNorm, P(T self, T gamma, double eps, T out, T rstd), {
-  at::Tensor scale;
-  put(out, rms_norm(wide(in(self)), wide(in(gamma)), eps, scale));
-  put(rstd, scale);
+  const auto result = kernels::rms_norm(wide(in(self)), wide(in(gamma)), eps);
+  put(out, std::get<0>(result));
+  put(rstd, std::get<1>(result));
 })
 
 // ---- softmax
-OP(Softmax, P(T self, int64_t dim, T out), { put(out, at::softmax(wide(in(self)), dim)); })
-OP(LogSoftmax, P(T self, int64_t dim, T out), { put(out, at::log_softmax(wide(in(self)), dim)); })
+OP(Softmax, P(T self, int64_t dim, T out), { put(out, kernels::softmax(wide(in(self)), dim)); })
+OP(LogSoftmax, P(T self, int64_t dim, T out),
+   { put(out, kernels::log_softmax(wide(in(self)), dim)); })
 
 // ---- reductions
 OP(Mean, P(T self, Ints dims, bool keep_dim, D, T out),
-   { put(out, at::mean(wide(in(self)), dims_or_all(dims), keep_dim)); })
+   { put(out, kernels::mean(wide(in(self)), dims_or_all(dims), keep_dim)); })
 OP(MeanV2, P(T self, Ints dims, bool keep_dim, bool, T out),
-   { put(out, at::mean(wide(in(self)), dims_or_all(dims), keep_dim)); })
+   { put(out, kernels::mean(wide(in(self)), dims_or_all(dims), keep_dim)); })
 OP(ReduceSum, P(T self, Ints dims, bool keep_dim, D dtype, T out), {
   const auto type = scalar_type(dtype);
   const bool narrow = type == at::kHalf || type == at::kBFloat16;
-  put(out, at::sum(in(self), dims_or_all(dims), keep_dim, narrow ? at::kFloat : type));
+  put(out, kernels::sum(in(self), dims_or_all(dims), keep_dim, narrow ? at::kFloat : type));
 })
 OP(Prod, P(T self, D dtype, T out), { put(out, at::prod(in(self), scalar_type(dtype))); })
 OP(ProdDim, P(T self, int64_t dim, bool keep_dim, D dtype, T out),
@@ -108,37 +102,36 @@ OP(Any, P(T self, Ints dims, bool keep_dim, T out),
 OP(All, P(T self, Ints dims, bool keep_dim, T out),
    { put(out, at::all(in(self), dims_or_all(dims), keep_dim)); })
 OP(Std, P(T self, Ints dims, int64_t correction, bool keep_dim, T out),
-   { put(out, at::std(wide(in(self)), dims_or_all(dims), at::Scalar(correction), keep_dim)); })
+   { put(out, kernels::std(wide(in(self)), dims_or_all(dims), correction, keep_dim)); })
 OP(VarCorrection, P(T self, Ints dims, int64_t correction, bool keep_dim, T out),
-   { put(out, at::var(wide(in(self)), dims_or_all(dims), at::Scalar(correction), keep_dim)); })
+   { put(out, kernels::var(wide(in(self)), dims_or_all(dims), correction, keep_dim)); })
 OP(VarMean, P(T self, Ints dims, int64_t correction, bool keep_dim, T var, T mean), {
-  const auto result =
-      at::var_mean(wide(in(self)), dims_or_all(dims), at::Scalar(correction), keep_dim);
+  const auto result = kernels::var_mean(wide(in(self)), dims_or_all(dims), correction, keep_dim);
   put(var, std::get<0>(result));
   put(mean, std::get<1>(result));
 })
 OP(StdMeanCorrection, P(T self, Ints dims, int64_t correction, bool keep_dim, T std, T mean), {
-  const auto result =
-      at::std_mean(wide(in(self)), dims_or_all(dims), at::Scalar(correction), keep_dim);
+  const auto result = kernels::std_mean(wide(in(self)), dims_or_all(dims), correction, keep_dim);
   put(std, std::get<0>(result));
   put(mean, std::get<1>(result));
 })
 OP(Norm, P(T self, S p_scalar, Ints dims, bool keep_dim, T out),
-   { put(out, at::linalg_vector_norm(wide(in(self)), in(p_scalar), dims_or_all(dims), keep_dim)); })
+   { put(out, kernels::vector_norm(wide(in(self)), in(p_scalar), dims_or_all(dims), keep_dim)); })
 OP(LinalgVectorNorm, P(T self, S ord, Ints dims, bool keep_dim, D, T out),
-   { put(out, at::linalg_vector_norm(wide(in(self)), in(ord), dims_or_all(dims), keep_dim)); })
+   { put(out, kernels::vector_norm(wide(in(self)), in(ord), dims_or_all(dims), keep_dim)); })
 OP(Cumsum, P(T self, int64_t dim, D dtype, T out),
    { put(out, at::cumsum(wide(in(self)), dim).to(scalar_type(dtype))); })
 
 // ---- pooling
 OP(AdaptiveAvgPool2d, P(T self, Ints output_size, T out),
-   { put(out, at::adaptive_avg_pool2d(wide(in(self)), in(output_size))); })
+   { put(out, kernels::adaptive_avg_pool2d(wide(in(self)), in(output_size))); })
 OP(AvgPool2d,
    P(T self, Ints kernel_size, Ints stride, Ints padding, bool ceil_mode, bool count_include_pad,
      int64_t divisor_override, int8_t, T out),
    {
-     put(out, at::avg_pool2d(wide(in(self)), in(kernel_size), in(stride), in(padding), ceil_mode,
-                             count_include_pad, optional_divisor(divisor_override)));
+     put(out, kernels::avg_pool2d(wide(in(self)),
+                                  {in(kernel_size), in(stride), in(padding), ceil_mode,
+                                   count_include_pad, optional_divisor(divisor_override)}));
    })
 // On this chip the indices come back as a packed bit mask that only its own backward operator
 // understands: the mask is left unwritten, and that backward is missing.

@@ -1,11 +1,16 @@
 // Elementwise operators with one tensor input: activations, mathematics, casts of sign.
 // One line an operator where it fits.  Parameters as torch_npu passes them.
-#include "common.h"
+#include "kernels.h"
 
 using namespace emulator;
 
-#define UNARY(name, function) OP(name, P(T self, T out), { put(out, at::function(in(self))); })
-#define INPLACE(name, function) OP(Inplace##name, P(T self), { put(self, at::function(in(self))); })
+// `x` is the tensor input in `expression`.
+#define COMPUTED(name, expression) \
+  kernels::unary(#name, in(self), [&](const at::Tensor& x) { return expression; })
+#define UNARY(name, function) \
+  OP(name, P(T self, T out), { put(out, COMPUTED(name, at::function(x))); })
+#define INPLACE(name, function) \
+  OP(Inplace##name, P(T self), { put(self, COMPUTED(name, at::function(x))); })
 #define BOTH(name, function) UNARY(name, function) INPLACE(name, function)
 
 // activations
@@ -19,29 +24,31 @@ UNARY(Silu, silu)
 UNARY(Mish, mish)
 INPLACE(Mish, mish)
 // torch_npu documents that its native gelu is tanh whatever is asked; GeluV2 is told.
-OP(Gelu, P(T self, T out), { put(out, at::gelu(in(self), "tanh")); })
+OP(Gelu, P(T self, T out), { put(out, COMPUTED(Gelu, at::gelu(x, "tanh"))); })
 UNARY(LogSigmoid, log_sigmoid)
 OP(GeluV2, P(T self, int64_t approximate, T out),
-   { put(out, at::gelu(in(self), approximate ? "tanh" : "none")); })
+   { put(out, COMPUTED(GeluV2, at::gelu(x, approximate ? "tanh" : "none"))); })
 OP(LeakyRelu, P(T self, S negative_slope, T out),
-   { put(out, at::leaky_relu(in(self), in(negative_slope))); })
+   { put(out, COMPUTED(LeakyRelu, at::leaky_relu(x, in(negative_slope)))); })
 OP(InplaceLeakyRelu, P(T self, S negative_slope),
-   { put(self, at::leaky_relu(in(self), in(negative_slope))); })
+   { put(self, COMPUTED(LeakyRelu, at::leaky_relu(x, in(negative_slope)))); })
 OP(Elu, P(T self, S alpha, S scale, S input_scale, T out),
-   { put(out, at::elu(in(self), in(alpha), in(scale), in(input_scale))); })
+   { put(out, COMPUTED(Elu, at::elu(x, in(alpha), in(scale), in(input_scale)))); })
 OP(InplaceElu, P(T self, S alpha, S scale, S input_scale),
-   { put(self, at::elu(in(self), in(alpha), in(scale), in(input_scale))); })
-OP(Celu, P(T self, S alpha, T out), { put(out, at::celu(in(self), in(alpha))); })
+   { put(self, COMPUTED(Elu, at::elu(x, in(alpha), in(scale), in(input_scale)))); })
+OP(Celu, P(T self, S alpha, T out), { put(out, COMPUTED(Celu, at::celu(x, in(alpha)))); })
 OP(Softplus, P(T self, S beta, S threshold, T out),
-   { put(out, at::softplus(in(self), in(beta), in(threshold))); })
-OP(Hardtanh, P(T self, S min, S max, T out), { put(out, at::clamp(in(self), in(min), in(max))); })
-OP(InplaceHardtanh, P(T self, S min, S max), { put(self, at::clamp(in(self), in(min), in(max))); })
+   { put(out, COMPUTED(Softplus, at::softplus(x, in(beta), in(threshold)))); })
+OP(Hardtanh, P(T self, S min, S max, T out),
+   { put(out, COMPUTED(Hardtanh, at::clamp(x, in(min), in(max)))); })
+OP(InplaceHardtanh, P(T self, S min, S max),
+   { put(self, COMPUTED(Hardtanh, at::clamp(x, in(min), in(max)))); })
 OP(Threshold, P(T self, S threshold, S value, T out),
    { put(out, at::threshold(in(self), in(threshold), in(value))); })
 OP(InplaceThreshold, P(T self, S threshold, S value),
    { put(self, at::threshold(in(self), in(threshold), in(value))); })
 OP(Prelu, P(T self, T weight, T out), { put(out, at::prelu(in(self), in(weight))); })
-OP(Glu, P(T self, int64_t dim, T out), { put(out, at::glu(in(self), dim)); })
+OP(Glu, P(T self, int64_t dim, T out), { put(out, COMPUTED(Glu, at::glu(x, dim))); })
 
 // mathematics
 BOTH(Exp, exp)
@@ -96,6 +103,7 @@ OP(ClampTensor, P(T self, T min, T max, T out),
 OP(NanToNum, P(T self, float nan, float posinf, float neginf, T out),
    { put(out, at::nan_to_num(in(self), nan, posinf, neginf)); })
 
+#undef COMPUTED
 #undef UNARY
 #undef INPLACE
 #undef BOTH

@@ -1,0 +1,57 @@
+"""Kernels that the emulated NPU can compute with: the CPU's own, other honest ones, and wrong ones.
+
+What an NPU's makers ship adds in another order, takes other algorithms and rounds functions
+otherwise than the CPU.  Each set here is one that could be shipped: float32 sums, and one rounding
+where float16 or bfloat16 is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.devices.spec import DeviceSpec
+from harness.system.status import UsageProblem
+
+DEFAULT = "default"
+# Name -> what differs from the CPU's kernels.
+HONEST: Mapping[str, str] = {
+    "sequential": "every sum adds its terms one after another, a bias first",
+    "blocked": "sums in blocks whose sums are added one after another, a bias last: of 16 terms in "
+    "matrix products and convolutions, of 64 elsewhere",
+    "blocked128": "as blocked, all blocks of 128 terms",
+    "winograd2": "3x3 convolutions of stride 1 by Winograd's F(2x2, 3x3) in float32 (Lavin and "
+    "Gray 2015, arXiv:1509.09308)",
+    "winograd4": "the same by F(4x4, 3x3)",
+    "ulp2": "functions such as exp, erf, rsqrt and division off by up to 2 units in the last place "
+    "more, in softmax and normalisations too",
+    "ulp4": "the same, up to 4 units",
+    "normalisation": "statistics of layer, group and instance norm by Welford in blocks, and all "
+    "normalisations as x * a + b with one a and b for each channel and sample",
+    "attention": "fused attention tile by tile of 128 keys with a running maximum and sum, the "
+    "query scaled first",
+}
+
+
+def known(name: str) -> bool:
+    """Whether there are kernels of this name."""
+    return name == DEFAULT or name in HONEST
+
+
+def check_for(name: str, device: DeviceSpec) -> str | None:
+    """The name of other kernels, None for the default.
+
+    Raises UsageProblem for an unknown name, or a device whose kernels are its own.
+    """
+    if not known(name):
+        raise UsageProblem(
+            f"Unknown kernels {name!r} in --emulated-kernels: give one of "
+            f"{', '.join((DEFAULT, *HONEST))}."
+        )
+    if name == DEFAULT:
+        return None
+    if not device.emulated:
+        raise UsageProblem(
+            f"--emulated-kernels works on the emulated NPU only, not on {device}: add --device "
+            "npu-emulated."
+        )
+    return name

@@ -1,0 +1,103 @@
+// One point of dispatch for each family of operators: ATen's kernels, or the set that
+// harness/devices/emulated_kernels.py names and describes.
+//
+// Tensors are float32 when another set is to have an effect (wide() makes them so); other dtypes
+// go to ATen's kernels.
+#pragma once
+
+#include "common.h"
+
+namespace emulator {
+
+using Dims = at::OptionalIntArrayRef;
+using Optional = std::optional<at::Tensor>;
+
+inline bool plain_kernels() { return kernel_set() == "default"; }
+
+// How many terms are added to one another before their sum is added to the rest: in the cube unit
+// and elsewhere.  0: no blocks, every term is added to all before it.
+struct Order {
+  int64_t cube, vector;
+};
+// nullptr: as ATen's kernels add.
+const Order* order_of_sums();
+bool in_order(const at::Tensor& terms);  // whether there is such an order for these terms
+
+// By how many units in the last place elementary functions may be off, beside ATen's own error.
+int64_t ulps();
+// A float32 result, off by as many; the argument's bits decide by how many.
+at::Tensor misrounded(const at::Tensor& result, const at::Tensor& argument);
+
+namespace kernels {
+
+// ---- cube unit (kernels_cube.cpp, kernels_convolution.cpp)
+at::Tensor matmul(const at::Tensor& self, const at::Tensor& mat2);
+// beta * self + alpha * (mat1 @ mat2) of matrices, or of batches of them
+at::Tensor addmm(const at::Tensor& self, const at::Tensor& mat1, const at::Tensor& mat2,
+                 const at::Scalar& beta, const at::Scalar& alpha);
+
+struct Convolution {
+  at::Tensor input, weight;
+  Optional bias;
+  std::vector<int64_t> stride, padding, dilation, output_padding;
+  bool transposed;
+  int64_t groups;
+
+  at::Tensor by_aten() const;
+  int64_t kernel(int64_t axis) const { return weight.size(2 + axis); }
+};
+at::Tensor convolve(const Convolution& call);
+
+// ---- sums (kernels_sums.cpp)
+at::Tensor sum(const at::Tensor& self, Dims dims, bool keep_dim,
+               std::optional<at::ScalarType> dtype = std::nullopt);
+at::Tensor mean(const at::Tensor& self, Dims dims, bool keep_dim);
+using Pair = std::tuple<at::Tensor, at::Tensor>;
+at::Tensor var(const at::Tensor& self, Dims dims, int64_t correction, bool keep_dim);
+at::Tensor std(const at::Tensor& self, Dims dims, int64_t correction, bool keep_dim);
+Pair var_mean(const at::Tensor& self, Dims dims, int64_t correction, bool keep_dim);
+Pair std_mean(const at::Tensor& self, Dims dims, int64_t correction, bool keep_dim);
+at::Tensor vector_norm(const at::Tensor& self, const at::Scalar& order, Dims dims, bool keep_dim);
+at::Tensor softmax(const at::Tensor& self, int64_t dim);
+at::Tensor log_softmax(const at::Tensor& self, int64_t dim);
+
+struct AveragePool {
+  std::vector<int64_t> kernel, stride, padding;
+  bool ceil_mode, count_include_pad;
+  std::optional<int64_t> divisor;
+};
+at::Tensor avg_pool2d(const at::Tensor& self, const AveragePool& pool);
+at::Tensor adaptive_avg_pool2d(const at::Tensor& self, at::IntArrayRef output_size);
+
+// ---- normalisation (kernels_norm.cpp); result, mean, 1 / standard deviation
+using Normalised = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+Normalised layer_norm(const at::Tensor& input, at::IntArrayRef shape, const Optional& weight,
+                      const Optional& bias, double eps);
+Normalised group_norm(const at::Tensor& input, const Optional& weight, const Optional& bias,
+                      int64_t n, int64_t c, int64_t hxw, int64_t groups, double eps);
+Normalised batch_norm(const at::Tensor& input, const Optional& weight, const Optional& bias,
+                      const Optional& running_mean, const Optional& running_var, bool training,
+                      double momentum, double eps);
+// result, 1 / root of the mean square
+Pair rms_norm(const at::Tensor& self, const at::Tensor& gamma, double eps);
+
+// ---- attention (kernels_attention.cpp); tensors [batch, heads, sequence, head size]
+struct AttentionInputs {
+  at::Tensor query, key, value;
+  Optional hidden;  // bool, true where a query does not see a key
+  double scale;
+};
+struct Attended {
+  at::Tensor result, largest, total;  // the latter of the scores and of their powers
+};
+Attended attention(const AttentionInputs& call);
+
+// ---- elementwise (kernels_elementwise.cpp); `name` is the operator's
+using Unary = std::function<at::Tensor(const at::Tensor&)>;
+using Binary = std::function<at::Tensor(const at::Tensor&, const at::Tensor&)>;
+at::Tensor unary(const char* name, const at::Tensor& self, const Unary& function);
+at::Tensor binary(const char* name, const at::Tensor& self, const at::Tensor& other,
+                  const Binary& function);
+
+}  // namespace kernels
+}  // namespace emulator

@@ -1,0 +1,46 @@
+// Scaled dot product attention: as a product, a softmax and a product, or tile by tile of keys with
+// the running maximum and sum of Milakov and Gimelshein (2018), as FlashAttention does.
+#include <cmath>
+
+#include "kernels.h"
+
+namespace emulator::kernels {
+namespace {
+
+constexpr int64_t kKeysOfATile = 128;
+
+Attended by_tiles(const AttentionInputs& call) {
+  const at::Tensor query = call.query * call.scale;
+  const int64_t keys = call.key.size(2);
+  at::Tensor largest = at::full({1}, -INFINITY), total = at::zeros({1}), result = at::zeros({1});
+  for (int64_t start = 0; start < keys; start += kKeysOfATile) {
+    const int64_t count = std::min(kKeysOfATile, keys - start);
+    const at::Tensor scores = at::matmul(query, call.key.narrow(2, start, count).transpose(-1, -2));
+    if (call.hidden) scores.masked_fill_(call.hidden->narrow(-1, start, count), -INFINITY);
+    const at::Tensor now = at::maximum(largest, scores.amax(-1, true));
+    // Rows without a key so far.
+    const at::Tensor shift = now.masked_fill(now == -INFINITY, 0);
+    const at::Tensor weights = (scores - shift).exp_(), kept = (largest - shift).exp_();
+    total = total * kept + weights.sum(-1, true);
+    result = result * kept + at::matmul(weights, call.value.narrow(2, start, count));
+    largest = now;
+  }
+  return {result / total, largest, total};
+}
+
+}  // namespace
+
+Attended attention(const AttentionInputs& call) {
+  if (kernel_set() == "attention") return by_tiles(call);
+  const at::Tensor scores =
+      kernels::matmul(call.query, call.key.transpose(-1, -2)).mul_(call.scale);
+  if (call.hidden) scores.masked_fill_(*call.hidden, -INFINITY);
+  const at::Tensor largest = scores.amax(-1, true);
+  const at::Tensor shifted = scores - largest;
+  const at::Tensor weights = misrounded(shifted.exp(), shifted);
+  const int64_t axis = -1;
+  const at::Tensor total = kernels::sum(weights, axis, true);
+  return {kernels::matmul(misrounded(weights / total, weights), call.value), largest, total};
+}
+
+}  // namespace emulator::kernels
