@@ -1,10 +1,11 @@
 """What the harness costs, beside what the same work costs without it and with other tools.
 
-    make bench    or    python -m benchmarks.bench [--only a,b,c,d,e] [--rounds 3]
+    make bench    or    python -m benchmarks.bench [--only a,b,c,d,e,f] [--rounds 3]
 
 (a) a cold run of pytest over one case, (b) a warm one, beside a bare script; (c) collection of
 1,000 cases; (d) verdict and metrics beside a forward; (e) the same comparison by Polygraphy and by
-msprobe: cost, and which planted faults each catches.  What is compared runs in alternation; docs/
+msprobe: cost, and which planted faults each catches; (f) a case with its operators one by one
+beside the same without.  What is compared runs in alternation; docs/
 benchmarks.md says how, and what the figures mean.  On the emulated NPU all of them are EMULATED.
 """
 
@@ -19,7 +20,7 @@ from benchmarks import against_tools, measured, own_cost
 from harness.devices.choice import choose
 from harness.system import environment, quantities
 
-PARTS = "abcde"
+PARTS = "abcdef"
 
 
 def main() -> int:
@@ -47,6 +48,8 @@ def main() -> int:
         targets += own_cost.collection(given.rounds, say)
     if "d" in given.only:
         targets += own_cost.verdict(given.device, given.rounds, say)
+    if "f" in given.only:
+        targets += own_cost.operators(given.device, given.rounds, say)
     mark = " [EMULATED]" if spec.emulated else ""
     if targets:
         rows = [target.row for target in targets]

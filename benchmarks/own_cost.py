@@ -1,4 +1,4 @@
-"""What the harness itself costs: parts a to d of `python -m benchmarks.bench`."""
+"""What the harness itself costs: parts a to d and f of `python -m benchmarks.bench`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 MODEL = "efficientnet_b0"
 CASES = 1000
 _VERDICTS = 20  # a round: other work on the machine disturbs short ones most
-_CASE = f'[[case]]\narchitecture = "{MODEL}"\ninputs = ["synthetic"]\nnumerics = ["default"]\n'
+_CASE = f'[[case]]\narchitecture = "{MODEL}"\ninputs = ["synthetic"]\n'
+_DEFAULT = 'numerics = ["default"]\n'
+_WITHOUT_OPERATORS = "--operator-share=0"
+_FORMATS = {
+    "strict": 'numerics = ["strict"]\n',
+    "default": _DEFAULT,
+    "float16": 'dtype = ["float16"]\nnumerics = ["default"]\n',
+}
 
 
 def runs(device: str, rounds: int, parts: str, say: Callable[[str], None]) -> list[Target]:
@@ -34,11 +41,14 @@ def runs(device: str, rounds: int, parts: str, say: Callable[[str], None]) -> li
     found: dict[str, list[Cost]] = {"bare": [], "cold": [], "warm": [], "minimal": []}
     with tempfile.TemporaryDirectory() as directory:
         scratch = Path(directory)
-        one_case(scratch, device, "unmeasured")  # builds the emulator, pages packages in
+        one_case(
+            scratch, device, "unmeasured", _WITHOUT_OPERATORS
+        )  # builds the emulator, pages packages in
         for number in range(1, rounds + 1):
             found["bare"].append(bare(scratch, model))
-            found["cold"].append(one_case(scratch, device, f"cache{number}"))
-            found["warm"].append(one_case(scratch, device, f"cache{number}"))
+            for state in ("cold", "warm"):
+                cost = one_case(scratch, device, f"cache{number}", _WITHOUT_OPERATORS)
+                found[state].append(cost)
             found["minimal"].append(bare(scratch, model, "--minimal"))
             last = {name: costs[-1] for name, costs in found.items()}
             say(f"round {number}: " + "; ".join(
@@ -63,16 +73,50 @@ def runs(device: str, rounds: int, parts: str, say: Callable[[str], None]) -> li
     return targets
 
 
+def operators(device: str, rounds: int, say: Callable[[str], None]) -> list[Target]:
+    """Part f: cold cases as they are, beside the same without their operators one by one."""
+    targets = []
+    with tempfile.TemporaryDirectory() as directory:
+        scratch = Path(directory)
+        one_case(scratch, device, "unmeasured")
+        for name, keys in _FORMATS.items():
+            found: dict[str, list[Cost]] = {"usual": [], "without": [], "warm": []}
+            for number in range(rounds):
+                cache = f"{name}{number}"
+                found["without"].append(
+                    one_case(scratch, device, f"{cache}-0", _WITHOUT_OPERATORS, keys=keys)
+                )
+                found["usual"].append(one_case(scratch, device, cache, keys=keys))
+                found["warm"].append(one_case(scratch, device, cache, keys=keys))
+                last = {state: costs[-1] for state, costs in found.items()}
+                say(f"{name}: " + "; ".join(
+                    f"{state} {cost.wall:.1f} s (processor {cost.processor:.1f} s)"
+                    for state, cost in last.items()))  # fmt: skip
+            cold = measured.ratio(found["usual"], found["without"])
+            warm = measured.ratio(found["warm"], found["without"])
+            targets.append(
+                Target(
+                    f"(f) {name}: cold case / the same with --operator-share 0",
+                    cold.wall,
+                    1.5,
+                    detail=f"wall, median of {rounds}, {cold.wall_range[0]:.2f} to "
+                    f"{cold.wall_range[1]:.2f}; processor {cold.processor:.2f}; warm / the same "
+                    f"cold {warm.wall:.2f}",
+                )
+            )
+    return targets
+
+
 def bare(scratch: Path, model: Path, *options: str) -> Cost:
     """One run of the bare script."""
     command = measured.python("-m", "benchmarks.bare", str(model), *options)
     return measured.run(command, scratch, variables={"TASK_QUEUE_ENABLE": "0"})
 
 
-def one_case(scratch: Path, device: str, cache: str, *options: str) -> Cost:
+def one_case(scratch: Path, device: str, cache: str, *options: str, keys: str = _DEFAULT) -> Cost:
     """One run of pytest, through `harness run`, over one case; a new `cache` is a cold one."""
     case_file = scratch / "case.toml"
-    case_file.write_text(_CASE, encoding="utf-8")
+    case_file.write_text(_CASE + keys, encoding="utf-8")
     results = scratch / "results"
     command = measured.python(
         *("-m", "harness", "run", f"--device={device}", f"--case-file={case_file}"),
