@@ -26,7 +26,7 @@ from harness.system import torchvision_shim
 if TYPE_CHECKING:
     import torch
 
-IMAGES, REPEAT = 6, 2
+IMAGES, BATCH, REPEAT = 6, 8, 2
 
 
 def main() -> None:
@@ -82,7 +82,11 @@ def compare(model_dir: Path, device: torch.device, *, minimal: bool) -> None:
         candidate = [forward(on_device, sent) for _ in range(REPEAT)][-1]
         backwards = forward(on_device, sent.flip(0)).flip(0)
         alone = torch.cat([forward(on_device, sent[i : i + 1]) for i in range(IMAGES)])
-        for name, values in (("budget", budget), ("backwards", backwards), ("alone", alone)):
+        full = forward(on_device, sent[torch.arange(BATCH) % IMAGES])[:IMAGES]
+        for name, values in (
+            *(("budget", budget), ("backwards", backwards)),
+            *(("alone", alone), ("full", full)),
+        ):
             print(name, f"{(values - oracle).square().mean().sqrt():.3g}")
         print("same", bool(torch.equal(warm_up, candidate)))
     one, other = reference.softmax(-1), candidate.softmax(-1)

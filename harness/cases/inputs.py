@@ -335,3 +335,9 @@ def load_inputs(inputs: InputSet) -> torch.Tensor:
             "delete the file and run again.",
         )
     return found[0]
+
+
+def filled(images: torch.Tensor, batch_size: int) -> torch.Tensor:
+    """Images [N, 3, H, W] repeated in order to the next multiple of a batch size, at least one."""
+    count = -(-len(images) // batch_size) * batch_size
+    return images[[row % len(images) for row in range(count)]]

@@ -32,9 +32,9 @@ class LegRequest:
 
     `dtype`: torch dtype name; "float64" is the oracle.  `repeat`: timed forwards after the
     warm-up, whose outputs are compared bit by bit.  `batch_checks`: also run the images in reverse
-    order and one by one.  `operator_share`: part of the operators to compare one by one as well, 0
-    for none, None for the usual choice (`operators/choice.py`).  `fault_plan`: JSON, for a device
-    that can plant faults.
+    order, one by one and in full batches.  `operator_share`: part of the operators to compare one
+    by one as well, 0 for none, None for the usual choice (`operators/choice.py`).  `fault_plan`:
+    JSON, for a device that can plant faults.
     """
 
     model: ModelFiles
@@ -69,7 +69,8 @@ class LegResult:
 
     `outputs`: name -> float32 or float64 array [N, ...]; `logits`: name of the classifier
     output, None for a model without one; `unstable`: outputs that differed between two forwards;
-    `variants`: the outputs again, by the way the images were batched ("permuted", "alone").
+    `variants`: the outputs again, by the way the images were batched: "permuted", "alone" and,
+    where they do not fill their batches, "full", whose row r is of image r modulo N.
     `undeclared`: what the device computes otherwise than its settings declare, in sentences.
     `counters`: what the device counted during the passes.  `operators`: operators one by one,
     where that was asked for.
@@ -185,7 +186,7 @@ def _check_operators(
     device.plant(request.fault_plan)  # counts calls from the first operator again
     rows = trace.check(
         request.model.load().model,
-        images[: request.batch_size],
+        inputs.filled(images[: request.batch_size], request.batch_size),
         device,
         arithmetic.declared(request.dtype, numerics),
         share=request.operator_share,
@@ -230,13 +231,17 @@ class _Passes:
 
 
 def _batch_variants(passes: _Passes, images: torch.Tensor) -> dict[str, dict[str, Array]]:
-    """The images in reverse order (put back afterwards) and one by one."""
+    """The images in reverse order (put back afterwards), one by one, and in full batches."""
     backwards, _ = passes.forward(passes.load(images.flip(0)))
     alone, _ = passes.forward(passes.load(images, batch_size=1))
-    return {
+    found = {
         "permuted": {name: array[::-1] for name, array in outputs.collect(backwards).items()},
         "alone": outputs.collect(alone),
     }
+    if len(images) % passes.batch_size:
+        full, _ = passes.forward(passes.load(inputs.filled(images, passes.batch_size)))
+        found["full"] = outputs.collect(full)
+    return found
 
 
 def problem(device: Device, error: Exception, stage: Stage, operator: str = "") -> CaseProblem:

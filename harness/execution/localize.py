@@ -42,6 +42,8 @@ class LocalizeRequest:
     """What to localise.
 
     `leg`: the device's leg; `start`, `stop`: its images that go through the pass, as one batch;
+    `way`: how, as `batchings.WAYS` names it: "permuted" in reverse order, "alone" one image, "full"
+    repeated to fill the leg's batch, "" as they are;
     `numerics`: as that leg's record has them; `repeats`: runs of every operator on the device;
     `directory`: where reproducers go, None for none.
     """
@@ -50,6 +52,7 @@ class LocalizeRequest:
     start: int
     stop: int
     numerics: Mapping[str, str]
+    way: str = ""
     repeats: int = 1
     directory: Path | None = None
 
@@ -76,12 +79,17 @@ def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Lo
     declared = arithmetic.declared(leg.dtype, request.numerics)
     model = leg.model.load().model
     images = inputs.load_inputs(leg.inputs)[request.start : request.stop]
+    count = len(images)
+    if request.way == "permuted":
+        images = images.flip(0)
+    elif request.way == "full":
+        images = inputs.filled(images, leg.batch_size)
     on_stage(Stage.FORWARD)
     scripts = None
     if request.directory is not None:
         described = device.describe()
         scripts = reproducer.Reproducers(described, declared, numerics, request.directory)
-    rows, outputs, restarts = trace(
+    rows, ends, restarts = trace(
         model,
         images,
         device,
@@ -94,7 +102,8 @@ def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Lo
             arithmetic=str(declared),
             full=declared.full,
             start=request.start,
-            stop=request.start + len(images),
+            stop=request.start + count,
+            way=request.way,
             rows=tuple(rows),
             repeats=request.repeats,
             restarts=restarts,
@@ -102,5 +111,5 @@ def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Lo
             note=scripts.problem if scripts else "",
             seconds=time.perf_counter() - started,
         ),
-        outputs,
+        {name: end[::-1] if request.way == "permuted" else end for name, end in ends.items()},
     )

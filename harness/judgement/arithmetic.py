@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 # What of an arithmetic concerns an operator: convolutions and matrix products may have shortened
 # factors of their own; "" is every other operator.
@@ -61,6 +61,16 @@ class Arithmetic:
     short_conv: Factors | None = None
     short_matmul: Factors | None = None
     gelu: str = ""
+
+    @classmethod
+    def of_json(cls, found: Mapping[str, Any]) -> Arithmetic:
+        """What `dataclasses.asdict` gave, also before factors had a rounding."""
+
+        def factors(value: Any) -> Factors | None:
+            return Factors(**value) if isinstance(value, dict) else value and Factors(value)
+
+        shortened = {key: factors(found.get(key)) for key in ("short_conv", "short_matmul")}
+        return cls(**{**found, **shortened})
 
     @property
     def exact(self) -> bool:

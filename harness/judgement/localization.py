@@ -19,7 +19,8 @@ class Localization:
     """Own and inherited error of every operator of a forward pass, in order of execution.
 
     `arithmetic`: what the device declares, to show; `full`: whether that rounds as plain float32
-    does.  `start`, `stop`: the case's images that went through, as one batch; `repeats`: runs of
+    does.  `start`, `stop`: the case's images that went through, as one batch; `way`: how, "" for in
+    order (`batchings.WAYS`); `repeats`: runs of
     each operator; `restarts`: results that the device's forward pass took from the reference,
     since its own did not fit.  `reproduced`: whether the pass, operator by operator, ended where
     the model's own forward pass did on the device; None when the two cannot be compared.
@@ -39,6 +40,7 @@ class Localization:
     seconds: float = 0.0
     problem: str = ""
     full: bool = False
+    way: str = ""
 
     @property
     def culprits(self) -> list[OperatorRow]:

@@ -6,12 +6,13 @@ Pure functions over NumPy arrays; nothing here knows a device or pytest.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from harness.judgement import budget, comparable, metrics
+from harness.judgement import batchings, budget, comparable, metrics
 from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.batchings import WrongBatching
 from harness.judgement.budget import Allowance, Budget, OutputBudget
 from harness.judgement.documented import ERROR_RATE_LIMIT_PERCENT, DocumentedGate, documented_gate
 from harness.judgement.metrics import Array
@@ -76,7 +77,8 @@ class Evidence:
 class Verdict:
     """Outcome of a comparison with all its reasons and every number that could be taken.
 
-    `notes` were seen and are no reason against the case.
+    `notes` were seen and are no reason against the case.  `wrong_batching`: where every output is
+    right in its own batch and wrong in another.
     """
 
     findings: tuple[Finding, ...]
@@ -86,6 +88,7 @@ class Verdict:
     arithmetic: str = ""
     budgets: tuple[OutputBudget, ...] = ()
     notes: tuple[str, ...] = ()
+    wrong_batching: WrongBatching | None = None
 
     @property
     def status(self) -> Status:
@@ -117,7 +120,9 @@ def judge(evidence: Evidence) -> Verdict:
     allowed = {name: _allowance(evidence, name) for name in reference}
     budgets = tuple(budget.compare(name, candidate[name], allowed[name]) for name in reference)
     findings = [f for b in budgets for f in _judge_budget(b, evidence.budget.arithmetic)]
-    findings += _judge_variants(evidence, allowed, {b.name for b in budgets if b.within})
+    right = {row.name for row in budgets if row.within}
+    of_batchings, wrong_batching = batchings.judge(evidence.variants, reference, allowed, right)
+    findings += of_batchings
     findings += _judge_operators(evidence.operators)
     outputs = tuple(
         _numbers(name, reference[name], candidate[name], allowed[name].spread) for name in reference
@@ -144,6 +149,7 @@ def judge(evidence: Evidence) -> Verdict:
         arithmetic=str(evidence.budget.arithmetic),
         budgets=budgets,
         notes=tuple(notes),
+        wrong_batching=wrong_batching if len(right) == len(budgets) else None,
     )
 
 
@@ -203,44 +209,6 @@ def _judge_budget(row: OutputBudget, arithmetic: Arithmetic) -> list[Finding]:
             "what chance explains there."
         )
     return [Finding(Status.FAIL_ACCURACY, Stage.COMPARE, text)]
-
-
-def _judge_variants(
-    evidence: Evidence, allowed: Mapping[str, Allowance], right: Set[str]
-) -> list[Finding]:
-    """The same images batched in another way must be as right as before.
-
-    `right`: outputs that are within their budget as one batch; of the others it says nothing.
-    """
-    how = {"permuted": "in reverse order", "alone": "one by one"}
-    found = []
-    for variant, outputs in evidence.variants.items():
-        for problem in comparable.mismatches(evidence.reference, outputs, len(evidence.labels)):
-            found.append(dataclasses.replace(problem, reason=f"{how[variant]}: {problem.reason}"))
-        for name, values in outputs.items():
-            if name not in evidence.oracle or values.shape != evidence.oracle[name].shape:
-                continue
-            ratio = budget.worst_ratio(values, allowed[name])
-            if not np.isfinite(ratio) and metrics.count_nonfinite(values):
-                found.append(
-                    Finding(
-                        Status.FAIL_NAN,
-                        Stage.COMPARE,
-                        f"Output {name!r} has NaN or infinite values when the images run "
-                        f"{how[variant]}, and none when they run as one batch.",
-                    )
-                )
-            elif name in right and not ratio <= allowed[name].limit:
-                found.append(
-                    Finding(
-                        Status.FAIL_ACCURACY,
-                        Stage.COMPARE,
-                        f"Output {name!r} is {ratio:.3g} times its budget when the images run "
-                        f"{how[variant]} (allowed {allowed[name].limit:g}): the result of an "
-                        "image depends on its batch.",
-                    )
-                )
-    return found
 
 
 def _judge_operators(check: OperatorCheck | None) -> list[Finding]:

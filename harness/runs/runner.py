@@ -122,11 +122,7 @@ class CaseRunner:
     ) -> Localization:
         """Find the operator that goes wrong; what prevents that takes nothing from the case."""
         assert progress.verdict is not None
-        images, size, check = len(request.inputs.labels), request.batch_size, candidate.operators
-        if check is not None and check.culprits:
-            start, stop = 0, min(images, size)  # the batch in which they were found
-        else:
-            start, stop = localization.worst_batch(progress.verdict.budgets, images, size)
+        start, stop, way = _to_localise(request, candidate, progress.verdict)
         where = Path("reproducers", progress.case.id)  # below the results
         results = self.results
         try:
@@ -136,6 +132,7 @@ class CaseRunner:
                     start,
                     stop,
                     candidate.record.numerics,
+                    way=way,
                     repeats=FLAKY_REPEATS if candidate.unstable else 1,
                     directory=results.parent / where if results else None,
                 )
@@ -147,7 +144,11 @@ class CaseRunner:
             reproducers=tuple((where / name).as_posix() for name in found.localization.reproducers),
             reproduced=localization.reproduced(
                 found.outputs,
-                {name: array[start:stop] for name, array in candidate.outputs.items()},
+                {
+                    name: array[start : start + len(found.outputs[name])]
+                    for name, array in (candidate.variants.get(way) or candidate.outputs).items()
+                    if name in found.outputs
+                },
                 progress.verdict.budgets,
             ),
         )
@@ -161,6 +162,25 @@ class CaseRunner:
             return self.sides.time(plan, case)
         except Exception as error:
             return Throughput(plan, problem=f"Not measured: {type(error).__name__}: {error}")
+
+
+def _to_localise(
+    request: LegRequest, candidate: LegResult, judged: Verdict
+) -> tuple[int, int, str]:
+    """First image and end of the batch to localise in, and how it is batched."""
+    images, size = len(request.inputs.labels), request.batch_size
+    check, wrong = candidate.operators, judged.wrong_batching
+    if check is not None and check.culprits:
+        return 0, min(images, size), "full" if images < size else ""  # where they were found
+    if wrong is None:
+        return *localization.worst_batch(judged.budgets, images, size), ""
+    if wrong.way == "alone":
+        return wrong.image, wrong.image + 1, wrong.way
+    if wrong.way == "full":  # only the last batch was not full before
+        return (images - 1) // size * size, images, wrong.way
+    # Reversed, the batches begin at the last image.
+    stop = images - (images - 1 - wrong.image) // size * size
+    return max(0, stop - size), stop, wrong.way
 
 
 @dataclasses.dataclass

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from harness.judgement.arithmetic import HF32_BITS, TF32_BITS, Arithmetic, Factors, declared
@@ -48,3 +50,10 @@ def test_what_is_declared_for_an_operator_knows_no_other_operator():
     assert short.of("") == "float32"
     assert short.factors("convolution") == HF32
     assert Arithmetic("bfloat16", gelu="tanh").of("convolution") == "bfloat16"
+
+
+def test_an_arithmetic_of_a_cache_s_header_is_read_back_also_from_before_roundings_had_names():
+    short = Arithmetic(short_conv=Factors(11, "away"), gelu="tanh")
+    assert Arithmetic.of_json(dataclasses.asdict(short)) == short
+    old = {"dtype": "float32", "short_conv": 11, "short_matmul": None, "gelu": ""}
+    assert Arithmetic.of_json(old) == Arithmetic(short_conv=HF32)

@@ -19,7 +19,9 @@ from harness.system.status import Status
 @pytest.mark.parametrize(("allowed", "statuses"), [(False, [Status.FAIL_FALLBACK]), (True, [])])
 def test_a_fallback_fails_the_case_unless_it_is_allowed(tmp_path, allowed, statuses):
     settings = RunSettings(DeviceSpec("cpu"), tmp_path, allow_cpu_fallback=allowed)
-    leg = SimpleNamespace(unstable=(), record=SimpleNamespace(fallback_operators=["aten::x"]))
+    leg = SimpleNamespace(
+        unstable=(), undeclared=(), record=SimpleNamespace(fallback_operators=["aten::x"])
+    )
     findings = Sides(settings)._leg_findings(leg, leg)
     assert [finding.status for finding in findings] == statuses
 
@@ -27,8 +29,8 @@ def test_a_fallback_fails_the_case_unless_it_is_allowed(tmp_path, allowed, statu
 def test_unstable_outputs_are_flaky(tmp_path):
     sides = Sides(RunSettings(DeviceSpec("cpu"), tmp_path))
     record = SimpleNamespace(fallback_operators=[])
-    stable = SimpleNamespace(unstable=(), record=record)
-    unstable = SimpleNamespace(unstable=("output",), record=record)
+    stable = SimpleNamespace(unstable=(), undeclared=(), record=record)
+    unstable = SimpleNamespace(unstable=("output",), undeclared=(), record=record)
     assert [f.status for f in sides._leg_findings(stable, unstable)] == [Status.FLAKY]
     assert [f.status for f in sides._leg_findings(unstable, stable)] == [Status.FAIL_REFERENCE]
 
@@ -88,7 +90,8 @@ def test_a_case_may_have_batch_sizes_of_its_own(cache_dir, tmp_path, own, expect
         record = runner.run(case)
     finally:
         runner.close()
-    assert results_file.read(tmp_path / "r.jsonl").cases == [record]
+    (back,) = results_file.read(tmp_path / "r.jsonl").cases
+    assert back.model_dump_json() == record.model_dump_json()  # NaN is not equal to NaN
     found = record.throughput
     assert (found and tuple(row.batch_size for row in found.rows)) == expected
     if found is not None:

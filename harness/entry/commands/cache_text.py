@@ -77,7 +77,7 @@ def _arithmetic(leg: dict[str, Any]) -> str:
     if not leg:
         return ""
     if leg["imitate"]:
-        return str(Arithmetic(**leg["imitate"]))
+        return str(Arithmetic.of_json(leg["imitate"]))
     return f"{leg['dtype']}, other order" if leg["reorder"] else str(leg["dtype"])
 
 

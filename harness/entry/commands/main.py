@@ -117,7 +117,7 @@ def _add_study(commands: Any) -> None:
     add("--models", default="efficientnet_b0", help="timm architectures for A and D")
     add("--seeds", type=quantities.natural, default=3, help="further seeds for the honest runs")
     add("--operator-share", type=quantities.share, default=None, metavar="S", help="part of the "
-        "operators to compare one by one (default: 0.2 in float16 and bfloat16)")  # fmt: skip
+        "operators to compare one by one (default: as a run does)")  # fmt: skip
     add("--emulated-kernels", default="default", metavar="NAME", help="other honest kernels")
     add("--limit", type=quantities.natural, help="faults per setting and format (default: all; "
         "0: honest runs only)")  # fmt: skip

@@ -110,8 +110,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--operator-share",
         type=quantities.share,
         metavar="S",
-        help="part of the operators to compare one by one, 0 to 1 (default: 0.2 in float16 and "
-        "bfloat16, else 0)",
+        help="part of the operators to compare one by one, 0 to 1 (default: all that are "
+        "declared plain float32, and 0.2 of the others)",
     )
     add(
         "--localize",

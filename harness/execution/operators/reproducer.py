@@ -17,7 +17,7 @@ import torch
 
 from harness.devices.spec import EMULATED_MEANS
 from harness.execution.imitation import storage_dtype
-from harness.execution.operators.calls import Call, first_result_only, stored
+from harness.execution.operators.calls import Call, declared, first_result_only, stored
 from harness.execution.operators.on_device import dense_order
 from harness.judgement.localization import describe
 from harness.judgement.operator_rows import RATIO_LIMIT, OperatorRow, culprits
@@ -176,6 +176,8 @@ class Reproducers:
             self.problem = f"No reproducer in {self._directory}: {error.strerror}."
 
     def _write(self, call: Call, row: OperatorRow) -> str:
+        # The script's float64 is to take the form that the device declares, not another.
+        call = declared(call, self._declared)
         name = f"{row.index:04}-{row.operator}-{row.module}"
         path = self._directory / (re.sub(r"[^A-Za-z0-9.]+", "-", name).replace(".", "_") + ".py")
         source = _Source(storage_dtype(self._declared))

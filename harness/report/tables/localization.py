@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from harness.judgement import batchings
+from harness.judgement.localization import Localization
 from harness.judgement.operator_rows import OperatorRow
 from harness.records.lines import CaseRecord
 from harness.report.tables.cells import Table, label
 
 _SHOWN = 5
+
+
+def _way(found: Localization) -> str:
+    return f" {batchings.WAYS[found.way]}" if found.way in batchings.WAYS else ""
 
 
 def worst(case: CaseRecord) -> Table | None:
@@ -16,7 +22,7 @@ def worst(case: CaseRecord) -> Table | None:
         return None
     culprits = {row.index for row in found.culprits}
     title = (
-        f"Where it goes wrong: images {found.start} to {found.stop - 1}, judged for "
+        f"Where it goes wrong: images {found.start} to {found.stop - 1}{_way(found)}, judged for "
         f"{found.arithmetic}, errors as rms; the worst {min(_SHOWN, len(found.worst))} of "
         f"{len(found.worst)} operators"
     )
