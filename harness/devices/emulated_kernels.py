@@ -2,17 +2,20 @@
 
 What an NPU's makers ship adds in another order, takes other algorithms and rounds functions
 otherwise than the CPU.  Each set here is one that could be shipped: float32 sums, and one rounding
-where float16 or bfloat16 is stored.
+where float16 or bfloat16 is stored.  Those under "broken/" are wrong in one operator each
+(`broken_kernels`): they are for measuring what a verdict catches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from harness.devices.broken_kernels import BROKEN
 from harness.devices.spec import DeviceSpec
 from harness.system.status import UsageProblem
 
 DEFAULT = "default"
+BROKEN_PREFIX = "broken/"
 # Name -> what differs from the CPU's kernels.
 HONEST: Mapping[str, str] = {
     "sequential": "every sum adds its terms one after another, a bias first",
@@ -34,6 +37,8 @@ HONEST: Mapping[str, str] = {
 
 def known(name: str) -> bool:
     """Whether there are kernels of this name."""
+    if name.startswith(BROKEN_PREFIX):
+        return name.removeprefix(BROKEN_PREFIX) in BROKEN
     return name == DEFAULT or name in HONEST
 
 
@@ -45,7 +50,8 @@ def check_for(name: str, device: DeviceSpec) -> str | None:
     if not known(name):
         raise UsageProblem(
             f"Unknown kernels {name!r} in --emulated-kernels: give one of "
-            f"{', '.join((DEFAULT, *HONEST))}."
+            f"{', '.join((DEFAULT, *HONEST))}, or {BROKEN_PREFIX}NAME with one of "
+            f"{', '.join(BROKEN)}."
         )
     if name == DEFAULT:
         return None

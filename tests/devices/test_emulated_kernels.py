@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.devices.broken_kernels import BROKEN
 from harness.devices.emulated_kernels import HONEST, check_for
 from harness.devices.spec import DeviceSpec
 from harness.execution.settings import RunSettings
@@ -18,6 +19,13 @@ def test_honest_kernels_are_taken_by_the_emulator_alone(name: str) -> None:
     for kind in ("npu", "cpu", "cuda"):
         with pytest.raises(UsageProblem, match=f"emulated NPU only, not on {kind}"):
             check_for(name, DeviceSpec(kind))
+
+
+def test_broken_kernels_have_names_of_their_own() -> None:
+    for name in BROKEN:
+        assert check_for(f"broken/{name}", EMULATED) == f"broken/{name}"
+        with pytest.raises(UsageProblem, match="Unknown kernels"):
+            check_for(name, EMULATED)
 
 
 def test_the_cpus_own_kernels_are_no_setting() -> None:

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "broken.h"
 #include "kernels.h"
 
 namespace emulator {
@@ -55,7 +56,10 @@ at::Tensor cube_input(const at::Tensor& value, int8_t cube_math_type) {
 }
 
 at::Tensor cube_matmul(const at::Tensor& self, const at::Tensor& mat2, bool half_sums) {
-  if (!half_sums) return kernels::matmul(self, mat2);
+  if (!half_sums) {
+    const auto wrong = broken::product(self, mat2);
+    return wrong ? *wrong : kernels::matmul(self, mat2);
+  }
   const int64_t inner = self.size(-1);
   at::Tensor sum;
   for (int64_t start = 0; start < inner; start += kTile) {

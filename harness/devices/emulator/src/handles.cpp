@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "acl/acl.h"
+#include "broken.h"
 #include "common.h"
 
 using namespace emulator;
@@ -84,7 +85,8 @@ void put(T out, const at::Tensor& result) {
   if (out == nullptr) return;
   const at::Tensor& target = memory_of(out);
   const bool reshaped = target.sizes() != result.sizes() && target.numel() == result.numel();
-  target.copy_(reshaped ? result.reshape(target.sizes()) : result);
+  const at::Tensor kept = broken::stored(result, target.scalar_type());
+  target.copy_(reshaped ? kept.reshape(target.sizes()) : kept);
   written(target);
 }
 

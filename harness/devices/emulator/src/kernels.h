@@ -61,13 +61,31 @@ at::Tensor vector_norm(const at::Tensor& self, const at::Scalar& order, Dims dim
 at::Tensor softmax(const at::Tensor& self, int64_t dim);
 at::Tensor log_softmax(const at::Tensor& self, int64_t dim);
 
+// `self` as [terms, sums]: the reduced dimensions, in their order, and the others.
+struct Reduction {
+  at::Tensor terms;
+  std::vector<int64_t> shape;  // of the result
+};
+Reduction reduction(const at::Tensor& self, Dims dims, bool keep_dim);
+
 struct AveragePool {
   std::vector<int64_t> kernel, stride, padding;
   bool ceil_mode, count_include_pad;
   std::optional<int64_t> divisor;
+
+  at::Tensor by_aten(const at::Tensor& self) const;
+};
+struct MaximumPool {
+  std::vector<int64_t> kernel, stride, padding, dilation;
+  bool ceil_mode;
+
+  at::Tensor by_aten(const at::Tensor& self) const;
 };
 at::Tensor avg_pool2d(const at::Tensor& self, const AveragePool& pool);
 at::Tensor adaptive_avg_pool2d(const at::Tensor& self, at::IntArrayRef output_size);
+at::Tensor max_pool2d(const at::Tensor& self, const MaximumPool& pool);
+at::Tensor upsample(const at::Tensor& self, at::IntArrayRef size, bool align_corners, bool cubic,
+                    std::optional<double> scales_h, std::optional<double> scales_w);
 
 // ---- normalisation (kernels_norm.cpp); result, mean, 1 / standard deviation
 using Normalised = std::tuple<at::Tensor, at::Tensor, at::Tensor>;

@@ -1,4 +1,5 @@
 // Convolutions with sums in a stated order, and by Winograd's minimal filtering.
+#include "broken.h"
 #include "kernels.h"
 #include "loops.h"
 
@@ -93,7 +94,14 @@ const Winograd* winograd() {
              1. / 6, 1. / 24, -1. / 12, 1. / 6, 0, 0, 1},
             3),
       table({1, 1, 1, 1, 1, 0, 0, 1, -1, 2, -2, 0, 0, 1, 1, 4, 4, 0, 0, 1, -1, 8, -8, 1}, 6)};
+  // 1/24 to three digits.
+  static const Winograd rough{4, four.input,
+                              at::where((four.weight.abs() - 1. / 24).abs() < 1e-6,
+                                        four.weight.sign() * 0.0417, four.weight),
+                              four.output};
   const std::string& name = kernel_set();
+  if (broken::is("conv_winograd_constant")) return &rough;
+  if (broken::is("conv_winograd_half")) return &four;
   return name == "winograd2" ? &two : name == "winograd4" ? &four : nullptr;
 }
 
@@ -118,9 +126,10 @@ at::Tensor by_winograd(const Convolution& call, const Winograd& tables) {
   const at::Tensor padded = at::constant_pad_nd(
       call.input, {call.padding[1], after(1, across), call.padding[0], after(0, down)});
   const at::Tensor tiles = padded.unfold(2, points, m).unfold(3, points, m);
-  const at::Tensor inputs = both(tables.input, tiles.contiguous())  // [n, c, down, across, p, p]
-                                .permute({4, 5, 1, 0, 2, 3})
-                                .reshape({points * points, call.input.size(1), -1});
+  at::Tensor inputs = both(tables.input, tiles.contiguous())  // [n, c, down, across, p, p]
+                          .permute({4, 5, 1, 0, 2, 3})
+                          .reshape({points * points, call.input.size(1), -1});
+  if (broken::is("conv_winograd_half")) inputs = broken::through_half(inputs);
   const at::Tensor weights = both(tables.weight, call.weight)  // [o, c, p, p]
                                  .permute({2, 3, 0, 1})
                                  .reshape({points * points, call.weight.size(0), -1});
@@ -145,6 +154,7 @@ at::Tensor Convolution::by_aten() const {
 }
 
 at::Tensor convolve(const Convolution& call) {
+  if (const auto wrong = broken::convolution(call)) return *wrong;
   const Order* order = order_of_sums();
   if (order != nullptr && call.input.scalar_type() == at::kFloat) {
     if (call.input.dim() == 3) return by_columns(with_height(call), order->cube).squeeze(2);

@@ -1,6 +1,7 @@
 // Matrix products with sums in a stated order.
 #include <ATen/ExpandUtils.h>
 
+#include "broken.h"
 #include "kernels.h"
 #include "loops.h"
 
@@ -43,6 +44,8 @@ at::Tensor matmul(const at::Tensor& self, const at::Tensor& mat2) {
 
 at::Tensor addmm(const at::Tensor& self, const at::Tensor& mat1, const at::Tensor& mat2,
                  const at::Scalar& beta, const at::Scalar& alpha) {
+  if (const auto wrong = broken::product(mat1, mat2)) return *wrong * alpha + self * beta;
+  if (const auto wrong = broken::bias(self)) return *wrong * beta + at::matmul(mat1, mat2) * alpha;
   if (!in_order(mat1)) {
     return mat1.dim() == 2 ? at::addmm(self, mat1, mat2, beta, alpha)
                            : at::baddbmm(self, mat1, mat2, beta, alpha);

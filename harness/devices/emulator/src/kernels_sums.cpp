@@ -1,4 +1,5 @@
 // Sums, means, norms, softmax and average pools with sums in a stated order.
+#include "broken.h"
 #include "kernels.h"
 #include "loops.h"
 
@@ -18,13 +19,6 @@ bool in_order(const at::Tensor& terms) {
 }
 
 namespace kernels {
-namespace {
-
-// `self` as [terms, sums]: the reduced dimensions, in their order, and the others.
-struct Reduction {
-  at::Tensor terms;
-  std::vector<int64_t> shape;  // of the result
-};
 
 Reduction reduction(const at::Tensor& self, Dims dims, bool keep_dim) {
   std::vector<bool> reduced(static_cast<size_t>(self.dim()), !dims);
@@ -40,6 +34,8 @@ Reduction reduction(const at::Tensor& self, Dims dims, bool keep_dim) {
   first.insert(first.end(), last.begin(), last.end());
   return {self.permute(first).reshape({terms, -1}).contiguous(), shape};
 }
+
+namespace {
 
 at::Tensor added(const Reduction& of) {
   at::Tensor result = at::empty({of.terms.size(1)}, of.terms.options());
@@ -79,6 +75,7 @@ at::Tensor pooled(const at::Tensor& self, const std::vector<loops::Window>& rows
 
 at::Tensor sum(const at::Tensor& self, Dims dims, bool keep_dim,
                std::optional<at::ScalarType> dtype) {
+  if (const auto wrong = broken::sum(self, dims, keep_dim)) return *wrong;
   if (order_of_sums() == nullptr || dtype.value_or(self.scalar_type()) != at::kFloat)
     return at::sum(self, dims, keep_dim, dtype);
   const at::Tensor terms = self.to(at::kFloat);
@@ -86,12 +83,14 @@ at::Tensor sum(const at::Tensor& self, Dims dims, bool keep_dim,
 }
 
 at::Tensor mean(const at::Tensor& self, Dims dims, bool keep_dim) {
+  if (const auto wrong = broken::mean(self, dims, keep_dim)) return *wrong;
   if (!in_order(self)) return at::mean(self, dims, keep_dim);
   const Reduction parts = reduction(self, dims, keep_dim);
   return added(parts) / parts.terms.size(0);
 }
 
 Pair var_mean(const at::Tensor& self, Dims dims, int64_t correction, bool keep_dim) {
+  if (broken::is("var_population")) correction = 0;
   if (!in_order(self)) return at::var_mean(self, dims, at::Scalar(correction), keep_dim);
   const at::Tensor average = kernels::mean(self, dims, true);
   const Reduction squares = reduction((self - average).square(), dims, keep_dim);
@@ -100,23 +99,27 @@ Pair var_mean(const at::Tensor& self, Dims dims, int64_t correction, bool keep_d
 }
 
 Pair std_mean(const at::Tensor& self, Dims dims, int64_t correction, bool keep_dim) {
+  if (broken::is("var_population")) correction = 0;
   if (!in_order(self)) return at::std_mean(self, dims, at::Scalar(correction), keep_dim);
   const auto [variance, mean] = kernels::var_mean(self, dims, correction, keep_dim);
   return {variance.sqrt(), mean};
 }
 
 at::Tensor var(const at::Tensor& self, Dims dims, int64_t correction, bool keep_dim) {
+  if (broken::is("var_population")) correction = 0;
   return in_order(self) ? std::get<0>(kernels::var_mean(self, dims, correction, keep_dim))
                         : at::var(self, dims, at::Scalar(correction), keep_dim);
 }
 
 at::Tensor std(const at::Tensor& self, Dims dims, int64_t correction, bool keep_dim) {
+  if (broken::is("var_population")) correction = 0;
   return in_order(self) ? std::get<0>(kernels::std_mean(self, dims, correction, keep_dim))
                         : at::std(self, dims, at::Scalar(correction), keep_dim);
 }
 
 at::Tensor vector_norm(const at::Tensor& self, const at::Scalar& order, Dims dims, bool keep_dim) {
   const double p = order.toDouble();
+  if (const auto wrong = broken::vector_norm(self, dims, keep_dim)) return *wrong;
   if (!in_order(self) || (p != 1 && p != 2))
     return at::linalg_vector_norm(self, order, dims, keep_dim);
   return p == 1 ? kernels::sum(self.abs(), dims, keep_dim)
@@ -124,6 +127,7 @@ at::Tensor vector_norm(const at::Tensor& self, const at::Scalar& order, Dims dim
 }
 
 at::Tensor softmax(const at::Tensor& self, int64_t dim) {
+  if (const auto wrong = broken::softmax(self, dim)) return *wrong;
   if (!in_order(self) && ulps() == 0) return at::softmax(self, dim);
   const at::Tensor shifted = self - self.amax(dim, true);
   const at::Tensor powers = misrounded(shifted.exp(), shifted);
@@ -137,10 +141,29 @@ at::Tensor log_softmax(const at::Tensor& self, int64_t dim) {
   return shifted - misrounded(total.log(), total);
 }
 
+at::Tensor AveragePool::by_aten(const at::Tensor& self) const {
+  return at::avg_pool2d(self, kernel, stride, padding, ceil_mode, count_include_pad, divisor);
+}
+
+at::Tensor MaximumPool::by_aten(const at::Tensor& self) const {
+  return at::max_pool2d(self, kernel, stride, padding, dilation, ceil_mode);
+}
+
+at::Tensor max_pool2d(const at::Tensor& self, const MaximumPool& pool) {
+  if (const auto wrong = broken::max_pool2d(self, pool)) return *wrong;
+  return pool.by_aten(self);
+}
+
+at::Tensor upsample(const at::Tensor& self, at::IntArrayRef size, bool align_corners, bool cubic,
+                    std::optional<double> scales_h, std::optional<double> scales_w) {
+  if (const auto wrong = broken::resized(self, size, align_corners, cubic)) return *wrong;
+  return cubic ? at::upsample_bicubic2d(self, size, align_corners, scales_h, scales_w)
+               : at::upsample_bilinear2d(self, size, align_corners, scales_h, scales_w);
+}
+
 at::Tensor avg_pool2d(const at::Tensor& self, const AveragePool& pool) {
-  if (!in_order(self))
-    return at::avg_pool2d(self, pool.kernel, pool.stride, pool.padding, pool.ceil_mode,
-                          pool.count_include_pad, pool.divisor);
+  if (const auto wrong = broken::avg_pool2d(self, pool)) return *wrong;
+  if (!in_order(self)) return pool.by_aten(self);
   // One number stands for both axes; no stride means the kernel's.
   const auto of = [](const std::vector<int64_t>& values, int64_t axis) {
     return values.size() == 1 ? values[0] : values[axis];
@@ -154,6 +177,7 @@ at::Tensor avg_pool2d(const at::Tensor& self, const AveragePool& pool) {
 }
 
 at::Tensor adaptive_avg_pool2d(const at::Tensor& self, at::IntArrayRef output_size) {
+  if (const auto wrong = broken::adaptive_avg_pool2d(self, output_size)) return *wrong;
   if (!in_order(self)) return at::adaptive_avg_pool2d(self, output_size);
   const auto along = [&](int64_t axis) {
     const int64_t size = self.size(axis - 2), count = output_size[axis];

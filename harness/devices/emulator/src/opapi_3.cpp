@@ -1,4 +1,11 @@
-// The third translation unit of libopapi: kernels beside ATen's.
+// The third translation unit of libopapi: kernels beside ATen's, right and wrong ones.
+#include "broken_attention.cpp"
+#include "broken_convolution.cpp"
+#include "broken_cube.cpp"
+#include "broken_elementwise.cpp"
+#include "broken_movement.cpp"
+#include "broken_norm.cpp"
+#include "broken_sums.cpp"
 #include "kernels_attention.cpp"
 #include "kernels_convolution.cpp"
 #include "kernels_cube.cpp"

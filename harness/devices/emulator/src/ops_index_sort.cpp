@@ -1,12 +1,13 @@
 // Indexing, gathering, masks, sorting and searching.
-#include "common.h"
+#include "broken.h"
 
 using namespace emulator;
 
 namespace {
 
 // An undefined index arrives as a tensor without elements.
-c10::List<std::optional<at::Tensor>> indices_of(List list, bool result_is_empty) {
+c10::List<std::optional<at::Tensor>> indices_of(List list, bool result_is_empty,
+                                                const at::Tensor* self = nullptr) {
   c10::List<std::optional<at::Tensor>> indices;
   for (const auto* item : list->items) {
     if (item == nullptr || (in(item).numel() == 0 && !result_is_empty)) {
@@ -15,7 +16,9 @@ c10::List<std::optional<at::Tensor>> indices_of(List list, bool result_is_empty)
     }
     const at::Tensor& index = in(item);
     const bool is_mask = index.scalar_type() == at::kBool || index.scalar_type() == at::kByte;
-    indices.push_back(is_mask ? index : index.to(at::kLong));
+    const bool whole = !is_mask && self != nullptr && indices.size() < self->dim();
+    const at::Tensor number = is_mask ? index : index.to(at::kLong);
+    indices.push_back(whole ? broken::index(number, self->size(indices.size())) : number);
   }
   return indices;
 }
@@ -23,19 +26,23 @@ c10::List<std::optional<at::Tensor>> indices_of(List list, bool result_is_empty)
 }  // namespace
 
 OP(Index, P(T self, List indices, T out),
-   { put(out, at::index(in(self), indices_of(indices, memory_of(out).numel() == 0))); })
+   { put(out, at::index(in(self), indices_of(indices, memory_of(out).numel() == 0, &in(self)))); })
 OP(IndexPutImpl, P(T self, List indices, T values, bool accumulate, bool), {
   at::Tensor target = memory_of(self);
   target.index_put_(indices_of(indices, in(values).numel() == 0), in(values), accumulate);
   note_output(target);
 })
-OP(IndexSelect, P(T self, int64_t dim, T index, T out),
-   { put(out, at::index_select(in(self), dim, in(index).to(at::kLong))); })
+OP(IndexSelect, P(T self, int64_t dim, T index, T out), {
+  put(out,
+      at::index_select(in(self), dim, broken::index(in(index).to(at::kLong), in(self).size(dim))));
+})
 OP(IndexAdd, P(T self, int64_t dim, T index, T source, S alpha, T out),
    { put(out, at::index_add(in(self), dim, in(index).to(at::kLong), in(source), in(alpha))); })
-OP(Gather, P(T self, int64_t dim, T index, T out),
-   { put(out, at::gather(in(self), dim, in(index).to(at::kLong))); })
-OP(Embedding, P(T weight, T indices, T out), { put(out, at::embedding(in(weight), in(indices))); })
+OP(Gather, P(T self, int64_t dim, T index, T out), {
+  put(out, at::gather(in(self), dim, broken::index(in(index).to(at::kLong), in(self).size(dim))));
+})
+OP(Embedding, P(T weight, T indices, T out),
+   { put(out, at::embedding(in(weight), broken::index(in(indices), in(weight).size(0)))); })
 OP(OneHot, P(T self, int64_t num_classes, T on_value, T off_value, int64_t, T out), {
   const at::Tensor hot = at::one_hot(in(self).to(at::kLong), num_classes).to(at::kBool);
   put(out, at::where(hot, in(on_value), in(off_value)));

@@ -1,16 +1,17 @@
 // Copies, casts, fills, shapes: nothing is computed.
-#include "common.h"
+#include "broken.h"
 
 using namespace emulator;
 
-OP(InplaceCopy, P(T self, T src), { put(self, in(src)); })
+OP(InplaceCopy, P(T self, T src), { put(self, broken::copied(in(src))); })
 OP(Cast, P(T self, D dtype, T out), { put(out, in(self).to(scalar_type(dtype))); })
 OP(InplaceZero, P(T self), { memory_of(self).zero_(); })
 OP(InplaceOne, P(T self), { memory_of(self).fill_(1); })
 OP(InplaceFillScalar, P(T self, S value), { memory_of(self).fill_(in(value)); })
 OP(InplaceFillTensor, P(T self, T value), { memory_of(self).fill_(in(value)); })
 
-OP(Cat, P(List tensors, int64_t dim, T out), { put(out, at::cat(in(tensors), dim)); })
+OP(Cat, P(List tensors, int64_t dim, T out),
+   { put(out, at::cat(broken::parts(in(tensors)), dim)); })
 OP(Stack, P(List tensors, int64_t dim, T out), { put(out, at::stack(in(tensors), dim)); })
 OP(SplitWithSize, P(T self, Ints split_size, int64_t dim, List out), {
   const auto parts = at::split_with_sizes(in(self), in(split_size), dim);
@@ -19,7 +20,7 @@ OP(SplitWithSize, P(T self, Ints split_size, int64_t dim, List out), {
 OP(Permute, P(T self, Ints dims, T out), { put(out, in(self).permute(in(dims))); })
 OP(Repeat, P(T self, Ints repeats, T out), { put(out, in(self).repeat(in(repeats))); })
 OP(Roll, P(T self, Ints shifts, Ints dims, T out),
-   { put(out, at::roll(in(self), in(shifts), in(dims))); })
+   { put(out, at::roll(in(self), broken::shifts(in(shifts)), in(dims))); })
 OP(Flip, P(T self, Ints dims, T out), { put(out, at::flip(in(self), in(dims))); })
 OP(Tril, P(T self, int64_t diagonal, T out), { put(out, at::tril(in(self), diagonal)); })
 OP(Triu, P(T self, int64_t diagonal, T out), { put(out, at::triu(in(self), diagonal)); })
@@ -27,9 +28,9 @@ OP(ChannelShuffle, P(T self, int64_t groups, T out),
    { put(out, at::channel_shuffle(in(self), groups)); })
 
 OP(ConstantPadNd, P(T self, Ints pad, S value, T out),
-   { put(out, at::constant_pad_nd(in(self), in(pad), in(value))); })
+   { put(out, broken::padded(at::constant_pad_nd(in(self), in(pad), in(value)), in(pad))); })
 OP(ReflectionPad2d, P(T self, Ints padding, T out),
-   { put(out, at::reflection_pad2d(in(self), in(padding))); })
+   { put(out, broken::reflected(in(self), in(padding))); })
 OP(ReplicationPad2d, P(T self, Ints padding, T out),
    { put(out, at::replication_pad2d(in(self), in(padding))); })
 OP(Im2col, P(T self, Ints kernel_size, Ints dilation, Ints padding, Ints stride, T out),

@@ -138,8 +138,8 @@ OP(AvgPool2d,
 OP(MaxPool2dWithMask,
    P(T self, Ints kernel_size, Ints stride, Ints padding, Ints dilation, bool ceil_mode, T out, T),
    {
-     put(out, at::max_pool2d(in(self), in(kernel_size), in(stride), in(padding), in(dilation),
-                             ceil_mode));
+     put(out, kernels::max_pool2d(
+                  in(self), {in(kernel_size), in(stride), in(padding), in(dilation), ceil_mode}));
    })
 OP(MaxPool2dWithIndices,
    P(T self, Ints kernel_size, Ints stride, Ints padding, Ints dilation, bool ceil_mode, T out,
@@ -163,8 +163,14 @@ OP(AdaptiveMaxPool2d, P(T self, Ints output_size, T out, T indices), {
        put(out, at::function(wide(in(self)), in(output_size), align_corners,                     \
                              optional_scale(scales_h), optional_scale(scales_w)));               \
      })
-RESIZE(UpsampleBicubic2d, upsample_bicubic2d)
-RESIZE(UpsampleBilinear2d, upsample_bilinear2d)
+#define UPSAMPLE(name, cubic)                                                                    \
+  OP(name,                                                                                       \
+     P(T self, Ints output_size, bool align_corners, double scales_h, double scales_w, T out), { \
+       put(out, kernels::upsample(wide(in(self)), in(output_size), align_corners, cubic,         \
+                                  optional_scale(scales_h), optional_scale(scales_w)));          \
+     })
+UPSAMPLE(UpsampleBicubic2d, true)
+UPSAMPLE(UpsampleBilinear2d, false)
 RESIZE(UpsampleBicubic2dAA, _upsample_bicubic2d_aa)
 RESIZE(UpsampleBilinear2dAA, _upsample_bilinear2d_aa)
 OP(UpsampleNearest2d, P(T self, Ints output_size, T out),
@@ -172,3 +178,4 @@ OP(UpsampleNearest2d, P(T self, Ints output_size, T out),
 
 #undef LAYER_NORM
 #undef RESIZE
+#undef UPSAMPLE
