@@ -90,7 +90,7 @@ class NpuDevice(Plain):
                 "task_queue": npu_settings.task_queue(self._torch_npu),
                 **npu_settings.described(self._torch_npu),
                 "has_compatible_impl": str(self._has_compatible_impl),
-                **({"emulator": "untried with this torch_npu"} if self._untried else {}),
+                **self._emulator(),
             },
         )
 
@@ -180,6 +180,12 @@ class NpuDevice(Plain):
         if code or "aicore" in text or "ACL" in text:
             return CaseProblem(Status.ERROR_DEVICE, Stage.FORWARD, f"{self.spec} failed: {first}")
         return None
+
+    def _emulator(self) -> dict[str, str]:
+        """One more place that says EMULATED: who relabels a record has to find them all."""
+        if self.emulator is None:
+            return {}
+        return {"emulator": f"{'un' * self._untried}tried with this torch_npu"}
 
     def _read_numerics(self) -> dict[str, Any]:
         read: dict[str, Any] = {

@@ -65,12 +65,13 @@ def full_case(name: str, *, bad: bool = False, kind: str = "npu", **changes: obj
 
 
 def renamed(case: CaseRecord, case_id: str, factor: float = 1.0) -> CaseRecord:
-    """The same case under another id, with so many times its budget ratios."""
+    """The same case under another id, with so many times its budget ratios and limits."""
     budgets = [
         dataclasses.replace(
             row,
             ratio=row.ratio * factor,
             image_ratios=tuple(ratio * factor for ratio in row.image_ratios),
+            limit=row.limit * factor,
         )
         for row in case.budgets
     ]
@@ -80,11 +81,13 @@ def renamed(case: CaseRecord, case_id: str, factor: float = 1.0) -> CaseRecord:
 def write(folder: Path, *cases: CaseRecord, **environment: str) -> Path:
     """Write a results file with these cases."""
     run = run_record(*(case.case_id for case in cases))
+    kinds = sorted({case.candidate.device.kind for case in cases if case.candidate} or {"cpu"})
     run = run.model_copy(
         update={
             "environment": {"torch": "2.8.0", **environment},
-            "emulated": any(case.emulated for case in cases),
-            "device": "npu-emulated:0" if any(case.emulated for case in cases) else "cpu",
+            "emulated": "npu-emulated" in kinds,
+            "device": kinds[-1],
+            "parts": kinds if len(kinds) > 1 else [],
         }
     )
     path = folder / "results.jsonl"
