@@ -127,7 +127,7 @@ class CaseProblem(Exception):
         super().__init__(reason)
         self.status = status
         self.stage = stage
-        self.reason = shown.line(reason)
+        self.reason = shown.line(shown.without_credentials(reason))
 
 
 StageCallback = Callable[[Stage], None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -121,7 +120,7 @@ def _doctor(given: argparse.Namespace) -> int:
 
     found = examine.examine(given.device)
     if given.json:
-        print(json.dumps(examine.document(found), indent=2, ensure_ascii=False))
+        print(shown.document(examine.document(found)))
     else:
         print(report.render(found))
     return found.exit_code

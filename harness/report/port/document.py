@@ -51,7 +51,7 @@ def render(found: Port, language: Language) -> str:
         **setup.sections(found, t),
         **sections.sections(found, t),
     )
-    return environment.without_homes(re.sub(r"\n{3,}", "\n\n", rendered).strip() + "\n")
+    return environment.redacted(re.sub(r"\n{3,}", "\n\n", rendered).strip() + "\n")
 
 
 def write(found: Port, language: Language, directory: Path) -> Path:
@@ -103,7 +103,7 @@ def _log(found: Port) -> str:
         if case.log_tail:
             title = shown.line(f"Last lines of the device's process, {case.case_id}:")
             blocks.append(f"{title}\n{shown.lines(case.log_tail)}")
-    return environment.without_homes("\n\n".join(blocks) + "\n")
+    return environment.redacted("\n\n".join(blocks) + "\n")
 
 
 def _verdict(found: Port, t: Texts) -> Verbatim:
