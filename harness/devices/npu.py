@@ -198,12 +198,10 @@ class NpuDevice(Plain):
         return read
 
     def _cann_version(self) -> tuple[str, str]:
-        try:
+        with contextlib.suppress(Exception):  # needs CANN >= 8.1.RC1
             version = self._torch_npu.npu.utils.get_cann_version("CANN")
             if version:
                 return str(version), "torch_npu.npu.utils.get_cann_version"
-        except Exception:  # needs CANN >= 8.1.RC1
-            pass
         version = getattr(torch.version, "cann", None)
         if version:
             return str(version), "torch.version.cann"

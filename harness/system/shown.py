@@ -19,14 +19,15 @@ _COMMAND = re.compile(r"^(\s*):(?=:)")
 _HIDDEN = "(hidden)"
 # The shapes that AWS, GitHub, GitLab, Hugging Face, Slack, OpenAI, Google and JSON web tokens
 # document: credentials whatever they are called.
-_TOKEN = (
+_KEY_SHAPES = (
     r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[oprsu]_\w{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}"
     r"|\bhf_\w{20,}|\bxox[abeprs]-[\w-]{10,}|\bsk-[\w-]{20,}|\bAIza[\w-]{30,}"
     r"|\beyJ[\w-]{8,512}\.[\w.-]{8,}"
 )
 # The value of a setting: a user in an address, PEM, HTTP authorization.
 CREDENTIAL = re.compile(
-    rf"://[^/\s@]*@|-----BEGIN [A-Z ]+-----|\b(?:bearer|basic|digest)\s+\S|{_TOKEN}", re.IGNORECASE
+    rf"://[^/\s@]*@|-----BEGIN [A-Z ]+-----|\b(?:bearer|basic|digest)\s+\S|{_KEY_SHAPES}",
+    re.IGNORECASE,
 )
 # In prose, where most of these words mean nothing; what stands in the group is kept.  What may fail
 # after a repetition is bounded: else hostile text takes the square of its length.
@@ -38,7 +39,7 @@ _IN_PROSE = (
     re.compile(r"(\bauthorization\s*[:=]\s*)[^\n]+", re.IGNORECASE),
     re.compile(r"(\bbearer\s+)(?=\S*[\d._/+-])\S{8,}", re.IGNORECASE),
     re.compile(r"(://)[^/\s@]+(?=@)"),
-    re.compile(rf"()(?:{_TOKEN})"),
+    re.compile(rf"()(?:{_KEY_SHAPES})"),
 )
 _OLD_COMMAND = re.compile(r"#(?=#(?:\[|vso\[))")
 

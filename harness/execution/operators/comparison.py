@@ -353,7 +353,7 @@ def _choose(kinds: dict[str, list[int]], share: float, seed: int) -> frozenset[i
     """Draw from each kind's calls one out of every equal stretch of the model's depth."""
     chosen = []
     for kind, calls in kinds.items():
-        draw = random.Random(f"{seed} {kind}")
+        draw = random.Random(f"{seed} {kind}")  # noqa: S311 - the same draw for everybody
         wanted = max(1, round(share * len(calls)))
         bounds = [len(calls) * part // wanted for part in range(wanted + 1)]
         chosen += [

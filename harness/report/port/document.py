@@ -29,7 +29,7 @@ _TEMPLATE = Path(__file__).with_name("port.md.j2")
 def render(found: Port, language: Language) -> str:
     """The Markdown document."""
     t = texts(language)
-    engine = jinja2.Environment(
+    engine = jinja2.Environment(  # noqa: S701 - Markdown, which `finalize` escapes
         # Whatever is not meant as Markdown is escaped, wherever the template puts it.
         finalize=lambda value: escaped(as_text(value)),
         trim_blocks=True,
