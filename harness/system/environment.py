@@ -94,7 +94,7 @@ def capture(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 def masked(value: str) -> str:
     """A value as files show it: `HIDDEN` for what looks like a credential, homes as `~`."""
-    return HIDDEN if shown.CREDENTIAL.search(value) else without_homes(value)
+    return HIDDEN if shown.is_credential(value) else without_homes(value)
 
 
 def redacted(text: str) -> str:

@@ -25,21 +25,18 @@ _KEY_SHAPES = (
     r"|\beyJ[\w-]{8,512}\.[\w.-]{8,}"
 )
 # The value of a setting: a user in an address, PEM, HTTP authorization.
-CREDENTIAL = re.compile(
-    rf"://[^/\s@]*@|-----BEGIN [A-Z ]+-----|\b(?:bearer|basic|digest)\s+\S|{_KEY_SHAPES}",
-    re.IGNORECASE,
+_IN_VALUE = (
+    rf"(?i)://[^/\s@]*@|-----BEGIN [A-Z ]+-----|\b(?:bearer|basic|digest)\s+\S|{_KEY_SHAPES}"
 )
 # In prose, where most of these words mean nothing; what stands in the group is kept.  What may fail
 # after a repetition is bounded: else hostile text takes the square of its length.
 _IN_PROSE = (
-    re.compile(r"()-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)", re.DOTALL),
-    re.compile(
-        r"(\b[A-Z0-9_]{0,40}(?:TOKEN|SECRET|PASS|KEY|CREDENTIAL|AUTH)[A-Z0-9_]{0,40} ?=)\s*\S+"
-    ),
-    re.compile(r"(\bauthorization\s*[:=]\s*)[^\n]+", re.IGNORECASE),
-    re.compile(r"(\bbearer\s+)(?=\S*[\d._/+-])\S{8,}", re.IGNORECASE),
-    re.compile(r"(://)[^/\s@]+(?=@)"),
-    re.compile(rf"()(?:{_KEY_SHAPES})"),
+    r"(?s)()-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)",
+    r"(\b[A-Z0-9_]{0,40}(?:TOKEN|SECRET|PASS|KEY|CREDENTIAL|AUTH)[A-Z0-9_]{0,40} ?=)\s*\S+",
+    r"(?i)(\bauthorization\s*[:=]\s*)[^\n]+",
+    r"(?i)(\bbearer\s+)(?=\S*[\d._/+-])\S{8,}",
+    r"(://)[^/\s@]+(?=@)",
+    rf"()(?:{_KEY_SHAPES})",
 )
 _OLD_COMMAND = re.compile(r"#(?=#(?:\[|vso\[))")
 
@@ -73,9 +70,14 @@ def document(value: Any) -> str:
 
 def without_credentials(text: str) -> str:
     """Prose, such as a log, with what looks like a credential as "(hidden)"."""
-    for pattern in _IN_PROSE:
-        text = pattern.sub(rf"\1{_HIDDEN}", text)
+    for pattern in _IN_PROSE:  # compiled here, and kept by re: every start would pay for it
+        text = re.sub(pattern, rf"\1{_HIDDEN}", text)
     return text
+
+
+def is_credential(value: str) -> bool:
+    """Whether the value of a setting looks like a credential, or holds one."""
+    return re.search(_IN_VALUE, value) is not None
 
 
 def _masked(value: Any) -> Any:
