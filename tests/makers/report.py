@@ -6,7 +6,9 @@ import base64
 import dataclasses
 import gzip
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 from harness.judgement.localization import Localization
@@ -20,7 +22,14 @@ from tests.makers.detection import counted
 from tests.makers.evidence import LABELS, evidence, logits, noisy
 from tests.makers.records import case_record, leg, run_record
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NOW = "2026-01-01T00:00:00Z"
+
+
+def chromium() -> str | None:
+    """The browser of this machine, if there is one."""
+    given = os.environ.get("HARNESS_CHROMIUM")
+    return given or next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def operator(index: int, ratio: float = 1.0) -> OperatorRow:

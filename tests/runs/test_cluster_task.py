@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from harness.cases.case import Case, InputSource, ModelSource
 from harness.devices.choice import Choice
 from harness.devices.spec import DeviceSpec
+from harness.entry.pytest_plugin import ray_state
 from harness.judgement.localization import Localization
 from harness.judgement.verdict import RULES
 from harness.records import consistency
@@ -127,3 +130,13 @@ def test_a_bad_node_costs_its_case_and_not_the_sweep() -> None:
     ended = {event.case_id: event.record for event in events if isinstance(event, Ended)}
     assert [ended[case.id].status.value for case in cases] == ["error_harness", "pass", "pass"]
     assert len(ended[cases[2].id].notes) == 2  # two tries came to nothing
+
+
+@pytest.mark.parametrize(("mode", "said"), [("", True), ("disabled", True), ("token", False)])
+def test_a_sweep_without_a_token_says_who_runs_code(mode, said, monkeypatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    node = Node("host", Choice(DeviceSpec("cpu"), ""), {})
+    cluster = SimpleNamespace(nodes=[node], devices=1)
+    config = SimpleNamespace(stash={ray_state._CLUSTER: cluster})
+    lines = "\n".join(ray_state.header(config))  # type: ignore[arg-type]
+    assert ("whoever reaches its port runs code" in lines) is said

@@ -184,10 +184,12 @@ EMULATED = {"device": "npu-emulated:0", "emulated": True}
                     "candidate__device__spec": "npu-emulated"}),
     ],
 )  # fmt: skip
-def test_an_emulated_run_is_not_passed_off_as_an_npu_s(run, change, tmp_path):
+def test_an_emulated_run_is_not_passed_off_as_an_npu_s(run, change, tmp_path, capsys):
     folder = written(tmp_path / "run", judged(candidate=leg("npu")), edited(**change), **run)
     with pytest.raises(UsageProblem, match="contradicts itself"):
         results_file.read_run(folder)
+    assert main(["report", str(folder), "--lang", "en"]) == 4
+    assert "may be published" not in capsys.readouterr().out and not (folder / "port").exists()
 
 
 def test_a_pass_that_its_numbers_contradict_is_no_history(tmp_path):
