@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cases.case import MOST_IMAGES, InputSource
 from harness.system import environment, foreign
-from harness.system.files import mark_used, save_tensors, sha256_file, sha256_tensors
+from harness.system.files import (
+    mark_used,
+    save_tensors,
+    sha256_file,
+    sha256_tensors,
+    tensors_of,
+)
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 if TYPE_CHECKING:
@@ -297,11 +303,9 @@ def recall_inputs(facts: dict[str, Any], source: InputSource, cache_dir: Path) -
 
 
 def _read(path: Path) -> tuple[torch.Tensor, list[str]]:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        return file.get_tensor("images"), foreign.loads(metadata["labels"])
+    with foreign.open_regular(path) as file:
+        tensors, metadata = tensors_of(file.read())
+    return tensors["images"], foreign.loads(metadata["labels"])
 
 
 def stored_digest(path: Path) -> str | None:
@@ -312,11 +316,9 @@ def stored_digest(path: Path) -> str | None:
 
 def _stored(path: Path) -> tuple[torch.Tensor, str] | None:
     """What an inputs file holds and its digest; None when it cannot be read."""
-    from safetensors import SafetensorError
-
     try:
         images, labels = _read(path)
-    except (OSError, KeyError, ValueError, SafetensorError):
+    except (OSError, KeyError, ValueError):
         return None
     return images, sha256_tensors({"images": images}, extra=labels)
 

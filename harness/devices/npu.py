@@ -92,8 +92,7 @@ class NpuDevice(Plain):
                 "task_queue": npu_settings.task_queue(self._torch_npu),
                 **npu_settings.described(self._torch_npu),
                 "has_compatible_impl": str(self._has_compatible_impl),
-                **({"emulated_kernels": self._kernels} if self._kernels else {}),
-                **({"emulator": "untried with this torch_npu"} if self._untried else {}),
+                **self._emulator(),
             },
         )
 
@@ -184,6 +183,13 @@ class NpuDevice(Plain):
             return CaseProblem(Status.ERROR_DEVICE, Stage.FORWARD, f"{self.spec} failed: {first}")
         return None
 
+    def _emulator(self) -> dict[str, str]:
+        """One more place that says EMULATED: who relabels a record has to find them all."""
+        if self.emulator is None:
+            return {}
+        kernels = {"emulated_kernels": self._kernels} if self._kernels else {}
+        return {"emulator": f"{'un' * self._untried}tried with this torch_npu", **kernels}
+
     def _read_numerics(self) -> dict[str, Any]:
         read: dict[str, Any] = {
             "conv.allow_hf32": bool(self._npu.conv.allow_hf32),
@@ -195,12 +201,10 @@ class NpuDevice(Plain):
         return read
 
     def _cann_version(self) -> tuple[str, str]:
-        try:
+        with contextlib.suppress(Exception):  # needs CANN >= 8.1.RC1
             version = self._torch_npu.npu.utils.get_cann_version("CANN")
             if version:
                 return str(version), "torch_npu.npu.utils.get_cann_version"
-        except Exception:  # needs CANN >= 8.1.RC1
-            pass
         version = getattr(torch.version, "cann", None)
         if version:
             return str(version), "torch.version.cann"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -209,7 +208,7 @@ def _classify(given: argparse.Namespace) -> int:
                 for name, top in zip(names, tops, strict=True)
             ],
         }
-        print(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
+        print(shown.document(document))
     else:
         spec = classifier.choice.spec
         print(shown.line(f"Device: {spec} ({device.name}){spec.caveat}"))

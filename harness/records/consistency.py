@@ -1,14 +1,16 @@
 """Whether a record can be what the rules gave: its status is held against the numbers beside it.
 
-A record's status is a word in a file.  Where the rules that judged it are those of this harness,
-every one of them that can be applied to the recorded numbers is applied again; records of older
-rules are read as they are, and said to be older.  Whoever changes status and numbers alike is
-seen by a signature only.
+A record's status is a word in a file.  What every version of the rules had in common is applied
+again to every record, whatever rules or schema it claims: a status is never better than its own
+findings, a ratio never above its own limit.  Where the rules are those of this harness, its limits
+are applied as well; of other rules it is said that they are others, and what these would say.
+Whoever changes status and numbers alike is seen by a signature only.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from harness.judgement import budget
 from harness.judgement.documented import ERROR_RATE_LIMIT_PERCENT, DocumentedGate
@@ -35,7 +37,26 @@ def of_run(run: RunRecord) -> str:
 
 def of_case(case: CaseRecord, run: RunRecord | None) -> str:
     """What contradicts itself in a case's record, a phrase; "" for nothing."""
-    return _origin(case, run) or (_judged(case) if case.rules == RULES else "")
+    return _origin(case, run) or _own(case) or (_by_rules(case) if case.rules == RULES else "")
+
+
+def other_rules(cases: Sequence[CaseRecord]) -> str:
+    """A line on verdicts of other rules than this harness', older ones mostly; "" for none."""
+    found = [case for case in cases if case.rules != RULES and _is_judged(case)]
+    if not found:
+        return ""
+    names = ", ".join(sorted({f"rules {case.rules}" if case.rules else "older" for case in found}))
+    text = f"{len(found)} case{'s' * (len(found) != 1)} judged by other rules than these ({names})"
+    wrong = [(case.case_id, why) for case in found if (why := _by_rules(case))]
+    if not wrong:
+        return f"{text}."
+    return f"{text}: by these {len(wrong)} would not stand, as {wrong[0][0]}: {wrong[0][1]}."
+
+
+def _is_judged(case: CaseRecord) -> bool:
+    """Whether rules were applied; records of cases that came to no comparison name none."""
+    judged = (Status.PASS, Status.INCONCLUSIVE, Status.FAIL_ACCURACY)
+    return bool(case.status in judged or case.gate or case.outputs or case.budgets)
 
 
 def _origin(case: CaseRecord, run: RunRecord | None) -> str:
@@ -47,40 +68,65 @@ def _origin(case: CaseRecord, run: RunRecord | None) -> str:
             return f"emulated is {case.emulated} and its device's is {device.emulated}"
         if device.spec.partition(":")[0] != device.kind:
             return f"its device is {device.spec} and of kind {device.kind}"
-    if run is not None and case.emulated and not run.emulated:
+        if "emulator" in device.details and not device.emulated:
+            return f"its device is {device.spec} and names its emulator"
+    if run is None:
+        return ""
+    if case.emulated and not run.emulated:
         return "the case is emulated and its run is not"
+    # Parts that were merged may be of several kinds.
+    if device is not None and not run.parts and device.kind != run.device_kind:
+        return f"its device is of kind {device.kind} and the run's is {run.device}"
     return ""
 
 
-def _judged(case: CaseRecord) -> str:
-    """The rules of this harness on the recorded numbers."""
+def _own(case: CaseRecord) -> str:
+    """What no version of the rules allowed, by the record's own findings, rows and limits."""
     found = [finding.status for finding in case.findings]
-    given = worst(found) if found else Status.PASS
-    if case.status not in (Status.SKIP, given):
-        return f"the status is {case.status.value} and the findings give another"
-    if case.gate is not None and (problem := _gate(case.gate)):
-        return problem
-    must = _must(case)
-    if must is not None and worst((must[0], case.status)) is not case.status:
-        return f"the status is {case.status.value}, and {must[1]}, which is {must[0].value}"
-    return ""
+    if found and _is_better(case, worst(found)):
+        return f"the status is {case.status.value} and a finding is {worst(found).value}"
+    return (_gate(case.gate) if case.gate is not None else "") or _better(case, _at_least(case))
 
 
-def _must(case: CaseRecord) -> tuple[Status, str] | None:
-    """The least severe status that the numbers leave, and why; None when they leave a pass."""
-    limits = {budget.limit(exact=exact) for exact in (True, False)}
+def _by_rules(case: CaseRecord) -> str:
+    """The rules of this harness on the recorded numbers."""
+    given = worst([finding.status for finding in case.findings] or [Status.PASS])
+    if case.status is not given:
+        return f"the status is {case.status.value} and the findings give {given.value}"
+    return _better(case, _now(case))
+
+
+def _is_better(case: CaseRecord, status: Status) -> bool:
+    return worst((status, case.status)) is not case.status
+
+
+def _better(case: CaseRecord, must: tuple[Status, str] | None) -> str:
+    if must is None or not _is_better(case, must[0]):
+        return ""
+    return f"the status is {case.status.value}, and {must[1]}, which is {must[0].value}"
+
+
+def _at_least(case: CaseRecord) -> tuple[Status, str] | None:
+    """The least severe status that any rules leave these numbers, and why; None for a pass."""
+    if any(not math.isfinite(output.min_cosine) for output in case.outputs):
+        return Status.FAIL_NAN, "the cosine of an output is not a number"
     for row in case.budgets:
-        if row.limit not in limits:
-            return Status.FAIL_ACCURACY, f"the limit of output {row.name!r} is none of the rules'"
         if not row.within:
             text = f"output {row.name!r} is {row.worst_ratio:.3g} times its budget"
             return Status.FAIL_ACCURACY, text
     if case.operators is not None and case.operators.culprits:
         return Status.FAIL_ACCURACY, f"{case.operators.culprits} operators exceed their budgets"
-    if any(not math.isfinite(output.min_cosine) for output in case.outputs):
-        return Status.FAIL_NAN, "the cosine of an output is not a number"
     if case.gate is not None and not case.gate.error_rate_percent < ERROR_RATE_LIMIT_PERCENT:
         return Status.INCONCLUSIVE, f"the error rate is {case.gate.error_rate_percent:.4g} %"
+    return None
+
+
+def _now(case: CaseRecord) -> tuple[Status, str] | None:
+    """The same by the limits of this harness."""
+    limits = {budget.limit(exact=exact) for exact in (True, False)}
+    for row in case.budgets:
+        if row.limit not in limits:
+            return Status.FAIL_ACCURACY, f"the limit of output {row.name!r} is none of the rules'"
     if not case.budgets:
         return (Status.INCONCLUSIVE, "no output was measured") if case.status.is_pass else None
     if len(case.labels) < 2:

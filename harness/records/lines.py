@@ -23,13 +23,14 @@ from harness.records.expectation import Expectation
 from harness.records.leg import LegRecord
 from harness.records.sensitivity import Sensitivity
 from harness.records.throughput import Throughput
-from harness.system import environment
+from harness.system import environment, shown
 from harness.system.status import Finding, Stage, Status
 
 SCHEMA_VERSION = 2
 
 # The digits and the dash keep Python and pytest from ever taking one for a module of theirs.
 _REPRODUCER = re.compile(r"reproducers/(?!\.\.?/)[\w.+-]+/[0-9]{4,}-[A-Za-z0-9_-]+\.py")
+_LOG_TAIL = 1 << 16  # characters; the harness keeps an eighth of it
 # It names the history's file as well.
 Device = Annotated[str, pydantic.Field(pattern=r"^[a-z][a-z0-9-]{0,30}(:\d{1,4})?$")]
 
@@ -127,6 +128,12 @@ class CaseRecord(_Record):
     log_tail: str = ""  # what the device's process printed before it died
     throughput: Throughput | None = None  # only where it was asked for; never part of the verdict
     expected: Expectation | None = None  # beside its expected row, where it was compared
+
+    @pydantic.field_validator("log_tail")
+    @classmethod
+    def _plain(cls, text: str) -> str:
+        """What a process of others printed: no credential, no home, nothing a terminal obeys."""
+        return environment.redacted(shown.lines(text[-_LOG_TAIL:]))
 
     @pydantic.field_validator("localization")
     @classmethod

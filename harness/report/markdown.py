@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from harness.records import consistency
 from harness.records.lines import CaseRecord
 from harness.report.tables import cells, expected, per_case, throughput, two_runs
 from harness.report.tables.cells import Table
@@ -21,6 +22,8 @@ def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
     blocks = ["## NPU accuracy", per_case.top_line(cases, missing)]
     if line := expected.line(cases):
         blocks.append(line)
+    if line := consistency.other_rules(cases):
+        blocks.append(escaped(_cut(line)))
     if missing:
         # Nothing but a backtick ends a code span.
         names = [f"`{shown.line(name).replace('`', chr(39))}`" for name in missing]
@@ -48,7 +51,9 @@ def render_run(cases: Sequence[CaseRecord], missing: Sequence[str] = ()) -> str:
 
 def render_comparison(comparison: RunComparison) -> str:
     """Everything that a comparison shows."""
-    blocks = ["## RunComparison of two runs", two_runs.line(comparison)]
+    blocks = ["## Comparison of two runs", two_runs.line(comparison)]
+    if line := two_runs.other_rules(comparison):
+        blocks.append(escaped(_cut(line)))
     blocks += [f"- {escaped(hit)}" for hit in comparison.hits]
     blocks += [render_table(table) for table in two_runs.tables(comparison)]
     return "\n\n".join(blocks)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
+from harness.records import consistency
 from harness.records.lines import CaseRecord
 from harness.report.tables import (
     cells,
@@ -56,8 +57,8 @@ def render_run(
         blocks.append(shown.line("Cases without a record: " + cells.first(missing)))
     blocks += [render_table(table) for table in expected.all_tables(cases)]
     blocks += map(shown.line, expected.sentences(cases))
-    if line := expected.line(cases):
-        blocks.append(line)
+    said = (expected.line(cases), shown.line(consistency.other_rules(cases)))
+    blocks += filter(None, said)
     blocks.append(per_case.top_line(cases, missing))
     return "\n\n".join(blocks)
 
@@ -88,8 +89,8 @@ def render_case(case: CaseRecord) -> str:
 def render_comparison(comparison: RunComparison) -> str:
     """Everything that a comparison of two runs shows."""
     blocks = [render_table(table) for table in two_runs.tables(comparison)]
-    said = map(shown.line, [*comparison.hits, two_runs.line(comparison)])
-    return "\n\n".join([*blocks, *said])
+    said = [*comparison.hits, two_runs.other_rules(comparison), two_runs.line(comparison)]
+    return "\n\n".join([*blocks, *map(shown.line, filter(None, said))])
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -19,6 +19,7 @@ from harness.execution.settings import RunSettings
 from harness.records.lines import CaseRecord
 from harness.runs import cluster_task
 from harness.runs.cluster_task import Began, Ended, Event, Node, Refused
+from harness.system import shown
 from harness.system.files import ROOT
 from harness.system.status import Stage, Status, UsageProblem
 
@@ -104,7 +105,7 @@ class Cluster:
                 for task in ready:
                     event = self._next(task)
                     if isinstance(event, Began):
-                        yield event
+                        yield Began(running[task].case.id, shown.line(str(event.device)))
                         continue
                     attempt = running.pop(task)
                     ended = self._settle(attempt, event, retries)
@@ -128,15 +129,19 @@ class Cluster:
         """What a task says next, or how it was lost."""
         try:
             event: Event = self._ray.get(next(task))
-        except (self._ray.exceptions.RayError, StopIteration) as error:
+        except Exception as error:  # Ray's own, and whatever unpickling raises
             return error
-        return event
+        if isinstance(event, Began | Refused | Ended):
+            return event
+        return TypeError(f"the node sent a {type(event).__name__}")
 
     def _settle(
         self, attempt: _Try, event: Refused | Ended | Exception, retries: int
     ) -> Ended | None:
         """The end of a case, or None when it is to be tried again."""
         if isinstance(event, Ended):
+            emulated = self.node.choice.spec.emulated
+            event = cluster_task.sound(event, attempt.case, emulated=emulated)
             record = event.record
             if not record.status.is_error or attempt.number > retries:
                 notes = [*record.notes, *attempt.notes]

@@ -19,12 +19,12 @@ from harness.devices.choice import Choice, choose
 from harness.devices.spec import DeviceSpec
 from harness.execution.settings import RunSettings
 from harness.execution.sides import Sides
-from harness.records import results_file
+from harness.records import consistency, results_file
 from harness.records.lines import CaseRecord
 from harness.runs import resume
 from harness.runs.runner import CaseRunner
-from harness.system import environment, files, foreign
-from harness.system.status import UsageProblem
+from harness.system import environment, files, foreign, shown
+from harness.system.status import CaseProblem, Finding, Stage, Status, UsageProblem
 from harness.system.visible_devices import VARIABLE
 
 
@@ -79,6 +79,43 @@ class Ended:
 
 
 Event = Began | Refused | Ended
+
+
+def sound(sent: Ended, case: Case, *, emulated: bool) -> Ended:
+    """What a node sent of a case, or `error_harness` with the reason when it is no record of it.
+
+    It was made by another process, perhaps another harness: any object may stand in any field.
+    """
+    device = shown.line(str(getattr(sent, "device", "a node")))
+    try:
+        record = CaseRecord.model_validate_json(sent.record.model_dump_json(warnings=False))
+        contradiction = consistency.of_case(record, None)
+        if record.case_id != case.id or record.case.id != case.id:
+            raise ValueError(f"it is of {record.case_id}")
+        if record.emulated != emulated:
+            raise ValueError(f"emulated is {record.emulated}")
+        if contradiction:
+            raise ValueError(f"it contradicts itself: {contradiction}")
+        if strange := sorted(set(sent.files) - set(record.files)):
+            raise ValueError(f"it came with a file that it does not name: {strange[0]!r}")
+        if not all(isinstance(content, bytes) for content in sent.files.values()):
+            raise ValueError("its files are no bytes")
+        return Ended(record, device, dict(sent.files))
+    except Exception as error:
+        problem = CaseProblem(
+            Status.ERROR_HARNESS, Stage.COMPARE, f"What {device} sent is no record: {error}."
+        )
+    finding = Finding(problem.status, problem.stage, problem.reason)
+    record = CaseRecord(
+        case_id=case.id,
+        case=case,
+        status=problem.status,
+        stage=problem.stage,
+        reason=problem.reason,
+        findings=[finding],
+        emulated=emulated,
+    )
+    return Ended(record, device, {})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,11 +63,6 @@ def merge(paths: Sequence[Path], output: Path, *, allow_differences: bool = Fals
             kept = _choose(chosen[case.case_id][0], case, conflicts, notes)
             if kept is case:
                 chosen[case.case_id] = case, directory
-    rules = sorted({case.rules for case, _ in chosen.values() if case.rules})
-    if len(rules) > 1:
-        notes.append(
-            f"The cases were judged by different versions of the rules: {', '.join(rules)}."
-        )
     run = _joined(parts, [case for case, _ in chosen.values()])
     differences = () if allow_differences else _differences(parts)
     codes = [session.exit_code(run, other_failures=len(conflicts) + _broken(parts))]

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.system import releases
+from harness.system import releases, shown
 from harness.system.toml import tomllib
 
 _PACKAGES = (
@@ -52,16 +52,6 @@ _SHOWN = (
 HIDDEN = "(set, not shown)"
 # A name inside an allowed beginning (OMP_..._TOKEN) that says what its value is.
 _SECRET = re.compile(r"TOKEN|SECRET|PASS|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
-# Values that are credentials whatever they are called: a user in an address, PEM, HTTP
-# authorization, and the shapes that AWS, GitHub, GitLab, Hugging Face, Slack, OpenAI, Google and
-# JSON web tokens document.
-_CREDENTIAL = re.compile(
-    r"://[^/\s@]*@|-----BEGIN [A-Z ]+-----|\b(?:bearer|basic|digest)\s+\S"
-    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[oprsu]_\w{20,}|\bgithub_pat_\w{20,}"
-    r"|\bglpat-[\w-]{16,}|\bhf_\w{20,}|\bxox[abeprs]-[\w-]{10,}|\bsk-[\w-]{20,}"
-    r"|\bAIza[\w-]{30,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.",
-    re.IGNORECASE,
-)
 _HOME = re.compile(r"(?<![\w.])/(?:home|Users)/[^/\s:'\"]+|(?<![\w./])/root(?=[/\s:'\"]|$)")
 _TORCH_PIN = re.compile(r"torch\s*\(?==\s*([\w.+]+)")
 _DRIVER = Path("/usr/local/Ascend/driver/version.info")
@@ -104,7 +94,12 @@ def capture(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 def masked(value: str) -> str:
     """A value as files show it: `HIDDEN` for what looks like a credential, homes as `~`."""
-    return HIDDEN if _CREDENTIAL.search(value) else without_homes(value)
+    return HIDDEN if shown.is_credential(value) else without_homes(value)
+
+
+def redacted(text: str) -> str:
+    """Prose as files show it: without credentials, homes as `~`."""
+    return without_homes(shown.without_credentials(text))
 
 
 def without_homes(text: str) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 _EXCLUSIVE_SECONDS = 3600
+HEADER_LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
 
 
 def default_cache_dir() -> Path:
@@ -102,6 +103,23 @@ def save_tensors(
     own = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         save_file(own, temporary, metadata=metadata)
+
+
+def tensors_of(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file that was read whole.
+
+    So it cannot be changed after it was verified, nor end the process where it is cut meanwhile, as
+    a mapped file would.  Raises ValueError for what is no such file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    length = int.from_bytes(data[:HEADER_LENGTH_BYTES], "little")
+    header = foreign.loads(data[HEADER_LENGTH_BYTES : HEADER_LENGTH_BYTES + length])
+    try:
+        return load(data), dict(header["__metadata__"])
+    except (SafetensorError, TypeError, KeyError) as error:
+        raise ValueError(f"no safetensors file: {error}") from error
 
 
 @contextlib.contextmanager

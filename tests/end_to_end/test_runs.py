@@ -122,6 +122,7 @@ def test_the_emulated_npu_passes_and_is_labelled(harness_run, copy_of):
     assert done.code == 0, done.text
     by_profile = {case.case.numerics: case for case in done.run.cases}
     assert all(case.emulated and case.status is Status.PASS for case in done.run.cases)
+    assert all("emulator" in case.candidate.device.details for case in done.run.cases)
     assert by_profile["strict"].candidate.numerics["conv.allow_hf32"] == "False"
     assert by_profile["default"].candidate.numerics["conv.allow_hf32"] == "True"
     # HF32 convolutions really change the result, strict ones do not.

@@ -6,7 +6,9 @@ import base64
 import dataclasses
 import gzip
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 from harness.judgement.localization import Localization
@@ -20,7 +22,14 @@ from tests.makers.detection import counted
 from tests.makers.evidence import LABELS, evidence, logits, noisy
 from tests.makers.records import case_record, leg, run_record
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NOW = "2026-01-01T00:00:00Z"
+
+
+def chromium() -> str | None:
+    """The browser of this machine, if there is one."""
+    given = os.environ.get("HARNESS_CHROMIUM")
+    return given or next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def operator(index: int, ratio: float = 1.0) -> OperatorRow:
@@ -65,12 +74,13 @@ def full_case(name: str, *, bad: bool = False, kind: str = "npu", **changes: obj
 
 
 def renamed(case: CaseRecord, case_id: str, factor: float = 1.0) -> CaseRecord:
-    """The same case under another id, with so many times its budget ratios."""
+    """The same case under another id, with so many times its budget ratios and limits."""
     budgets = [
         dataclasses.replace(
             row,
             ratio=row.ratio * factor,
             image_ratios=tuple(ratio * factor for ratio in row.image_ratios),
+            limit=row.limit * factor,
         )
         for row in case.budgets
     ]
@@ -80,11 +90,13 @@ def renamed(case: CaseRecord, case_id: str, factor: float = 1.0) -> CaseRecord:
 def write(folder: Path, *cases: CaseRecord, **environment: str) -> Path:
     """Write a results file with these cases."""
     run = run_record(*(case.case_id for case in cases))
+    kinds = sorted({case.candidate.device.kind for case in cases if case.candidate} or {"cpu"})
     run = run.model_copy(
         update={
             "environment": {"torch": "2.8.0", **environment},
-            "emulated": any(case.emulated for case in cases),
-            "device": "npu-emulated:0" if any(case.emulated for case in cases) else "cpu",
+            "emulated": "npu-emulated" in kinds,
+            "device": kinds[-1],
+            "parts": kinds if len(kinds) > 1 else [],
         }
     )
     path = folder / "results.jsonl"

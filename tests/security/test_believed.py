@@ -97,10 +97,69 @@ def test_a_status_that_the_numbers_contradict_is_refused(name, tmp_path, capsys)
     assert not (tmp_path / "whole").exists()
 
 
-def test_records_of_older_rules_are_read_as_they_are(tmp_path):
-    case = measured(2.9e5, status=Status.PASS)
-    assert case.rules == ""
-    assert results_file.read_run(written(tmp_path / "old", case)).cases[0].status is Status.PASS
+OLDER = {"rules": {"rules": ""}, "schema": {"rules": "", "schema_version": 1},
+         "newer rules": {"rules": "99"}}  # fmt: skip
+
+
+def older(raw, how):
+    """What a stranger claims so that the rules of today are not applied."""
+    raw.update(OLDER[how])
+    if how == "schema":
+        raw["findings"] = [f"{one['status']}: {one['reason']}" for one in raw["findings"]]
+        for key in ("rules", "inputs_shape"):
+            del raw[key]
+
+
+@pytest.mark.parametrize("how", OLDER)
+@pytest.mark.parametrize("name", ["status alone", "status and findings", "one image's ratio",
+                                  "a ratio that is no number", "the gate's count",
+                                  "the gate's mean"])  # fmt: skip
+def test_older_rules_leave_no_status_that_the_record_s_own_numbers_contradict(name, how, tmp_path):
+    case, change = CHANGES[name]
+
+    def both(raw):
+        change(raw)
+        older(raw, how)
+
+    with pytest.raises(UsageProblem, match="line 2: the record contradicts itself"):
+        results_file.read_run(written(tmp_path / "run", case, both))
+
+
+@pytest.mark.parametrize("how", OLDER)
+def test_records_of_older_rules_are_read_and_said_to_be_older(how, tmp_path, capsys):
+    folder = written(tmp_path / "a", judged(), lambda raw: older(raw, how))
+    other = written(tmp_path / "b", judged(), lambda raw: older(raw, how), run_id="b")
+    assert results_file.read_run(folder).cases[0].status is Status.PASS
+    whole = str(tmp_path / "whole")
+    for arguments in (
+        ["report", str(folder)],
+        ["report", str(folder), "--format", "markdown"],
+        ["report", str(folder), "--lang", "en"],
+        ["merge", str(folder), str(other), "--output", whole],
+        ["compare", str(folder), str(other)],
+    ):
+        assert main(arguments) == 0
+        said = [line for line in capsys.readouterr().out.splitlines() if "other rules" in line]
+        assert len(said) == 1 and "1 case" in said[0].replace("2 cases", "1 case"), arguments
+        assert ("rules 99" if how == "newer rules" else "older") in said[0]
+        assert "would" not in said[0]
+    assert main(["report", str(folder), "--format", "html"]) == 0
+    assert "other rules" in (folder / "accuracy.html").read_text()
+
+
+def test_what_the_rules_of_today_would_say_of_an_older_record_is_said(tmp_path, capsys):
+    folder = written(
+        tmp_path / "run", judged(50.0), edited(rules="0", budgets__0__limit=1e9), run_id="b"
+    )
+    assert main(["report", str(folder)]) == 0
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "other rules" in line]
+    assert "1 would not stand" in said and "limit" in said and judged().case_id in said
+
+
+def test_records_of_these_rules_are_not_said_to_be_older(tmp_path, capsys):
+    folder = written(tmp_path / "run", judged())
+    assert main(["report", str(folder)]) == 0
+    assert "other rules" not in capsys.readouterr().out
 
 
 EMULATED = {"device": "npu-emulated:0", "emulated": True}
@@ -119,14 +178,19 @@ EMULATED = {"device": "npu-emulated:0", "emulated": True}
         ({"device": "npu:0"}, {"candidate__device__emulated": True}),
         ({"device": "npu:0"}, {"candidate__device__kind": "npu-emulated"}),
         ({"device": "npu:0"}, {"candidate__device__spec": "npu-emulated:0"}),
+        ({"device": "npu:0"}, {"candidate__device__details": {"emulator": "of the harness"}}),
+        ({"device": "cuda:0"}, {}),
+        (EMULATED, {}),
         (EMULATED, {"candidate__device__kind": "npu-emulated", "candidate__device__emulated": True,
                     "candidate__device__spec": "npu-emulated"}),
     ],
 )  # fmt: skip
-def test_an_emulated_run_is_not_passed_off_as_an_npu_s(run, change, tmp_path):
+def test_an_emulated_run_is_not_passed_off_as_an_npu_s(run, change, tmp_path, capsys):
     folder = written(tmp_path / "run", judged(candidate=leg("npu")), edited(**change), **run)
     with pytest.raises(UsageProblem, match="contradicts itself"):
         results_file.read_run(folder)
+    assert main(["report", str(folder), "--lang", "en"]) == 4
+    assert "may be published" not in capsys.readouterr().out and not (folder / "port").exists()
 
 
 def test_a_pass_that_its_numbers_contradict_is_no_history(tmp_path):

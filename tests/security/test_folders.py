@@ -2,19 +2,23 @@
 
 import dataclasses
 import os
+import secrets
 import stat
 import warnings
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from harness.cases import inputs
+from harness.cases.case import InputSource
+from harness.cases.models.model_files import ModelFiles
 from harness.devices import leases, npu_probe
 from harness.devices.emulator import build
 from harness.devices.emulator.errors import EmulatorError
 from harness.devices.spec import DeviceSpec
 from harness.entry.commands.main import main
 from harness.entry.doctor import examine
-from harness.execution.reference import cpu_side
 from harness.execution.reference.cache import ReferenceCache, ReferenceCacheWarning
 from harness.execution.reference.cpu_side import CpuSide
 from harness.execution.settings import RunSettings
@@ -117,8 +121,8 @@ def test_only_what_the_key_signed_is_believed(tmp_path):
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(0o777)
-    put(ReferenceCache(folder, key=b"k" * 32))
-    assert ReferenceCache(folder, key=b"k" * 32).get(KEY) is not None
+    put(signed_cache(folder))
+    assert signed_cache(folder).get(KEY) is not None
     # Whoever multiplies the outputs recomputes the digest, but has no key.
     other = ReferenceCache(folder, key=b"o" * 32)
     with pytest.warns(ReferenceCacheWarning, match="not signed"):
@@ -142,43 +146,136 @@ def test_the_key_is_a_secret_of_enough_bytes(tmp_path, monkeypatch):
         signing.read_key(tmp_path / "missing")
 
 
-def foreign_cache(folder, leg_request, monkeypatch, factor):
-    """A signed cache whose legs another user wrote, their outputs times a factor."""
-    cache = ReferenceCache(folder, key=b"k" * 32)
-    right = CpuSide(cache).reference(leg_request)
-    (entry,) = [entry for entry in cache.entries() if entry.kind == "leg"]
-    stored = cache.get(entry.key)
-    arrays = {name: array * factor for name, array in stored.arrays.items()}
-    cache.put(entry.key, arrays, stored.facts)
+@pytest.fixture
+def others_wrote(monkeypatch):
+    """From when it is called, every entry of a cache is another user's."""
     read = ReferenceCache.get
 
     def get(self, key):
         found = read(self, key)
         return found and dataclasses.replace(found, owner=OTHER)
 
-    monkeypatch.setattr(ReferenceCache, "get", get)
-    return cache, right
+    return lambda: monkeypatch.setattr(ReferenceCache, "get", get)
+
+
+def signed_cache(folder):
+    return ReferenceCache(folder, key=b"k" * 32)
+
+
+def changed(cache, kind, change):
+    """Put what a holder of the key puts in an entry's place."""
+    (entry,) = [entry for entry in cache.entries() if entry.kind == kind]
+    cache.put(entry.key, *change(cache.get(entry.key)))
+
+
+def multiplied(factor):
+    return lambda stored: (
+        {name: array * factor for name, array in stored.arrays.items()},
+        stored.facts,
+    )
 
 
 def test_a_reference_of_another_user_is_computed_again_and_a_false_one_is_loud(
-    tmp_path, leg_request, monkeypatch
+    tmp_path, leg_request, others_wrote
 ):
-    cache, _ = foreign_cache(tmp_path, leg_request, monkeypatch, 10.0)
+    cache = signed_cache(tmp_path)
+    CpuSide(cache).reference(leg_request)
+    changed(cache, "leg", multiplied(10.0))
+    others_wrote()
     with pytest.raises(CaseProblem, match="differs from what this host computes") as caught:
         CpuSide(cache).reference(leg_request)
     assert caught.value.status is Status.ERROR_HARNESS
 
 
-def test_the_first_and_a_share_of_the_others_are_computed_again(tmp_path, leg_request, monkeypatch):
-    cache, right = foreign_cache(tmp_path, leg_request, monkeypatch, 1.0)
+def test_the_first_and_a_share_of_the_others_are_computed_again(
+    tmp_path, leg_request, others_wrote, monkeypatch
+):
+    cache = signed_cache(tmp_path)
+    right = CpuSide(cache).reference(leg_request)
+    others_wrote()
     asked = []
-    monkeypatch.setattr(cpu_side.secrets, "randbelow", lambda n: asked.append(n) or len(asked) % n)
-    cpu = CpuSide(cache)
+    monkeypatch.setattr(secrets, "randbelow", lambda n: asked.append(n) or len(asked) % n)
+    cpu = CpuSide(signed_cache(tmp_path))
     for _ in range(41):
         cpu._kept.clear()
         again = cpu.reference(leg_request)
         assert all(np.array_equal(again.outputs[n], right.outputs[n]) for n in right.outputs)
     assert set(asked) == {20} and cpu.computed == 3
+
+
+IMAGES = {"input_size": (3, 40, 40), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+
+
+def test_prepared_images_of_another_user_are_prepared_again_and_false_ones_are_loud(
+    tmp_path, others_wrote
+):
+    Image.new("RGB", (60, 60), "red").save(tmp_path / "a.png")
+    source = InputSource("images", path=str(tmp_path))
+    right = signed_cache(tmp_path / "c").prepare_inputs(source, IMAGES)
+    others_wrote()
+    cache = signed_cache(tmp_path / "c")
+    assert cache.prepare_inputs(source, IMAGES) == right  # made again, the same
+    other = inputs.prepare_inputs(InputSource("noise", count=1), IMAGES, tmp_path / "c")
+    changed(cache, "prepared", lambda stored: ({}, {**stored.facts, "set": other.facts}))
+    with pytest.raises(CaseProblem, match="differs from what this host computes"):
+        signed_cache(tmp_path / "c").prepare_inputs(source, IMAGES)
+
+
+def test_the_preprocessing_that_another_user_stored_is_looked_up_again(
+    tmp_path, tiny_model, others_wrote
+):
+    model = ModelFiles(tiny_model)
+    cache = signed_cache(tmp_path)
+    right = CpuSide(cache).data_config(model)
+    others_wrote()
+    assert CpuSide(signed_cache(tmp_path)).data_config(model) == right
+    false = {**right, "mean": (9.0, 9.0, 9.0)}
+    changed(cache, "model", lambda stored: ({}, {**stored.facts, "data_config": false}))
+    with pytest.raises(CaseProblem, match="differs from what this host computes"):
+        CpuSide(signed_cache(tmp_path)).data_config(model)
+
+
+def test_inputs_are_not_kept_where_others_can_write(tmp_path):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c").chmod(0o777)
+    cache = ReferenceCache(tmp_path / "c")
+    with pytest.warns(ReferenceCacheWarning, match="mode 0777"):
+        found = cache.prepare_inputs(InputSource("noise", count=1), IMAGES)
+    assert inputs.load_inputs(found).shape == (1, 3, 40, 40)
+    assert list((tmp_path / "c").iterdir()) == []
+    cache.close()
+
+
+def test_what_is_verified_of_inputs_is_what_is_used(tmp_path):
+    """A mapped file would show what its owner writes after it was verified."""
+    found = inputs.prepare_inputs(InputSource("noise", count=1), IMAGES, tmp_path)
+    images = inputs.load_inputs(found)
+    before = images.clone()
+    with found.path.open("r+b") as file:
+        file.seek(-64, os.SEEK_END)
+        file.write(b"\0" * 64)
+    assert bool((images == before).all())
+    with pytest.raises(CaseProblem, match="no longer match"):
+        inputs.load_inputs(found)
+
+
+def test_inputs_that_are_a_fifo_are_not_waited_for(tmp_path):
+    found = inputs.prepare_inputs(InputSource("noise", count=1), IMAGES, tmp_path)
+    found.path.unlink()
+    os.mkfifo(found.path)
+    assert inputs.stored_digest(found.path) is None
+    with pytest.raises(CaseProblem, match="missing"):
+        inputs.load_inputs(found)
+
+
+def test_the_sample_model_is_not_taken_from_a_cache_that_others_can_write_to(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c").chmod(0o777)
+    monkeypatch.setenv("HARNESS_CACHE_DIR", str(tmp_path / "c"))
+    assert main(["sample-model"]) == 4
+    assert "mode 0777" in capsys.readouterr().err
 
 
 def test_models_are_not_taken_from_a_cache_that_others_can_write_to(tmp_path):

@@ -143,3 +143,15 @@ def test_names_below_a_root_are_written_and_read(tmp_path):
     with pytest.raises(OSError, match="more than"):
         foreign.read_below(tmp_path, "a/b/c.txt", 1)
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["c.txt"]
+
+
+@pytest.mark.parametrize("given", ["x/../../victim", "../victim", "--help", "2.8.0;rm"])
+def test_a_version_is_no_path_and_no_argument(given, tmp_path, capsys):
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "kept").touch()
+    work = ["--work", str(tmp_path / "work")]
+    assert main(["precheck", f"--torch-npu={given}", *work]) == 4
+    assert "version" in capsys.readouterr().err
+    assert main(["precheck", "--bisect", "2.8.0", given, *work]) == 4
+    assert (victim / "kept").exists() and not (tmp_path / "work").exists()

@@ -1,12 +1,16 @@
 """What is shown: no credential, no home, no control character, no command to a CI system."""
 
 import json
+import time
+
+import pytest
 
 from harness.entry import inference
 from harness.entry.commands.main import main
 from harness.records import results_file
-from harness.records.lines import EndRecord
+from harness.records.lines import CaseRecord, EndRecord
 from harness.report import junit, markdown, spreadsheet, text
+from harness.report.html import fragments, page
 from harness.report.port import content, document
 from harness.system import environment, shown
 from harness.system.status import CaseProblem, Finding, Stage, Status, UsageProblem
@@ -70,6 +74,62 @@ def test_one_filter_makes_foreign_text_plain():
     assert shown.lines("  a\n\n    b") == "  a\n\n    b"
 
 
+PROSE = {
+    "no proxy http://bob:hunter2@proxy:8080/x today": "no proxy http://(hidden)@proxy:8080/x today",
+    "ACL_PASSWD=hunter2 and HF_TOKEN = 'hunter2'": "ACL_PASSWD=(hidden) and HF_TOKEN =(hidden)",
+    "Authorization: Bearer hunter2\nnext": "Authorization: (hidden)\nnext",
+    "sent bearer hunter2.abc.def to x": "sent bearer (hidden) to x",
+    "a\n-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\nb": "a\n(hidden)\nb",
+    "-----BEGIN PRIVATE KEY-----\nhunter2\nMII": "(hidden)",
+    "key AKIAIOSFODNN7EXAMPLE.": "key (hidden).",
+    "ghp_0123456789abcdef0123456789abcdef0123": "(hidden)",
+}  # fmt: skip
+PLAIN = """KeyError: 'head.bias'
+missing key=head.bias, tokens = 3, the basic idea of a bearer bond, digest mismatch
+see https://example.org/a@b and file:///home, user@host:/x"""
+
+
+@pytest.mark.parametrize("given", PROSE)
+def test_credentials_in_prose_are_masked_and_the_rest_is_kept(given):
+    assert shown.without_credentials(given) == PROSE[given]
+
+
+def test_prose_without_credentials_is_kept():
+    assert shown.without_credentials(PLAIN) == PLAIN
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["KEY", "-eyJ", "eyJ", "A", "bearer ", "://", "-----BEGIN A", "authorization ", "TOKEN =",
+     "sk-", " ", "eyJaaaaaaaa."],
+)  # fmt: skip
+def test_masking_takes_no_more_than_the_length_of_what_it_reads(piece):
+    began = time.perf_counter()
+    shown.without_credentials(piece * (200_000 // len(piece)))
+    assert time.perf_counter() - began < 5
+
+
+def test_the_last_lines_of_a_process_are_plain_in_the_record():
+    tail = f"{HOSTILE}\nACL_PASSWD=hunter2\nat /home/bob/x.py\n" + "\n".join(PROSE)
+    case = case_record("m", Status.ERROR_CRASH, log_tail=tail)
+    assert is_plain(case.log_tail) and "hunter2" not in case.model_dump_json()
+    assert "bob" not in case.log_tail and "~/x.py" in case.log_tail
+    assert CaseRecord.model_validate_json(case.model_dump_json()) == case
+
+
+def test_a_problem_s_reason_holds_no_credential():
+    problem = CaseProblem(Status.ERROR_DEVICE, Stage.FORWARD, "at http://bob:hunter2@proxy")
+    assert problem.reason == "at http://(hidden)@proxy"
+
+
+def test_json_on_a_terminal_is_plain_and_loses_nothing():
+    given = {"name": HOSTILE + "\udc80\U000e0041 \x7f\x9b 模型 ä", "n": [1.5, None, True]}
+    text = shown.document(given)
+    assert is_plain(text) and "##[" not in text and "模型 ä" in text
+    assert json.loads(text) == given
+    assert "hunter2" not in shown.document({"a": ["http://bob:hunter2@proxy"]})
+
+
 def hostile_case():
     return case_record(
         status=Status.FAIL_LOAD,
@@ -92,6 +152,8 @@ def test_every_report_is_plain(tmp_path):
     run = results_file.Run(run=run_record(case.case_id), cases=[case], end=None)
     assert is_plain(spreadsheet.render(run))
     assert all(is_plain(str(value), lines=False) for _, value in junit.properties(case))
+    parts = [fragments.render_case(case), page.render_summary(run.run, [case], missing)]
+    assert is_plain("".join(parts)) and all("gpj.exe" in part for part in parts)
 
 
 def test_a_missing_case_is_no_markup():
@@ -107,7 +169,8 @@ def test_problems_are_plain():
 
 def test_inference_prints_no_command(monkeypatch, capsys, tmp_path, tiny_model):
     monkeypatch.setattr(
-        "harness.cases.models.class_names.class_name", lambda *given: "cat\n::error::owned\x1b[0m"
+        "harness.cases.models.class_names.class_name",
+        lambda *given: "cat\n::error::owned\x1b[0m\u202e",
     )
     image = tmp_path / "::error::x\x1b.png"
     from PIL import Image
@@ -117,6 +180,11 @@ def test_inference_prints_no_command(monkeypatch, capsys, tmp_path, tiny_model):
     arguments = ["--model_path", str(tiny_model), "--image", image.name, "--device", "cpu"]
     assert inference.main(arguments) == 0
     assert is_plain(capsys.readouterr().out)
+    assert inference.main([*arguments, "--json"]) == 0
+    text = capsys.readouterr().out
+    assert is_plain(text)
+    (result,) = json.loads(text)["results"]
+    assert result["image"] == image.name and result["top"][0]["name"].endswith("\x1b[0m\u202e")
 
 
 def test_a_port_names_no_home(tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.execution.reference.cache import CacheEntry
+from harness.execution.reference.entries import CacheEntry
 from harness.judgement.arithmetic import Arithmetic
 from harness.report.tables.cells import Table
 from harness.report.text import render_table

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.entry.arguments import guarded, parsed, run_arguments
 from harness.entry.commands import large_runs, report, upgrade
-from harness.system import quantities
+from harness.system import files, private, quantities
 from harness.system.status import ExitCode, UsageProblem
 
 
@@ -75,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _sample_model(given: argparse.Namespace) -> int:
     from harness.cases.models import sample
 
+    if given.output is None:
+        cache = files.default_cache_dir()
+        private.require(cache, "The cache", "Set HARNESS_CACHE_DIR, or give --output DIR.")
     print(sample.prepare_sample(given.output or sample.default_sample_dir()))
     return ExitCode.OK
 
@@ -179,7 +182,7 @@ def _add_cache(commands: Any) -> None:
 def _cache(given: argparse.Namespace) -> int:
     from harness.entry.commands import cache_text as report
     from harness.execution.reference import cache
-    from harness.system import files, signing
+    from harness.system import signing
 
     pruning = given.max_size is not None or given.older_than is not None
     if (given.delete and given.action != "verify") or (pruning and given.action != "prune"):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.entry.arguments import add_verify, verify
+from harness.system import shown
 from harness.system.status import ExitCode, UsageProblem
 
 Command = Callable[[argparse.Namespace], int]
@@ -70,17 +70,17 @@ def _report(given: argparse.Namespace) -> int:
         replay.write_page(results_file.results_file(given.results), page)
         print(page)
         return final_exit_code(run)
-    shown = markdown if given.format == "markdown" else text
-    print(shown.render_run(run.cases, run.unfinished))
+    renderer = markdown if given.format == "markdown" else text
+    print(renderer.render_run(run.cases, run.unfinished))
     if table := trend.trend(history.of_run(folder / "history", run)):
-        print(f"\n{shown.render_table(table)}")
+        print(f"\n{renderer.render_table(table)}")
     if run.end is None:
         print("\nThe run was cut short: its last line is missing, so it is incomplete.")
     return final_exit_code(run)
 
 
 def _port(given: argparse.Namespace) -> int:
-    from harness.records import results_file
+    from harness.records import consistency, results_file
     from harness.report.port import content, document
     from harness.runs.session import final_exit_code
 
@@ -92,6 +92,8 @@ def _port(given: argparse.Namespace) -> int:
     for language in dict.fromkeys(given.lang):
         print(document.write(found, language, output))
     print(document.line(found))
+    if line := consistency.other_rules(found.cases):
+        print(shown.line(line))
     return final_exit_code(found.of_model())
 
 
@@ -118,7 +120,7 @@ def _doctor(given: argparse.Namespace) -> int:
 
     found = examine.examine(given.device)
     if given.json:
-        print(json.dumps(examine.document(found), indent=2, ensure_ascii=False))
+        print(shown.document(examine.document(found)))
     else:
         print(report.render(found))
     return found.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -38,11 +39,14 @@ def header(config: pytest.Config) -> list[str]:
     if cluster is None:
         return []
     hosts = ", ".join(dict.fromkeys(node.host for node in cluster.nodes))
-    return [
-        f"cluster: {cluster.devices} device(s) on {len(cluster.nodes)} node(s): {hosts}",
-        # Ray has no access control of its own by default.
-        "cluster: whoever reaches its port runs code on all nodes: keep it in a closed network",
-    ]
+    said = [f"cluster: {cluster.devices} device(s) on {len(cluster.nodes)} node(s): {hosts}"]
+    # Ray has no access control of its own by default, and listens on all of a host's addresses.
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        said.append(
+            "cluster: without a token whoever reaches its port runs code on all nodes: set "
+            "RAY_AUTH_MODE=token (docs/security.md), or keep it in a closed network"
+        )
+    return said
 
 
 def sweep(config: pytest.Config, run: Session, cases: Sequence[Case]) -> Iterator[str]:

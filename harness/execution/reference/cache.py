@@ -15,13 +15,12 @@ else can write, or when it is signed with the key that the user names; nothing e
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
-import dataclasses
 import datetime
-import hashlib
-import json
 import os
 import re
+import secrets
 import stat
 import tempfile
 import warnings
@@ -32,9 +31,19 @@ from typing import Any
 from harness.cases import inputs
 from harness.cases.case import InputSource
 from harness.cases.inputs import InputSet
+from harness.execution.reference.entries import (
+    CacheEntry,
+    Damaged,
+    Stored,
+    described,
+    key_text,
+    name_of,
+    read_entry,
+    write_entry,
+)
 from harness.judgement.metrics import Array
-from harness.system import files, foreign, private, quantities, signing
-from harness.system.status import UsageProblem
+from harness.system import files, private, quantities
+from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 SIZE_VARIABLE = "HARNESS_REFERENCE_CACHE_SIZE"
 # A model of EfficientNet's size with six images takes 11 MB in both profiles: this is room for some
@@ -44,44 +53,24 @@ DEFAULT_SIZE = 10 * 10**9
 # file of its own: neither is removed before its time.
 _INPUTS_IN_USE = datetime.timedelta(days=1)
 _WRITE_IN_USE = datetime.timedelta(hours=1)
+# Of what another user wrote, so much is computed again.
+_CHECKED_ONE_IN = 20
 _ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors|\.[0-9a-f]+\.safetensors\.\w+")
-_PURPOSE = "reference"  # what a signature of an entry is for
-_MAGIC_BYTES = 8  # a safetensors file begins with the length of its header
 
 
 class ReferenceCacheWarning(UserWarning):
     """The cache could not be used as it should; results are not affected."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Stored:
-    """What an entry holds: arrays by name, and facts (JSON) with when it was `made` (UTC)."""
-
-    arrays: dict[str, Array]
-    facts: dict[str, Any]
-    made: datetime.datetime
-    owner: int = -1  # uid of who wrote it
-
-
-@dataclasses.dataclass(frozen=True)
-class CacheEntry:
-    """A file of the cache, without its arrays.
-
-    `kind`: "leg", "model", "prepared" (image files), "inputs", or "partial" for a write that was
-    cut short.  `size` in bytes; `key`, `facts`: as stored, empty where the header cannot be read.
-    """
-
-    path: Path
-    kind: str
-    size: int
-    used: datetime.datetime
-    key: dict[str, Any] = dataclasses.field(default_factory=dict)
-    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
-    owner: int = -1  # uid
-
-
-class _Damaged(Exception):
-    """Why an entry is not to be trusted."""
+def false(stored: Stored, what: str) -> CaseProblem:
+    """The problem that a doubted entry turned out to be another than this host computes."""
+    return CaseProblem(
+        Status.ERROR_HARNESS,
+        Stage.REFERENCE,
+        f"What the shared cache holds of {what}, written by uid {stored.owner}, differs from what "
+        "this host computes: nothing in that cache is to be believed until it is known why; give "
+        "another --reference-cache.",
+    )
 
 
 def size_limit(asked: int | None = None) -> int:
@@ -113,6 +102,7 @@ class ReferenceCache:
         self._private: bool | None = None
         self._writes = size > 0
         self._spare: tempfile.TemporaryDirectory[str] | None = None
+        self._of_others: collections.Counter[str] = collections.Counter()
 
     def get(self, key: Mapping[str, Any]) -> Stored | None:
         """What is stored under a key, verified; None, after a warning, when it is damaged."""
@@ -120,13 +110,13 @@ class ReferenceCache:
             return None
         path = self._path(key)
         try:
-            stored = _read(path, _text(key), self._key)
+            stored = read_entry(path, key_text(key), self._key)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             _warn(f"{path} cannot be read ({error.strerror}): the reference is computed again.")
             return None
-        except _Damaged as problem:
+        except Damaged as problem:
             _warn(f"{path} is damaged ({problem}): the reference is computed again.")
             self.remove(path)
             return None
@@ -146,7 +136,7 @@ class ReferenceCache:
         if not self._writes or needed > self.size or not self._usable():
             return
         try:
-            _write(self._path(key), _text(key), arrays, facts, self._key)
+            write_entry(self._path(key), key_text(key), arrays, facts, self._key)
             self._evict()
         except (OSError, SafetensorError) as error:
             self._writes = False
@@ -154,6 +144,17 @@ class ReferenceCache:
                 f"References cannot be kept in {self.directory} ({_reason(error)}): this run goes "
                 "on without; free space or give --reference-cache DIR."
             )
+
+    def doubts(self, stored: Stored, kind: str) -> bool:
+        """Whether to compute again what another user wrote: the first of a kind, and 1 in 20 more.
+
+        `kind`: as `CacheEntry.kind`.  The same key promises the same bits: what differs is `false`.
+        """
+        if stored.owner == os.geteuid():
+            return False
+        self._of_others[kind] += 1
+        # By chance, which nobody can foresee.
+        return self._of_others[kind] == 1 or not secrets.randbelow(_CHECKED_ONE_IN)
 
     def making(self, key: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
         """Hold off other processes that are about to make the same reference.
@@ -163,7 +164,7 @@ class ReferenceCache:
         # Where others can write they could hold the lock as well.
         if not self._writes or not self._usable() or not self._private:
             return contextlib.nullcontext()
-        return files.exclusive(self.directory, _named(_text(key)))
+        return files.exclusive(self.directory, name_of(key_text(key)))
 
     def prepare_inputs(self, source: InputSource, data_config: dict[str, Any]) -> InputSet:
         """`inputs.prepare_inputs` in this cache; where it cannot write, in a temporary directory.
@@ -174,14 +175,17 @@ class ReferenceCache:
         from safetensors import SafetensorError
 
         if self._spare is not None:
-            return inputs.prepare_inputs(source, data_config, Path(self._spare.name))
+            return self._apart(source, data_config)
         key = inputs.files_key(source, data_config) if self.size else None
         stored = self.get(key) if key else None
         known = (
             inputs.recall_inputs(stored.facts["set"], source, self.directory) if stored else None
         )
-        if known is not None:
+        doubted = stored is not None and self.doubts(stored, "prepared")
+        if known is not None and not doubted:
             return known
+        if not self._usable():
+            return self._apart(source, data_config)
         try:
             made = inputs.prepare_inputs(source, data_config, self.directory)
         except (OSError, SafetensorError) as error:
@@ -189,11 +193,17 @@ class ReferenceCache:
                 f"Inputs cannot be kept in {self.directory} ({_reason(error)}): this run keeps "
                 "them in a temporary directory; free space or give --reference-cache DIR."
             )
-            self._spare = tempfile.TemporaryDirectory(prefix="harness-inputs-")
-            return inputs.prepare_inputs(source, data_config, Path(self._spare.name))
+            return self._apart(source, data_config)
+        if doubted and stored is not None and stored.facts["set"]["sha256"] != made.sha256:
+            raise false(stored, made.description)
         if key:
             self.put(key, {}, {"inputs": made.description, "set": made.facts})
         return made
+
+    def _apart(self, source: InputSource, data_config: dict[str, Any]) -> InputSet:
+        if self._spare is None:
+            self._spare = tempfile.TemporaryDirectory(prefix="harness-inputs-")
+        return inputs.prepare_inputs(source, data_config, Path(self._spare.name))
 
     def close(self) -> None:
         """Remove the temporary directory, where one had to be used."""
@@ -202,23 +212,23 @@ class ReferenceCache:
 
     def entries(self) -> list[CacheEntry]:
         """All files of the cache, the longest unused first; headers are read, arrays are not."""
-        return [_described(entry) for entry in self._files()]
+        return [described(entry) for entry in self._files()]
 
     def problem(self, entry: CacheEntry) -> str:
         """Why a file is not to be trusted, "" for a sound one; reads it whole."""
         try:
             if entry.kind == "partial":
-                raise _Damaged("a write was cut short")
+                raise Damaged("a write was cut short")
             if entry.kind == "inputs":
                 if inputs.stored_digest(entry.path) != entry.path.stem:
-                    raise _Damaged("its content does not match its name")
+                    raise Damaged("its content does not match its name")
             else:
-                _read(entry.path, signing_key=self._key)
+                read_entry(entry.path, signing_key=self._key)
         except FileNotFoundError:
             return ""  # another process replaced or removed it
         except OSError as error:
             return f"cannot be read: {error.strerror}"
-        except _Damaged as problem:
+        except Damaged as problem:
             return str(problem)
         return ""
 
@@ -273,7 +283,7 @@ class ReferenceCache:
             self._private = not found
             if found and self._key is None:
                 _warn(
-                    f"References in {self.directory} are not used, since {found}: take that right "
+                    f"{self.directory} is not used, since {found}: take that right "
                     "away, give --reference-cache DIR of your own, or sign a shared cache with "
                     "--reference-cache-key FILE."
                 )
@@ -289,7 +299,7 @@ class ReferenceCache:
         self.prune(self.size)
 
     def _path(self, key: Mapping[str, Any]) -> Path:
-        return self.directory / "references" / f"{_named(_text(key))}.safetensors"
+        return self.directory / "references" / f"{name_of(key_text(key))}.safetensors"
 
     def _files(self) -> list[CacheEntry]:
         found = []
@@ -308,105 +318,9 @@ class ReferenceCache:
         return sorted(found, key=lambda entry: (entry.used, entry.path))
 
 
-def _write(
-    path: Path,
-    key: str,
-    arrays: Mapping[str, Array],
-    facts: Mapping[str, Any],
-    signing_key: bytes | None,
-) -> None:
-    import torch
-
-    made = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    # safetensors sorts: the order is the model's own.
-    text = json.dumps({**facts, "made": made, "arrays": list(arrays)}, sort_keys=True)
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    digest = files.sha256_tensors(tensors, extra=[key, text])
-    metadata = {"key": key, "facts": text, "sha256": digest}
-    if signing_key is not None:
-        metadata["signature"] = signing.sign(signing_key, _PURPOSE, digest.encode())
-    files.save_tensors(tensors, path, metadata)
-
-
-def _read(path: Path, key: str | None = None, signing_key: bytes | None = None) -> Stored:
-    """Read and verify an entry of references/.  Raises OSError and _Damaged.
-
-    The file is read whole before it is looked at: one that is replaced or cut meanwhile cannot
-    end the process, as a mapped file would.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    with foreign.open_regular(path) as file:
-        owner = os.fstat(file.fileno()).st_uid
-        if signing_key is None and owner != os.geteuid():
-            raise _Damaged(f"uid {owner} wrote it, and it is not signed with a key of yours")
-        data = file.read()
-    try:
-        metadata = _metadata(data)
-        tensors = load(data)
-        text, facts = metadata["key"], foreign.loads(metadata["facts"])
-        digest = files.sha256_tensors(tensors, extra=[text, metadata["facts"]])
-        sound = digest == metadata["sha256"]
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise _Damaged("it is truncated or no safetensors file") from error
-    if not sound:
-        raise _Damaged("its content does not match its digest")
-    signed = signing_key is None or signing.holds(
-        signing_key, _PURPOSE, digest.encode(), metadata.get("signature")
-    )
-    if not signed:
-        raise _Damaged("it is not signed with the key given")
-    if path.stem != _named(text) or key not in (None, text):
-        raise _Damaged("its name does not match its content")
-    return Stored(
-        arrays={name: tensors[name].numpy() for name in facts["arrays"]},
-        facts=facts,
-        made=datetime.datetime.fromisoformat(facts["made"]),
-        owner=owner,
-    )
-
-
-def _metadata(data: bytes) -> dict[str, str]:
-    length = int.from_bytes(data[:_MAGIC_BYTES], "little")
-    header = foreign.loads(data[_MAGIC_BYTES : _MAGIC_BYTES + length])
-    metadata: dict[str, str] = header["__metadata__"]
-    return metadata
-
-
-def _described(entry: CacheEntry) -> CacheEntry:
-    """The entry with what its header says."""
-    if entry.kind == "partial":
-        return entry
-    try:
-        with entry.path.open("rb") as file:
-            length = int.from_bytes(file.read(_MAGIC_BYTES), "little")
-            header = foreign.loads(file.read(min(length, entry.size)))
-        metadata = header["__metadata__"]
-        if entry.kind == "inputs":
-            facts = {
-                "labels": foreign.loads(metadata["labels"]),
-                "shape": header["images"]["shape"],
-            }
-            return dataclasses.replace(entry, facts=facts)
-        key = foreign.loads(metadata["key"])
-        facts = foreign.loads(metadata["facts"])
-        return dataclasses.replace(entry, kind=key["kind"], key=key, facts=facts)
-    except (OSError, KeyError, TypeError, ValueError):
-        return entry  # `problem` says why
-
-
 def _listed(folder: Path) -> Iterator[Path]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         yield from (path for path in folder.iterdir() if _ENTRY.fullmatch(path.name))
-
-
-def _text(key: Mapping[str, Any]) -> str:
-    return json.dumps(key, sort_keys=True)
-
-
-def _named(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _reason(error: Exception) -> str:

@@ -11,9 +11,18 @@ from harness.records.lines import CaseRecord
 from harness.report.html import glossary, plots
 from harness.report.tables import cells, detection, localization, per_case, throughput, two_runs
 from harness.report.tables.cells import Table
+from harness.system import shown
 from harness.upgrade.compare import RunComparison
 
-ENVIRONMENT = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+def _plain(value: object) -> object:
+    """Text through the filter of all foreign text; markup, and what is no text, as it is."""
+    return shown.lines(value) if type(value) is str else value
+
+
+ENVIRONMENT = jinja2.Environment(
+    autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_plain
+)
 
 _TABLE = ENVIRONMENT.from_string(
     """\
@@ -114,10 +123,10 @@ def row(given: Sequence[str], properties: Mapping[str, object]) -> list[str]:
         try:
             number = float(text)
             hidden = Markup("<span hidden>{:024.9f}</span>").format(number)
-            shown = hidden + f"{number:.4g}"
+            text_cell = hidden + f"{number:.4g}"
         except ValueError:
-            shown = Markup("{}").format(text)
-        ours.append(Markup('<td class="col-{}">{}</td>').format(column, shown))
+            text_cell = Markup("{}").format(text)
+        ours.append(Markup('<td class="col-{}">{}</td>').format(column, text_cell))
     return [result.replace("<td ", '<td tabindex="0" ', 1), name, *ours, *more]
 
 
@@ -160,7 +169,7 @@ def render_comparison(comparison: RunComparison) -> str:
     """Render a comparison with an older run."""
     return _COMPARISON.render(
         line=two_runs.line(comparison),
-        hits=comparison.hits,
+        hits=[*filter(None, [two_runs.other_rules(comparison)]), *comparison.hits],
         tables=[render_table(table) for table in two_runs.tables(comparison)],
     )
 

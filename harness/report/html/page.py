@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 
 from markupsafe import Markup
 
+from harness.records import consistency
 from harness.records.lines import CaseRecord, RunRecord
 from harness.report.html import fragments, glossary
 from harness.report.html.assets import SCRIPT
@@ -34,6 +35,7 @@ host. These results check the harness and the software stack; they are no eviden
 hardware.</p>{% endif %}
 <p class="harness-top harness-{{ 'pass' if good else 'fail' }}">{{ word }} - {{ top_line }}</p>
 {% if device %}<p class="harness-device">Device: {{ device }}</p>{% endif %}
+{% if other_rules %}<p>{{ other_rules }}</p>{% endif %}
 {% if plot %}<figure class="harness-figure">{{ plot }}</figure>{% endif %}
 {% if missing %}<p>Cases without a record: {{ missing|join(', ') }}</p>{% endif %}
 {{ overview }}
@@ -95,6 +97,7 @@ def render_summary(
         word="PASSED" if good else "NOT PASSED" if cases or missing else "NOTHING RAN",
         top_line=per_case.top_line(cases, missing),
         device=device,
+        other_rules=consistency.other_rules(cases),
         sides=fragments.render_table(provenance.sides(cases)) if cases else "",
         sentences=expected.sentences(shown),
         expected_line=expected.line(cases),

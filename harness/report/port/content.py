@@ -30,7 +30,7 @@ from harness.report.tables.missing import (
     percentiles,
     speed_missing,
 )
-from harness.system import environment
+from harness.system import environment, shown
 from harness.system.status import Status, UsageProblem, worst
 
 # Both are synthetic; structured images first, since noise hardly tells a model's classes apart.
@@ -200,8 +200,7 @@ def performance_document(port: Port) -> dict[str, Any]:
 
 def write_json(document: dict[str, Any], path: Path) -> None:
     """Write strict JSON; numbers that are none were turned into strings by the records."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(shown.document(document) + "\n", encoding="utf-8")
 
 
 def _head(port: Port, kind: str) -> dict[str, Any]:
@@ -235,9 +234,9 @@ def _head(port: Port, kind: str) -> dict[str, Any]:
 
 
 def public(value: Any) -> Any:
-    """JSON as it may be published: folders by their names, homes of users as `~`."""
+    """JSON as it may be published: folders by their names, no credential, homes as `~`."""
     if isinstance(value, str):
-        return environment.without_homes(value)
+        return environment.redacted(value)
     if isinstance(value, list):
         return [public(item) for item in value]
     if not isinstance(value, dict):

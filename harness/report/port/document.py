@@ -29,7 +29,7 @@ _TEMPLATE = Path(__file__).with_name("port.md.j2")
 def render(found: Port, language: Language) -> str:
     """The Markdown document."""
     t = texts(language)
-    engine = jinja2.Environment(
+    engine = jinja2.Environment(  # noqa: S701 - Markdown, which `finalize` escapes
         # Whatever is not meant as Markdown is escaped, wherever the template puts it.
         finalize=lambda value: escaped(as_text(value)),
         trim_blocks=True,
@@ -51,7 +51,7 @@ def render(found: Port, language: Language) -> str:
         **setup.sections(found, t),
         **sections.sections(found, t),
     )
-    return environment.without_homes(re.sub(r"\n{3,}", "\n\n", rendered).strip() + "\n")
+    return environment.redacted(re.sub(r"\n{3,}", "\n\n", rendered).strip() + "\n")
 
 
 def write(found: Port, language: Language, directory: Path) -> Path:
@@ -103,7 +103,7 @@ def _log(found: Port) -> str:
         if case.log_tail:
             title = shown.line(f"Last lines of the device's process, {case.case_id}:")
             blocks.append(f"{title}\n{shown.lines(case.log_tail)}")
-    return environment.without_homes("\n\n".join(blocks) + "\n")
+    return environment.redacted("\n\n".join(blocks) + "\n")
 
 
 def _verdict(found: Port, t: Texts) -> Verbatim:

@@ -6,6 +6,7 @@ import collections
 from collections.abc import Callable
 
 from harness.judgement.intervals import Interval
+from harness.records import consistency
 from harness.records.lines import CaseRecord
 from harness.report.tables import cells
 from harness.report.tables.cells import Table
@@ -79,6 +80,12 @@ def line(comparison: RunComparison) -> str:
     if comparison.hits:
         text += f"; {len(comparison.hits)} conditions met"
     return text + cells.caveat(_emulated(comparison))
+
+
+def other_rules(comparison: RunComparison) -> str:
+    """A line on verdicts of other rules than this harness', of both runs; "" for none."""
+    sides = [side for case in comparison.cases for side in (case.old, case.new)]
+    return consistency.other_rules([side for side in sides if side is not None])
 
 
 def _pair(case: CaseChange, show: Callable[[CaseRecord], str]) -> str:

@@ -1,7 +1,5 @@
 """The HTML report in a real browser: what a reader does works, without network or errors."""
 
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,18 +11,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from harness.system.files import ROOT
 from harness.system.status import Status
-from tests.makers.report import crashed, full_case, renamed, write
-
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-
+from tests.makers.report import chromium, crashed, full_case, renamed, write
 
 _LONG = "<b>long</b> " + "text " * 2000
-
-
-def chromium() -> str | None:
-    """The browser of this machine, if there is one."""
-    given = os.environ.get("HARNESS_CHROMIUM")
-    return given or next(filter(None, map(shutil.which, _NAMES)), None)
 
 
 pytestmark = [
