@@ -8,13 +8,14 @@ seen by a signature only.
 
 from __future__ import annotations
 
+import functools
 import math
 
 from harness.judgement import budget
 from harness.judgement.documented import ERROR_RATE_LIMIT_PERCENT, DocumentedGate
 from harness.judgement.verdict import DISCRIMINATION_LIMIT, NOISE_LIMIT, RULES
 from harness.records.lines import CaseRecord, RunRecord
-from harness.system.status import Status, worst
+from harness.system.status import Status, standing, worst
 
 # Of sums of some thousand float64 terms, and of what JSON keeps in full.
 _ROUNDING = 1e-9
@@ -33,7 +34,15 @@ def of_run(run: RunRecord) -> str:
 
 def of_case(case: CaseRecord, run: RunRecord | None) -> str:
     """What contradicts itself in a case's record, a phrase; "" for nothing."""
-    return _origin(case, run) or (_judged(case) if case.rules == RULES else "")
+    return _origin(case, run) or _tries(case) or (_judged(case) if case.rules == RULES else "")
+
+
+def _tries(case: CaseRecord) -> str:
+    """The status against what the tries of the case gave."""
+    if case.attempts and functools.reduce(standing, case.attempts) is not case.status:
+        gave = ", ".join(status.value for status in case.attempts)
+        return f"the status is {case.status.value}, and its tries gave {gave}"
+    return ""
 
 
 def _origin(case: CaseRecord, run: RunRecord | None) -> str:
