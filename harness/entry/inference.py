@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cases.case import InputSource
+from harness.cases.models import directory
 from harness.devices.choice import choose
 from harness.devices.opening import open_device
 from harness.entry.arguments import guarded, parsed
@@ -28,8 +29,8 @@ class TimmClassifier:
     npu-emulated, cuda or auto.  Every weight must match the model, unless its key is in
     `allow_keys` (fnmatch patterns).
 
-    Raises UsageProblem when the device is not there, CaseProblem when the model does not load;
-    both say what is wrong and what to do.
+    Raises UsageProblem when the device or the directory is not there, CaseProblem when the model
+    does not load; both say what is wrong and what to do.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class TimmClassifier:
     ) -> None:
         if batch_size < 1:
             raise UsageProblem(f"batch_size is {batch_size}: it must be at least 1.")
+        directory.check_there(Path(model_path))
         self.choice = choose(device)
         self.device = open_device(self.choice.spec)
         from harness.cases.models.model_files import ModelFiles
