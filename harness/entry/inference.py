@@ -165,11 +165,13 @@ def _parser() -> argparse.ArgumentParser:
 def _classify(given: argparse.Namespace) -> int:
     import numpy as np
 
-    from harness.cases import inputs
+    from harness.cases import image_files
 
-    paths = [
-        path for group in given.image for one in group for path in inputs.check_images(Path(one))
-    ]
+    given_images = [image_files.check(Path(one)) for group in given.image for one in group]
+    paths = [path for found in given_images for path in found.images.values()]
+    left_out = [found.account for found in given_images if found.left_out]
+    for account in left_out:
+        print(shown.line(f"note: {account}."), file=sys.stderr)
     classifier = TimmClassifier(
         given.model_path,
         given.device,
@@ -180,7 +182,7 @@ def _classify(given: argparse.Namespace) -> int:
     )
     try:
         if paths:
-            probabilities, names = classifier.predict(paths), [str(path) for path in paths]
+            probabilities, names = classifier.predict(paths), list(map(image_files.label, paths))
         else:
             images, names = classifier.synthetic()
             probabilities = classifier.predict_tensor(images)
@@ -201,6 +203,7 @@ def _classify(given: argparse.Namespace) -> int:
             "device": str(classifier.choice.spec),
             "device_name": device.name,
             "emulated": classifier.emulated,
+            "left_out": left_out,
             "weights": classifier.loaded.weights.summary(),
             "results": [
                 {

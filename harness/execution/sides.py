@@ -114,7 +114,12 @@ class Sides:
         return dataclasses.replace(
             judged,
             findings=(*self._leg_findings(reference, candidate), *judged.findings),
-            notes=(*_idle_faults(request, candidate), *judged.notes, *_unfilled(request)),
+            notes=(
+                *_idle_faults(request, candidate),
+                *judged.notes,
+                *([f"{left_out}."] if (left_out := request.inputs.left_out) else ()),
+                *_unfilled(request),
+            ),
         )
 
     def time(self, plan: ThroughputPlan, case: Case) -> Throughput:

@@ -157,9 +157,9 @@ def pytest_configure(config: pytest.Config) -> None:
     images = config.getoption("images")
     try:
         if images is not None:
-            from harness.cases import inputs
+            from harness.cases import image_files
 
-            inputs.check_images(Path(images))
+            image_files.check(Path(images))
         # xdist's processes could not report a usage problem.
         if workers := config.getoption("numprocesses", None):
             state.plan(config)
