@@ -16,6 +16,8 @@ from harness.system.status import Status
 
 def test_accuracy(case_record: CaseRecord) -> None:
     expected = case_record.expected
+    if case_record.contested:
+        pytest.fail(f"{conclusion(case_record)} {case_record.notes[0]}", pytrace=False)
     if expected is not None:
         sentence = label(case_record, expected.sentence)
         if expected.outcome is Outcome.UPDATED:

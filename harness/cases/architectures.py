@@ -65,6 +65,17 @@ def names() -> list[str]:
     return list(families())
 
 
+def is_known(name: str) -> bool:
+    """Whether the installed timm knows an architecture, under an older name as well."""
+    if name in families():
+        return True
+    if not name.isidentifier():
+        return False
+    from harness.system.torchvision_shim import import_timm
+
+    return bool(import_timm().is_model(name))
+
+
 @functools.cache
 def families() -> Mapping[str, str]:
     """Architecture -> family; timm is asked only when the table is another version's."""

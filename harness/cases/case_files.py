@@ -8,7 +8,6 @@ the entry stands for every combination.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import fnmatch
 import itertools
 from collections.abc import Iterable, Sequence
@@ -26,7 +25,8 @@ from harness.cases.case import (
     InputSource,
     ModelSource,
 )
-from harness.system import foreign, toml
+from harness.cases.models import directory, sample
+from harness.system import foreign, suggestions, toml
 from harness.system.status import UsageProblem
 
 _SEED = 2**63 - 1  # torch's generators take no more
@@ -114,6 +114,11 @@ def read(path: Path) -> list[Case]:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "entry"
             message = first["msg"].removeprefix("Value error, ")
+            if first["type"] == "extra_forbidden":
+                known = sorted(_Entry.model_fields)
+                near = suggestions.near(where, known, 1)
+                message = "it is no key of a case" + (f": did you mean {near}?" if near else ".")
+                message += f" Known are {', '.join(known)}"
             raise UsageProblem(f"Case file {path}, case {number}, {where}: {message}.") from error
         found += entry.cases(path.parent)
     return found
@@ -137,8 +142,8 @@ class Selection:
 def select(cases: Sequence[Case], selection: Selection) -> list[Case]:
     """Apply a selection; the order of `cases` is kept and equal cases are merged.
 
-    Raises UsageProblem when a --model or --family names nothing, or when two cases that differ
-    would share an id.
+    Raises UsageProblem when a --model, a --family or a selected case names nothing, or when two
+    cases that differ would share an id.
     """
     if selection.models or selection.families:
         chosen = [case for pattern in selection.models for case in _of_model(cases, pattern)]
@@ -154,7 +159,28 @@ def select(cases: Sequence[Case], selection: Selection) -> list[Case]:
                 f"Two different cases share the id {case.id!r} ({other.model.ref} and "
                 f"{case.model.ref}): rename one of the model directories."
             )
+    for model in {case.model: None for case in unique.values()}:
+        _check_model(model)
+    for inputs in {case.inputs: None for case in unique.values()}:
+        if inputs.path is not None and not Path(inputs.path).exists():
+            raise UsageProblem(f"Image path {inputs.path} does not exist: check the path.")
     return list(unique.values())
+
+
+def _check_model(model: ModelSource) -> None:
+    """Raise UsageProblem for a model that is not there, whichever way it was named."""
+    if model.kind == "directory":
+        directory.check_there(Path(model.ref))
+    elif model.kind == "architecture":
+        name = model.ref.partition(".")[0]  # without a tag of timm
+        if not architectures.is_known(name):
+            if directory.is_hub_name(model.ref):
+                directory.check_there(Path(model.ref))
+            near = suggestions.near(name, architectures.names())
+            hint = f" Did you mean {near}?" if near else ""
+            raise UsageProblem(f"timm has no architecture {model.ref!r}.{hint}")
+    elif model.ref != sample.SAMPLE_NAME:
+        raise UsageProblem(f"No sample model {model.ref!r}: the known one is {sample.SAMPLE_NAME}.")
 
 
 def _override(case: Case, selection: Selection) -> Case:
@@ -180,14 +206,10 @@ def _override(case: Case, selection: Selection) -> Case:
 def _of_model(cases: Sequence[Case], pattern: str) -> list[Case]:
     """Cases of the models that a --model names: a directory, or a glob over names."""
     path = Path(pattern)
-    if path.is_dir():
+    named = path.is_absolute() or pattern.startswith((".", "~")) or "/" in pattern
+    if path.exists() or named or directory.is_hub_name(pattern):
+        directory.check_there(path)
         return _both_profiles(ModelSource("directory", str(path)), ("photos", "synthetic"))
-    if path.exists() or path.is_absolute() or pattern.startswith((".", "~")) or "/" in pattern:
-        what = "is a file, not a model directory" if path.exists() else "does not exist"
-        raise UsageProblem(
-            f"--model {pattern} {what}: give a timm model directory (config.json and "
-            "model.safetensors), or a name or glob."
-        )
     found = [case for case in cases if fnmatch.fnmatch(case.model.name, pattern)]
     return found or [
         case
@@ -208,8 +230,8 @@ def _of_family(pattern: str) -> list[Case]:
     families = architectures.families()
     found = [name for name, family in families.items() if fnmatch.fnmatch(family, pattern)]
     if not found:
-        near = difflib.get_close_matches(pattern, sorted(set(families.values())), n=3)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        near = suggestions.near(pattern, sorted(set(families.values())))
+        hint = f" Did you mean {near}?" if near else ""
         raise UsageProblem(f"--family {pattern} matches no family (module) of timm.{hint}")
     return [
         case
@@ -223,8 +245,8 @@ def _architectures(pattern: str, cases: Sequence[Case]) -> list[str]:
     names = architectures.names()
     found = [name for name in names if fnmatch.fnmatch(name, pattern)]
     if not found:
-        near = difflib.get_close_matches(pattern, [*names, *(c.model.name for c in cases)], n=3)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        near = suggestions.near(pattern, [*names, *(c.model.name for c in cases)])
+        hint = f" Did you mean {near}?" if near else ""
         raise UsageProblem(
             f"--model {pattern} matches no case, no directory and no timm architecture.{hint}"
         )

@@ -5,16 +5,15 @@ Torch, timm and Pillow are imported inside functions: `--help` must stay quick.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib.util
 import json
-import warnings
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cases import image_files
 from harness.cases.case import MOST_IMAGES, InputSource
+from harness.cases.image_files import Found
 from harness.system import environment, foreign
 from harness.system.files import (
     mark_used,
@@ -27,12 +26,6 @@ from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
-
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-# Of all images of a set: forty of a common camera are decoded within a minute.
-_MOST_PIXELS = 10**9
-_SUFFIX_TEXT = ", ".join(SUFFIXES)
 
 # (label, import name, path in the package, package on PyPI): inside the wheels, no download.
 _PHOTOS = (
@@ -47,7 +40,7 @@ _PHOTOS = (
 
 @dataclasses.dataclass(frozen=True)
 class InputSet:
-    """Normalised images [N, 3, H, W], float32, in a safetensors file (key `images`).
+    """Normalised images [N, C, H, W], C 3 or 1, float32, in a safetensors file (key `images`).
 
     `sha256` covers dtype, shape, bytes and labels; the file is named by it.  `labels` has one
     readable name per image.
@@ -60,11 +53,12 @@ class InputSet:
     labels: tuple[str, ...]
     description: str
     source: InputSource
+    left_out: str = ""  # files of a folder that were not read, and why
 
     @property
     def facts(self) -> dict[str, Any]:
         """All but where it is stored and where it came from, as JSON."""
-        names = ("sha256", "count", "shape", "labels", "description")
+        names = ("sha256", "count", "shape", "labels", "description", "left_out")
         return {name: getattr(self, name) for name in names}
 
 
@@ -86,108 +80,6 @@ def photo_paths() -> dict[str, Path]:
     return found
 
 
-def read_image(path: Path) -> Image.Image:
-    """Read one image file as 8-bit RGB, upright.
-
-    The EXIF orientation is applied, as image viewers do.  16-bit grey is scaled by 1/257 (a
-    plain convert would clip it to white); alpha is dropped, palettes are resolved; of an
-    animation the first frame is taken.  Raises UsageProblem naming the file and the remedy.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    if path.is_file() and path.stat().st_size == 0:
-        raise UsageProblem(f"{path} is empty (0 bytes): copy the image again or remove it.")
-    try:
-        with _opened(path) as opened:
-            opened.load()
-            image = ImageOps.exif_transpose(opened)
-    except UnidentifiedImageError:
-        raise UsageProblem(
-            f"{path} is not an image Pillow can read: give one of {_SUFFIX_TEXT}."
-        ) from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:  # what damaged files raise
-        raise UsageProblem(
-            f"{path} is a damaged or truncated image ({error}): copy it again or remove it."
-        ) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UsageProblem(f"{path} is too large ({error}): scale it down.") from None
-    return _to_rgb(image, path)
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """An image whose header was read; what Pillow warns of as a decompression bomb is refused."""
-    from PIL import Image
-
-    with foreign.open_regular(path) as file, warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(file) as opened:
-            yield opened
-
-
-def _check_pixels(paths: Sequence[Path]) -> None:
-    """Look at sizes before anything is decoded.  Raises UsageProblem for too much in all."""
-    from PIL import Image
-
-    if len(paths) > MOST_IMAGES:
-        raise UsageProblem(f"{len(paths)} images are too many: give {MOST_IMAGES} or fewer.")
-    total = 0
-    for path in paths:
-        # What cannot be opened is said when it is read.
-        with contextlib.suppress(
-            OSError, ValueError, SyntaxError, EOFError,
-            Image.DecompressionBombError, Image.DecompressionBombWarning,
-        ):  # fmt: skip
-            with _opened(path) as opened:
-                total += opened.width * opened.height
-    if total > _MOST_PIXELS:
-        raise UsageProblem(
-            f"The {len(paths)} images have {total / 1e6:.0f} megapixels, more than the "
-            f"{_MOST_PIXELS / 1e6:.0f} that are read: scale them down or give fewer."
-        )
-
-
-def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
-    import numpy as np
-    from PIL import Image
-
-    if image.mode == "F":
-        raise UsageProblem(
-            f"{path} holds floating-point pixels, whose range is not known: save it with 8 bits."
-        )
-    if image.mode.startswith("I"):  # I;16 and its byte orders, and I from older readers
-        values = np.asarray(image, dtype=np.float64)
-        image = Image.fromarray(np.clip(np.round(values / 257.0), 0, 255).astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
-
-
-def check_images(path: Path) -> list[Path]:
-    """Return the image files at `path` (a file, or a folder's images sorted by name).
-
-    Each file is decoded once, so that a bad one is found before a device is touched.  Does not
-    import torch.  Raises UsageProblem: path missing, no images, a file that is not an image, a
-    truncated or empty one.
-    """
-    files = _image_files(Path(path))
-    _check_pixels(files)
-    for file in files:
-        read_image(file)
-    return files
-
-
-def _image_files(path: Path) -> list[Path]:
-    if not path.exists():
-        raise UsageProblem(f"Image path {path} does not exist: check the path.")
-    if not path.is_dir():
-        return [path]
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not files:
-        raise UsageProblem(f"Folder {path} holds no images ({_SUFFIX_TEXT}): add some.")
-    return files
-
-
 def _transformed(images: dict[str, Path], data_config: dict[str, Any]) -> torch.Tensor:
     """Images through timm's evaluation transform, stacked."""
     import torch
@@ -195,11 +87,20 @@ def _transformed(images: dict[str, Path], data_config: dict[str, Any]) -> torch.
     from harness.system.torchvision_shim import import_timm
 
     transform = import_timm().data.create_transform(**data_config, is_training=False)
-    return torch.stack([transform(read_image(path)) for path in images.values()])
+    mode = "L" if data_config["input_size"][0] == 1 else "RGB"
+    try:
+        return torch.stack(
+            [transform(image_files.read(path).convert(mode)) for path in images.values()]
+        )
+    except MemoryError:
+        raise UsageProblem(
+            f"{len(images)} images of {data_config['input_size']} need more memory than there is: "
+            "give fewer."
+        ) from None
 
 
 def preprocess(paths: list[Path], data_config: dict[str, Any]) -> torch.Tensor:
-    """Return image files as a batch [N, 3, H, W], float32, through timm's evaluation transform.
+    """Return image files as a batch [N, C, H, W], float32, through timm's evaluation transform.
 
     `data_config` is LoadedModel.data_config.  Raises UsageProblem for files that are no images.
     """
@@ -214,21 +115,23 @@ def _made(source: InputSource, data_config: dict[str, Any]) -> tuple[torch.Tenso
 
     if not 1 <= source.count <= MOST_IMAGES:
         raise UsageProblem(f"{source.count} images asked for: give 1 to {MOST_IMAGES}.")
-    _, height, width = data_config["input_size"]
+    channels, height, width = data_config["input_size"]
     make = synthetic.noise_images if source.kind == "noise" else synthetic.synthetic_images
     images, labels = make(source.count, height, width, source.seed)
+    if channels == 1:
+        images = synthetic.grey(images)
     mean = torch.tensor(data_config["mean"], dtype=torch.float32).view(1, -1, 1, 1)
     std = torch.tensor(data_config["std"], dtype=torch.float32).view(1, -1, 1, 1)
     return (torch.from_numpy(images) - mean) / std, list(labels)
 
 
-def _files(source: InputSource) -> dict[str, Path]:
+def _files(source: InputSource) -> Found:
     """The image files of a source by label."""
     if source.kind == "photos":
-        return photo_paths()
+        return Found(photo_paths())
     if source.path is None:
         raise UsageProblem("Input kind `images` needs a path: give a file or a folder.")
-    return {path.name: path for path in _image_files(Path(source.path))}
+    return image_files.find(Path(source.path))
 
 
 def files_key(source: InputSource, data_config: dict[str, Any]) -> dict[str, Any] | None:
@@ -239,13 +142,15 @@ def files_key(source: InputSource, data_config: dict[str, Any]) -> dict[str, Any
     if source.kind not in ("photos", "images"):
         return None
     packages = ("timm", "torch", "torchvision", "pillow")
+    found = _files(source)
     return {
         "kind": "prepared",
         "source": source.name,
-        "files": {label: sha256_file(path) for label, path in _files(source).items()},
+        "files": {label: sha256_file(path) for label, path in found.images.items()},
+        "left_out": found.left_out,
         "data_config": data_config,
         "software": {name: environment.version(name) for name in packages},
-        "harness": sha256_file(Path(__file__)),
+        "harness": [sha256_file(Path(file)) for file in (__file__, image_files.__file__)],
     }
 
 
@@ -253,26 +158,28 @@ def prepare_inputs(source: InputSource, data_config: dict[str, Any], cache_dir: 
     """Make the tensors of an input set and store them as inputs/<sha256>.safetensors.
 
     A stored file is verified and kept, or replaced when damaged.  Raises UsageProblem for bad
-    image files and CaseProblem (fail_load) for models that do not take three channels.
+    image files and CaseProblem (fail_load) for models that take neither one channel nor three.
     """
     channels = data_config["input_size"][0]
-    if channels != 3:
+    if channels not in (1, 3):
         raise CaseProblem(
             Status.FAIL_LOAD,
             Stage.LOAD,
-            f"The model takes {channels} channels; the harness makes and reads images of 3.",
+            f"The model takes {channels} channels; the harness makes and reads images of 1 or 3.",
         )
+    left_out = ""
     if source.kind in ("synthetic", "noise"):
         images, labels = _made(source, data_config)
         what = "structured synthetic images" if source.kind == "synthetic" else "noise images"
         what += f" (seed {source.seed})"
     else:
-        files = _files(source)
-        _check_pixels(list(files.values()))
-        images, labels = _transformed(files, data_config), list(files)
+        found = _files(source)
+        image_files.check_pixels(found.images.values())
+        images, labels = _transformed(found.images, data_config), list(found.images)
+        left_out = found.account
         what = "photos of scikit-image and scikit-learn"
         if source.kind == "images":
-            what = f"image files of {Path(str(source.path)).name}"
+            what = f"image files of {image_files.label(Path(str(source.path)).name)}"
     images = images.float().contiguous()
     digest = sha256_tensors({"images": images}, extra=labels)
     path = Path(cache_dir) / "inputs" / f"{digest}.safetensors"
@@ -284,6 +191,7 @@ def prepare_inputs(source: InputSource, data_config: dict[str, Any], cache_dir: 
         labels=tuple(labels),
         description=f"{len(labels)} {what}, {images.shape[2]}x{images.shape[3]}",
         source=source,
+        left_out=left_out,
     )
     if path.is_file() and stored_digest(path) == digest:
         mark_used(path)

@@ -106,6 +106,13 @@ def _to_8_bit(image: Array) -> Array:
     return np.round(np.clip(image, 0.0, 1.0) * 255.0) / 255.0
 
 
+def grey(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Images [N, 3, H, W] in 0..1 as their luma (ITU-R 601) [N, 1, H, W], multiples of 1/255."""
+    weights = np.asarray([0.299, 0.587, 0.114])[None, :, None, None]
+    luma = np.sum(images.astype(np.float64) * weights, axis=1, keepdims=True)
+    return _to_8_bit(luma).astype(np.float32)
+
+
 def synthetic_images(
     count: int, height: int, width: int, seed: int
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cases.case import InputSource
+from harness.cases.models import directory
 from harness.devices.choice import choose
 from harness.devices.opening import open_device
 from harness.entry.arguments import guarded, parsed
@@ -27,8 +28,8 @@ class TimmClassifier:
     npu-emulated, cuda or auto.  Every weight must match the model, unless its key is in
     `allow_keys` (fnmatch patterns).
 
-    Raises UsageProblem when the device is not there, CaseProblem when the model does not load;
-    both say what is wrong and what to do.
+    Raises UsageProblem when the device or the directory is not there, CaseProblem when the model
+    does not load; both say what is wrong and what to do.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class TimmClassifier:
     ) -> None:
         if batch_size < 1:
             raise UsageProblem(f"batch_size is {batch_size}: it must be at least 1.")
+        directory.check_there(Path(model_path))
         self.choice = choose(device)
         self.device = open_device(self.choice.spec)
         from harness.cases.models.model_files import ModelFiles
@@ -162,11 +164,13 @@ def _parser() -> argparse.ArgumentParser:
 def _classify(given: argparse.Namespace) -> int:
     import numpy as np
 
-    from harness.cases import inputs
+    from harness.cases import image_files
 
-    paths = [
-        path for group in given.image for one in group for path in inputs.check_images(Path(one))
-    ]
+    given_images = [image_files.check(Path(one)) for group in given.image for one in group]
+    paths = [path for found in given_images for path in found.images.values()]
+    left_out = [found.account for found in given_images if found.left_out]
+    for account in left_out:
+        print(shown.line(f"note: {account}."), file=sys.stderr)
     classifier = TimmClassifier(
         given.model_path,
         given.device,
@@ -177,7 +181,7 @@ def _classify(given: argparse.Namespace) -> int:
     )
     try:
         if paths:
-            probabilities, names = classifier.predict(paths), [str(path) for path in paths]
+            probabilities, names = classifier.predict(paths), list(map(image_files.label, paths))
         else:
             images, names = classifier.synthetic()
             probabilities = classifier.predict_tensor(images)
@@ -198,6 +202,7 @@ def _classify(given: argparse.Namespace) -> int:
             "device": str(classifier.choice.spec),
             "device_name": device.name,
             "emulated": classifier.emulated,
+            "left_out": left_out,
             "weights": classifier.loaded.weights.summary(),
             "results": [
                 {

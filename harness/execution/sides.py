@@ -8,7 +8,7 @@ from typing import Any
 from harness.cases import inputs
 from harness.cases.case import Case, InputSource
 from harness.cases.models.model_files import ModelFiles
-from harness.devices.fault_plan import plan_for
+from harness.devices.fault_plan import FaultPlan, plan_for
 from harness.devices.spec import DeviceSpec
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.reference.cache import ReferenceCache
@@ -110,7 +110,12 @@ class Sides:
         return dataclasses.replace(
             judged,
             findings=(*self._leg_findings(reference, candidate), *judged.findings),
-            notes=(*_idle_faults(request, candidate), *judged.notes),
+            notes=(
+                *_idle_faults(request, candidate),
+                *judged.notes,
+                *([f"{left_out}."] if (left_out := request.inputs.left_out) else ()),
+                *_unfilled(request),
+            ),
         )
 
     def time(self, plan: ThroughputPlan, case: Case) -> Throughput:
@@ -171,12 +176,35 @@ class Sides:
         return found
 
 
+def _unfilled(request: LegRequest) -> list[str]:
+    """A batch size that the images never reach: no forward had as many."""
+    count = len(request.inputs.labels)
+    if count >= request.batch_size:
+        return []
+    return [
+        f"No batch of {request.batch_size} was run: there are {count} images, so that every "
+        f"forward took {count} at most, and nothing is said of larger batches."
+    ]
+
+
 def _idle_faults(request: LegRequest, candidate: LegResult) -> list[str]:
     """A planned fault that never acted: the case says nothing about it."""
     if request.fault_plan is None:
         return []
-    return [
-        f"Fault {number} of the fault plan never acted: the model makes no such call."
-        for number, effects in enumerate(candidate.counters.fault_effects, start=1)
-        if not effects
-    ]
+    faults = FaultPlan.from_json(request.fault_plan).faults
+    largest = min(len(request.inputs.labels), request.batch_size)
+    idle = []
+    for number, (fault, effects) in enumerate(
+        zip(faults, candidate.counters.fault_effects, strict=False), start=1
+    ):
+        if effects:
+            continue
+        why = f"no call of {fault.operator} met its terms"
+        if fault.batch_over >= largest:
+            why = (
+                f"it waits for more than {fault.batch_over} images, the largest batch is {largest}"
+            )
+        elif fault.operator not in ("*", *candidate.counters.operators):
+            why = f"the model never calls {fault.operator}"
+        idle.append(f"Fault {number} of the fault plan never acted: {why}.")
+    return idle

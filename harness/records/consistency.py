@@ -9,6 +9,7 @@ Whoever changes status and numbers alike is seen by a signature only.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -16,7 +17,7 @@ from harness.judgement import budget
 from harness.judgement.documented import ERROR_RATE_LIMIT_PERCENT, DocumentedGate
 from harness.judgement.verdict import DISCRIMINATION_LIMIT, NOISE_LIMIT, RULES
 from harness.records.lines import CaseRecord, RunRecord
-from harness.system.status import Status, worst
+from harness.system.status import Status, standing, worst
 
 # Of sums of some thousand float64 terms, and of what JSON keeps in full.
 _ROUNDING = 1e-9
@@ -37,7 +38,8 @@ def of_run(run: RunRecord) -> str:
 
 def of_case(case: CaseRecord, run: RunRecord | None) -> str:
     """What contradicts itself in a case's record, a phrase; "" for nothing."""
-    return _origin(case, run) or _own(case) or (_by_rules(case) if case.rules == RULES else "")
+    found = _origin(case, run) or _own(case) or _tries(case)
+    return found or (_by_rules(case) if case.rules == RULES else "")
 
 
 def other_rules(cases: Sequence[CaseRecord]) -> str:
@@ -57,6 +59,14 @@ def _is_judged(case: CaseRecord) -> bool:
     """Whether rules were applied; records of cases that came to no comparison name none."""
     judged = (Status.PASS, Status.INCONCLUSIVE, Status.FAIL_ACCURACY)
     return bool(case.status in judged or case.gate or case.outputs or case.budgets)
+
+
+def _tries(case: CaseRecord) -> str:
+    """The status against what the tries of the case gave."""
+    if case.attempts and functools.reduce(standing, case.attempts) is not case.status:
+        gave = ", ".join(status.value for status in case.attempts)
+        return f"the status is {case.status.value}, and its tries gave {gave}"
+    return ""
 
 
 def _origin(case: CaseRecord, run: RunRecord | None) -> str:

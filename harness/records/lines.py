@@ -102,6 +102,7 @@ class CaseRecord(_Record):
     case_id: str
     case: Case
     status: Status
+    attempts: list[Status] = []  # what every try gave, in order, where there were several
     rules: str = ""  # version of the rules that judged it; "" where none were applied, or older
     stage: Stage | None = None
     reason: str = ""
@@ -152,6 +153,11 @@ class CaseRecord(_Record):
         scripts = self.localization.reproducers if self.localization is not None else ()
         tensors = (f"{name.removesuffix('.py')}.safetensors" for name in scripts)
         return (*scripts, *tensors)
+
+    @property
+    def contested(self) -> bool:
+        """Whether tries of the case came to different verdicts."""
+        return len({status for status in self.attempts if not status.is_error}) > 1
 
     @property
     def budget_ratio(self) -> float | None:

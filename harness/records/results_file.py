@@ -16,9 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pydantic
 
-from harness.records import consistency, version_1
+from harness.records import attempts, consistency, version_1
 from harness.records.lines import (
     ADAPTER,
     SCHEMA_VERSION,
@@ -86,6 +87,8 @@ class Run(pydantic.BaseModel):
 def read(path: Path) -> Run:
     """Read a results file; a torn last line (crash) is counted, not fatal.
 
+    Of several records of a case the one that stands is given (`attempts.stands`).
+
     Raises UsageProblem when the file is missing, has another schema version, is no such file, or
     holds a record that contradicts itself.
     """
@@ -123,7 +126,8 @@ def read(path: Path) -> Run:
         elif isinstance(record, StartRecord):
             started.append(record.case_id)
         else:
-            cases[record.case_id] = record
+            before = cases.get(record.case_id)
+            cases[record.case_id] = attempts.stands(before, record) if before else record
     if run is None and not cases:
         raise UsageProblem(f"{path} holds no record of a run: is it a results.jsonl file?")
     return Run(run=run, cases=list(cases.values()), end=end, torn_lines=torn, started=started)
@@ -170,6 +174,25 @@ def start(results_dir: Path, record: RunRecord, kept: Iterable[AnyRecord] = ()) 
             f"Cannot write results to {results_dir} ({error.strerror}): give --results DIR."
         ) from error
     return path
+
+
+def own(results_dir: Path) -> filelock.BaseFileLock:
+    """Hold the folder of a run's records until `release`, or the end of this process.
+
+    Raises UsageProblem when another run holds it.  A disk without locks holds nobody off.
+    """
+    lock = filelock.FileLock(results_dir / ".results.lock")
+    try:
+        results_dir.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise UsageProblem(
+            f"Another run is writing its records to {results_dir}: wait for it, or give another "
+            "--results DIR."
+        ) from None
+    except (OSError, NotImplementedError):
+        pass  # `start` says what cannot be written
+    return lock
 
 
 def _set_aside(path: Path) -> None:

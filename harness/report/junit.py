@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Collection
+
 from harness.judgement.localization import Localization
 from harness.records.lines import CaseRecord
 from harness.system import shown
@@ -64,7 +67,15 @@ def _culprit(found: Localization) -> str:
     return f"{worst.operator} in {worst.module}" if worst is not None else "none"
 
 
-def case_id(node_id: str) -> str:
-    """The case's id inside the node id of its test: pytest writes other than ASCII as escapes."""
+def case_id(node_id: str, known: Collection[str]) -> str | None:
+    """The case, of those known, that a test's node id names; None for other tests.
+
+    pytest writes other than ASCII as escapes; plugins that repeat tests add words of their own.
+    """
     inner = node_id.partition("[")[2].removesuffix("]")
-    return inner.encode("latin-1", "backslashreplace").decode("unicode_escape")
+    with contextlib.suppress(UnicodeDecodeError):
+        inner = inner.encode("latin-1", "backslashreplace").decode("unicode_escape")
+    if inner in known:
+        return inner
+    found = [one for one in known if inner.startswith(f"{one}-") or inner.endswith(f"-{one}")]
+    return max(found, key=len, default=None)

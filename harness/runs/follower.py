@@ -33,7 +33,6 @@ class State:
     failing: collections.deque[tuple[str, Status, str]] = dataclasses.field(
         default_factory=lambda: collections.deque(maxlen=FAILING_SHOWN)
     )
-    _ended: set[str] = dataclasses.field(default_factory=set)
 
     def take(self, line: Mapping[str, Any], now: float) -> None:
         """Take in a line of the results file; `now`: on the progress' clock."""
@@ -43,12 +42,10 @@ class State:
             self.running[line.get("device", "")] = (case_id, now)
         elif line["type"] == "case":
             self._leave(case_id)
-            if case_id in self._ended:  # written anew with more in it
-                return
-            self._ended.add(case_id)
             status = Status(line["status"])
-            self.progress.ended(status, now)
-            if not status.is_pass:
+            again = case_id in self.progress.statuses  # written anew, or tried again
+            self.progress.ended(case_id, status, now)
+            if not (again or status.is_pass):
                 self.failing.append((case_id, status, line.get("reason", "")))
 
     def _leave(self, case_id: str) -> None:

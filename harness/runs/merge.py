@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.cases.case import Case
-from harness.records import results_file
+from harness.records import attempts, results_file
 from harness.records.lines import CaseRecord, EndRecord, RunRecord, StartRecord
 from harness.records.results_file import Run
 from harness.runs import resume, session
 from harness.system import environment
-from harness.system.status import ExitCode, UsageProblem, worst, worst_exit_code
+from harness.system.status import ExitCode, UsageProblem, worst_exit_code
 from harness.upgrade import compare, history
 
 # Of the environment and the devices, by the names of `compare.environment_changes`: cards, hosts
@@ -31,7 +31,7 @@ class Merged:
     """The whole, and what a reader must know of how it came about.
 
     `differences`: name, first part's value, another's, that part's id; `conflicts`: a sentence for
-    each case that two parts judged differently; `notes`: what was settled without harm.
+    each case that was judged differently; `notes`: what was settled without harm.
     """
 
     run: Run
@@ -57,26 +57,37 @@ def merge(paths: Sequence[Path], output: Path, *, allow_differences: bool = Fals
     for part, path in zip(parts, paths, strict=True):
         directory = results_file.folder(path)
         for case in part.cases:
-            if case.case_id not in chosen:
+            before = chosen.get(case.case_id)
+            if before is None:
                 chosen[case.case_id] = case, directory
                 continue
-            kept = _choose(chosen[case.case_id][0], case, conflicts, notes)
-            if kept is case:
-                chosen[case.case_id] = case, directory
+            _check_same(before[0], case)
+            kept = attempts.stands(before[0], case)
+            own = kept.duration_seconds == case.duration_seconds and kept.status is case.status
+            chosen[case.case_id] = kept, directory if own else before[1]
+    for case, _ in chosen.values():
+        if case.attempts:
+            (conflicts if case.contested else notes).append(
+                f"{case.case_id}: {attempts.sentence(case)}"
+            )
     run = _joined(parts, [case for case, _ in chosen.values()])
     differences = () if allow_differences else _differences(parts)
-    codes = [session.exit_code(run, other_failures=len(conflicts) + _broken(parts))]
+    codes = [session.exit_code(run, other_failures=_broken(parts))]
     if differences:
         codes.append(ExitCode.INCOMPLETE)
     code = worst_exit_code(codes)
     run = run.model_copy(update={"end": EndRecord(exit_code=code, finished=_now())})
-    for case, directory in chosen.values():
-        results_file.carry(case, directory, output)
-    _write(run, output)
-    assert run.run is not None
-    planted = run.run.settings.get("fault_plan", "none") != "none"
-    if not run.missing and not planted and "emulated_kernels" not in run.run.settings:
-        history.append(output / "history", run)
+    held = results_file.own(output)
+    try:
+        for case, directory in chosen.values():
+            results_file.carry(case, directory, output)
+        _write(run, output)
+        assert run.run is not None
+        planted = run.run.settings.get("fault_plan", "none") != "none"
+        if not run.missing and not planted and "emulated_kernels" not in run.run.settings:
+            history.append(output / "history", run)
+    finally:
+        held.release()
     return Merged(run, differences, tuple(conflicts), tuple(notes), code)
 
 
@@ -92,33 +103,16 @@ def _own(part: Run) -> RunRecord:
     return part.run
 
 
-def _choose(
-    first: CaseRecord, second: CaseRecord, conflicts: list[str], notes: list[str]
-) -> CaseRecord:
-    """The record of a case that stays, of two parts'."""
-    name = first.case_id
+def _check_same(first: CaseRecord, second: CaseRecord) -> None:
+    """Raise UsageProblem for two cases under one id."""
     reason = compare.incomparable(first, second)
     if not reason and _content(first.case) != _content(second.case):
         reason = "the cases differ in what they select"
     if reason:
         raise UsageProblem(
-            f"Two parts hold different cases as {name} ({reason}): they are not of one run."
+            f"Two parts hold different cases as {first.case_id} ({reason}): they are not of one "
+            "run."
         )
-    if first.status is second.status:
-        notes.append(f"{name} is in two parts, {first.status.value} in both: one is kept.")
-        return first
-    if first.status.is_error or second.status.is_error:
-        kept, other = (second, first) if first.status.is_error else (first, second)
-        notes.append(
-            f"{name} is in two parts: the verdict {kept.status.value} is kept, and "
-            f"{other.status.value}, which is none, is not."
-        )
-        return kept
-    conflicts.append(
-        f"{name} is {first.status.value} in one part and {second.status.value} in another: the "
-        "worse is kept; run it again to see which holds."
-    )
-    return first if worst((first.status, second.status)) is first.status else second
 
 
 def _content(case: Case) -> Case:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 
-from harness.system.status import Status
+from harness.system.status import Status, standing
 
 
 @dataclasses.dataclass
@@ -18,16 +18,22 @@ class Progress:
     total: int
     started: float
     every: float
-    counts: collections.Counter[Status] = dataclasses.field(default_factory=collections.Counter)
+    statuses: dict[str, Status] = dataclasses.field(default_factory=dict)  # by case
     _said: float = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         self._said = self.started
 
-    def ended(self, status: Status, now: float) -> str | None:
-        """Count a case; returns a line when it is time for one."""
-        self.counts[status] += 1
-        done = sum(self.counts.values())
+    @property
+    def counts(self) -> collections.Counter[Status]:
+        """How many cases ended with each status."""
+        return collections.Counter(self.statuses.values())
+
+    def ended(self, case_id: str, status: Status, now: float) -> str | None:
+        """Count a case, once however often it is tried; returns a line when it is time for one."""
+        before = self.statuses.get(case_id, status)
+        self.statuses[case_id] = standing(before, status)
+        done = len(self.statuses)
         if done < self.total and now - self._said < self.every:
             return None
         self._said = now
@@ -35,8 +41,8 @@ class Progress:
 
     def line(self, now: float) -> str:
         """Done, not passed, rate, and the time left if the rest goes on like this."""
-        done = sum(self.counts.values())
-        bad = [f"{self.counts[s]} {s.value}" for s in Status if self.counts[s] and not s.is_pass]
+        done, counts = len(self.statuses), self.counts
+        bad = [f"{counts[s]} {s.value}" for s in Status if counts[s] and not s.is_pass]
         elapsed = max(now - self.started, 1e-9)
         parts = [f"{done} of {self.total} cases", ", ".join(bad) or "all passed"]
         parts.append(f"{60 * done / elapsed:.1f} a minute")

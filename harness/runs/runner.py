@@ -44,10 +44,12 @@ class CaseRunner:
         self.settings = sides.settings
         self.results = results
         self._finish = finish
+        self._ran: set[str] = set()  # ids
 
     def run(self, case: Case) -> CaseRecord:
         """Run one case and append its record; whatever goes wrong becomes its status.
 
+        Returns the record that stands, where this runner has run the case before.
         Raises UsageProblem only when the device itself is not there.
         """
         started = time.perf_counter()
@@ -81,6 +83,11 @@ class CaseRunner:
             record = record.model_copy(update={"throughput": found})
             self._append(record)
         process.release()
+        if self.results is not None and case.id in self._ran:
+            # Another plugin asked for it: of two verdicts the better one must not be seen alone.
+            written = results_file.read(self.results).cases
+            record = next((one for one in written if one.case_id == case.id), record)
+        self._ran.add(case.id)
         return record
 
     def close(self) -> None:

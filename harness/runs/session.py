@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import filelock
+
 from harness.cases.case import Case
 from harness.devices.choice import Choice
 from harness.execution.settings import RunSettings
@@ -61,7 +63,9 @@ class Session:
         self.history = options.results_dir / "history"
         self.started = False
         self.began = 0.0  # on time.monotonic's clock
+        self.cases: frozenset[str] = frozenset()  # ids, those that an earlier run settled as well
         self.to_run = 0  # cases
+        self._own: filelock.BaseFileLock | None = None
         self._worker = DeviceWorker(settings.device, settings.emulated_kernels)
         self._runner: CaseRunner | None = None
         self._kept: Mapping[str, CaseRecord] = {}
@@ -78,8 +82,8 @@ class Session:
         """Open the results file with the run's own line; done once, by the controlling process.
 
         `cases`: all that the file is to hold; `resumed`: an earlier run, whose verdicts it holds
-        from the start.  Raises UsageProblem when that run is another than this one, or the file
-        cannot be written.
+        from the start.  Raises UsageProblem when that run is another than this one, another run
+        writes to the folder, or the file cannot be written.
         """
         spec = self.settings.device
         settings = self.settings.recorded()
@@ -102,10 +106,12 @@ class Session:
             shard=shard,
             parts=resumed.parts if resumed is not None else [],
         )
+        self._own = results_file.own(self.options.results_dir)
         results_file.start(self.options.results_dir, record, self._kept.values())
         for case in self._kept.values():
             assert resumed is not None
             results_file.carry(case, resumed.directory, self.options.results_dir)
+        self.cases = frozenset(record.cases)
         self.to_run = len(cases) - len(self._kept)
         self.began = time.monotonic()
         self.started = True
@@ -164,19 +170,20 @@ class Session:
             self._runner.close()
         self._worker.stop()
 
-    def settle(self, tests_failed: int) -> ExitCode:
+    def settle(self, tests_failed: int, cases_failed: Mapping[str, int]) -> ExitCode:
         """Settle the exit code from the records; write the rows asked for and the history.
 
-        `tests_failed`: how many tests failed, the cases' own among them.  Raises UsageProblem
-        when expected results cannot be written, or no case compared with the older run.
+        `tests_failed`: how many tests failed, the cases' own among them; `cases_failed`: how often
+        each case's did, by id.  Raises UsageProblem when expected results cannot be written, or no
+        case compared with the older run.
         """
         run = results_file.read(self.results)
         if self.expected is not None:
             expected_of_run.write(self.expected, run.cases)
         # A case without a record is one whose process died: its test failed for that.
-        here = (case for case in run.cases if case.case_id not in self._kept)
-        judged = sum(map(fails, here)) + len(run.missing)
-        codes = [exit_code(run, other_failures=max(0, tests_failed - judged))]
+        said = {case.case_id for case in run.cases if fails(case)} | set(run.missing)
+        judged = sum(count for case_id, count in cases_failed.items() if case_id in said)
+        codes = [exit_code(run, other_failures=tests_failed - judged)]
         if self.options.compare is not None:
             self.comparison = compare.compare(self.options.compare, run, self.options.fail_on)
             codes.append(self.comparison.code)
@@ -191,6 +198,8 @@ class Session:
         results_file.append(self.results, EndRecord(exit_code=exit_code, finished=now))
         if self.options.key is not None:
             signed.sign(self.results, self.options.key)
+        if self._own is not None:
+            self._own.release()
 
     def _expect(self, record: CaseRecord) -> CaseRecord:
         """The record beside its expected row, where this run has rows."""
@@ -226,6 +235,8 @@ def final_exit_code(run: Run) -> int:
 
 def case_exit_code(case: CaseRecord) -> ExitCode:
     """The exit code that one case alone calls for."""
+    if case.contested:
+        return ExitCode.FAILED  # whatever its row expects: one of the two is wrong
     outcome = case.expected.outcome if case.expected is not None else None
     if outcome in (Outcome.SAME, Outcome.KNOWN):
         return ExitCode.OK

@@ -60,6 +60,16 @@ def worst(statuses: Iterable[Status]) -> Status:
     return found[0]
 
 
+def standing(first: Status, second: Status) -> Status:
+    """The status that stands when a case was tried twice, whoever asked for the second try.
+
+    Only trouble of the infrastructure may be replaced; of two verdicts the worse one stands.
+    """
+    if first.is_error or second.is_error:
+        return second if first.is_error else first
+    return worst((first, second))
+
+
 class Stage(enum.Enum):
     """Where in the life of a case something happened."""
 

@@ -8,7 +8,6 @@ that comments and the other rows stay as people wrote them.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -18,7 +17,7 @@ from typing import Any
 import pydantic
 
 from harness.records.expectation import ExpectedRow
-from harness.system import files, foreign, toml
+from harness.system import files, foreign, suggestions, toml
 from harness.system.status import Status, UsageProblem
 from harness.system.toml import tomllib
 
@@ -212,8 +211,8 @@ def _text(path: Path) -> str:
 
 
 def _near(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    near = suggestions.near(word, known, 1)
+    return f" (did you mean {near!r}?)" if near else ""
 
 
 def _problem(path: Path, where: str, what: str) -> UsageProblem:

@@ -102,9 +102,10 @@ def write(choice: ExpectedChoice, cases: Iterable[CaseRecord]) -> list[Path]:
     """
     by_profile: dict[str, dict[str, ExpectedRow]] = {}
     for case in cases:
-        if case.expected is not None and case.expected.outcome is Outcome.UPDATED:
-            assert case.expected.row is not None
-            by_profile.setdefault(case.case.numerics, {})[case.case_id] = case.expected.row
+        beside = case.expected
+        if beside is not None and beside.outcome is Outcome.UPDATED and not case.contested:
+            assert beside.row is not None
+            by_profile.setdefault(case.case.numerics, {})[case.case_id] = beside.row
     written = []
     for numerics, rows in by_profile.items():
         path = expected_file.path_of(choice.directory, choice.device.kind, numerics)

@@ -38,7 +38,11 @@ def test_directories_are_relative_to_the_file(write, tmp_path):
     ("text", "sentence"),
     [
         ("[[case]]\nsample = x\n", "not valid TOML: .*line 2, column"),
-        ('[[case]]\nmodell = "x"\n', "case 1, modell: Extra inputs are not permitted"),
+        (
+            '[[case]]\nmodell = "x"\n',
+            "case 1, modell: it is no key of a case. Known are allow_keys, ",
+        ),
+        ("[[case]]\ndtypes = []\n", "dtypes: it is no key of a case: did you mean dtype\\? Known"),
         ('[[case]]\nsample = "x"\ndtype = ["float8"]\n', "case 1, dtype.0: "),
         ('[[case]]\nsample = "x"\nbatch_size = 0\n', "case 1, batch_size: "),
         ('[[case]]\nsample = "x"\narchitecture = "y"\n', "name exactly one of"),
@@ -75,14 +79,15 @@ def case(name: str = "resnet18", **changes) -> Case:
 
 
 def test_tiers_contain_the_smaller_ones():
-    cases = [case("a", tier="smoke"), case("b", tier="core"), case("c", tier="full")]
+    a, b, c = "resnet18", "resnet34", "resnet50"
+    cases = [case(a, tier="smoke"), case(b, tier="core"), case(c, tier="full")]
 
     def names(tier):
         return [c.model.name for c in case_files.select(cases, Selection(tier=tier))]
 
-    assert names("smoke") == ["a"]
-    assert names("core") == ["a", "b"]
-    assert names("full") == ["a", "b", "c"]
+    assert names("smoke") == [a]
+    assert names("core") == [a, b]
+    assert names("full") == [a, b, c]
 
 
 def test_a_model_glob_picks_cases():
@@ -125,3 +130,57 @@ def test_two_cases_must_not_share_an_id(tmp_path):
     two = Case(ModelSource("directory", str(tmp_path / "b" / "m")), InputSource("synthetic"))
     with pytest.raises(UsageProblem, match="share the id"):
         case_files.select([one, two], Selection())
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        (("architecture", "resnet5000"), "timm has no architecture 'resnet5000'. Did you mean "),
+        (("architecture", "resnet5000.a1_in1k"), "Did you mean resnet"),
+        (("architecture", "timm/resnet50.a1_in1k"), "nothing is downloaded"),
+        (("architecture", "../resnet50"), "timm has no architecture"),
+        (("directory", "/nowhere/at/all"), "/nowhere/at/all does not exist"),
+        (("sample", "efficientnet-lite1"), "the known one is efficientnet-lite0"),
+    ],
+)
+def test_a_case_that_names_no_model_is_bad_input_as_on_the_command_line(source, sentence):
+    wrong = Case(ModelSource(*source), InputSource("synthetic"), tier="full")
+    with pytest.raises(UsageProblem, match=sentence):
+        case_files.select([wrong], Selection(tier="full"))
+    # What is not selected keeps nobody from running the rest.
+    assert case_files.select([wrong, case()], Selection()) == [case()]
+
+
+@pytest.mark.parametrize("name", ["resnet50.a1_in1k", "tf_efficientnet_b0_ns"])
+def test_tags_and_older_names_of_timm_are_known(name):
+    assert case_files.select([case(name)], Selection()) == [case(name)]
+
+
+def test_images_that_are_not_there_are_bad_input():
+    wrong = Case(ModelSource("architecture", "resnet18"), InputSource("images", path="/nowhere"))
+    with pytest.raises(UsageProblem, match="Image path /nowhere does not exist"):
+        case_files.select([wrong], Selection())
+
+
+def test_suggestions_are_distinct():
+    cases = [case("efficientnet_b0", numerics=n, dtype=d) for n in ("default", "strict")
+             for d in ("float32", "float16")]  # fmt: skip
+    with pytest.raises(UsageProblem) as caught:
+        case_files.select(cases, Selection(models=("eficientnet_b0",)))
+    names = str(caught.value).partition("Did you mean ")[2].removesuffix("?").split(" or ")
+    assert len(names) == 3 == len(set(names)) and "efficientnet_b0" in names
+
+
+@pytest.mark.parametrize(
+    ("name", "fetch"),
+    [
+        ("timm/efficientnet_b0.ra_in1k", "hf download timm/efficientnet_b0.ra_in1k --local-dir"),
+        ("hf-hub:timm/vit_x.y", "hf download timm/vit_x.y "),
+        ("https://huggingface.co/timm/vit_x.y", "hf download timm/vit_x.y "),
+        ("https://modelscope.cn/models/timm/vit_x.y", "--model timm/vit_x.y "),
+    ],
+)
+def test_a_name_on_a_hub_says_that_nothing_is_downloaded_and_how_to_get_it(name, fetch):
+    with pytest.raises(UsageProblem, match="nothing is downloaded") as caught:
+        case_files.select([], Selection(models=(name,)))
+    assert fetch in str(caught.value)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.cases import inputs
+from harness.cases import image_files, inputs
 from harness.cases.case import InputSource
 from harness.system.files import ROOT
 from harness.system.status import CaseProblem, Status, UsageProblem
@@ -90,7 +90,7 @@ def test_folder_is_sorted_and_goes_through_timms_transform(tmp_path):
 
 def test_modes_become_upright_rgb(tmp_path):
     def pixel(name, at=(0, 0)):
-        image = inputs.read_image(tmp_path / name)
+        image = image_files.read(tmp_path / name)
         assert image.mode == "RGB"
         return image.getpixel(at)
 
@@ -110,16 +110,16 @@ def test_modes_become_upright_rgb(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by 90 degrees clockwise to view
     turned.save(tmp_path / "turned.png", exif=exif)
-    assert inputs.read_image(tmp_path / "turned.png").size == (2, 4)
+    assert image_files.read(tmp_path / "turned.png").size == (2, 4)
     assert pixel("turned.png", (1, 0)) == (255, 255, 255)
     Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(UsageProblem, match="floating-point"):
-        inputs.read_image(tmp_path / "float.tif")
+        image_files.read(tmp_path / "float.tif")
 
 
 def bad(path: Path, *words: str) -> None:
     with pytest.raises(UsageProblem) as caught:
-        inputs.check_images(path)
+        image_files.check(path)
     text = str(caught.value)
     assert path.name in text and "\n" not in text and text.endswith(".")
     for word in words:
@@ -129,7 +129,7 @@ def bad(path: Path, *words: str) -> None:
 def test_bad_images(tmp_path):
     bad(tmp_path / "nowhere.png", "does not exist")
     (tmp_path / "empty").mkdir()
-    bad(tmp_path / "empty", "holds no images", ".jpg")
+    bad(tmp_path / "empty", "holds no images", "JPEG")
     (tmp_path / "text.jpg").write_text("I am no image")
     bad(tmp_path / "text.jpg", "not an image", ".png")
     (tmp_path / "zero.png").touch()
@@ -142,7 +142,7 @@ def test_bad_images(tmp_path):
         cut = tmp_path / f"cut.{suffix}"
         cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
         bad(cut, "cut." + suffix)
-    assert inputs.check_images(tmp_path / "whole.png") == [tmp_path / "whole.png"]
+    assert list(image_files.check(tmp_path / "whole.png").images) == ["whole.png"]
 
 
 def test_one_bad_file_in_a_folder_is_named(tmp_path):
@@ -158,17 +158,17 @@ def test_impossible_requests(tmp_path):
     with pytest.raises(UsageProblem, match="needs a path"):
         inputs.prepare_inputs(InputSource("images"), CONFIG, tmp_path)
     grey = {**CONFIG, "input_size": (1, 28, 28)}
-    with pytest.raises(CaseProblem, match="takes 1 channels"):
-        inputs.prepare_inputs(InputSource("noise"), grey, tmp_path)
+    with pytest.raises(CaseProblem, match="takes 4 channels"):
+        inputs.prepare_inputs(InputSource("noise"), {**grey, "input_size": (4, 8, 8)}, tmp_path)
 
 
 def test_importing_and_checking_images_does_not_import_torch(tmp_path):
     save(tmp_path / "a.png")
     code = (
-        "import sys; from harness.cases import inputs\n"
+        "import sys; from harness.cases import image_files, inputs\n"
         "from harness.cases.models import class_names, loading, random_weights, sample\n"
         "from pathlib import Path\n"
-        f"inputs.check_images(Path({str(tmp_path)!r})); inputs.photo_paths()\n"
+        f"image_files.check(Path({str(tmp_path)!r})); inputs.photo_paths()\n"
         "print([m for m in ('torch', 'timm', 'skimage', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run(

@@ -7,7 +7,7 @@ from PIL import Image
 
 import inference
 from harness.entry.inference import TimmClassifier, main
-from harness.system.status import CaseProblem, UsageProblem
+from harness.system.status import UsageProblem
 
 
 @pytest.fixture
@@ -70,7 +70,9 @@ def test_without_an_image_a_synthetic_one_is_classified(tiny_model, capsys):
         (["--device", "tpu"], 4, "Unknown device 'tpu'"),
         (["--batch-size", "0"], 4, "whole number of at least 1"),
         (["--num-classes", "7"], 1, "fail_load"),
-        (["--model_path", "nowhere"], 1, "nowhere"),
+        (["--model_path", "nowhere"], 4, "nowhere does not exist"),
+        (["--model_path", "timm/resnet18.a1_in1k"], 4, "hf download timm/resnet18.a1_in1k"),
+        (["--model_path", __file__], 4, "is a file, not a model directory"),
         (["--unknown"], 4, "unrecognized arguments"),
     ],
 )
@@ -91,5 +93,5 @@ def test_bad_calls_of_the_class(tiny_model):
         TimmClassifier(tiny_model, "cpu", batch_size=0)
     with pytest.raises(UsageProblem, match="No images"):
         TimmClassifier(tiny_model, "cpu").predict([])
-    with pytest.raises(CaseProblem):
+    with pytest.raises(UsageProblem, match="nowhere does not exist"):
         TimmClassifier("nowhere", "cpu")

@@ -67,3 +67,27 @@ def test_bad_input(arguments, said):
     text, last = start(*arguments)
     assert last == "4 []"
     assert said in text
+
+
+COMMANDS = ("sample-model", "device", "run", "sweep", "emulate", "study", "cache", "compare",
+            "precheck", "report", "merge", "doctor", "schema", "architectures")  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
+def test_every_help_works_without_arguments(command):
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", *command, "--help"], cwd=ROOT, capture_output=True,
+        text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
+    if command in (("run",), ("sweep",)):
+        assert "--case-timeout" in done.stdout and "--ray" in done.stdout
+
+
+def test_a_sweep_without_its_cluster_is_one_sentence(capsys):
+    from harness.entry.commands.main import main
+
+    assert main(["sweep", "--device", "cpu"]) == 4
+    assert "give --ray HOST:PORT" in capsys.readouterr().err

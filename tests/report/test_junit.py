@@ -17,8 +17,14 @@ def test_properties_are_absent_where_nothing_was_measured():
 @pytest.mark.parametrize("name", ["模型-photos", "a.b+c", "é-ü", "x" * 300])
 def test_a_case_id_survives_the_node_id(name):
     escaped = name.encode("unicode_escape").decode("ascii")
-    assert junit.case_id(f"cases/test_accuracy.py::test_accuracy[{escaped}]") == name
-    assert junit.case_id(f"cases/test_accuracy.py::test_accuracy[{name}]") == name
+    assert junit.case_id(f"cases/test_accuracy.py::test_accuracy[{escaped}]", [name]) == name
+    assert junit.case_id(f"cases/test_accuracy.py::test_accuracy[{name}]", [name]) == name
+
+
+@pytest.mark.parametrize("inner", ["m-b8-1-3", "2-3-m-b8", "m-b8"])
+def test_a_case_is_found_where_a_plugin_repeats_its_test(inner):
+    assert junit.case_id(f"t.py::test[{inner}]", ["m", "m-b8", "other"]) == "m-b8"
+    assert junit.case_id(f"t.py::test[{inner}]", ["other"]) is None
 
 
 def test_a_culprit_is_a_property_where_one_was_looked_for():

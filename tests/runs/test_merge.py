@@ -82,12 +82,13 @@ def test_a_part_cut_short_names_what_was_in_flight(part, tmp_path):
 
 
 def test_a_case_in_two_parts_is_kept_once(part, tmp_path):
-    one = part("one", case_record("a"), case_record("b"), whole=WHOLE[:3])
+    again = case_record("b", duration_seconds=2.0)
+    one = part("one", case_record("a"), again, whole=WHOLE[:3])
     two = part("two", case_record("b"), case_record("c"), whole=WHOLE[:3], number=2)
     merged = joined(tmp_path, one, two)
     assert merged.code is ExitCode.OK
     assert [case.case_id for case in merged.run.cases] == WHOLE[:3]
-    assert merged.notes == (f"{WHOLE[1]} is in two parts, pass in both: one is kept.",)
+    assert merged.notes == (f"{WHOLE[1]}: Tried 2 times: pass, then pass.",)
 
 
 @pytest.mark.parametrize("order", [(P, F), (F, P)])
@@ -98,7 +99,7 @@ def test_two_verdicts_on_one_case_are_a_conflict_and_the_worse_stays(part, tmp_p
     assert merged.code is ExitCode.FAILED
     assert [case.status for case in merged.run.cases] == [F]
     (sentence,) = merged.conflicts
-    assert f"{order[0].value} in one part and {order[1].value} in another" in sentence
+    assert f"Tried 2 times: {order[0].value}, then {order[1].value}." in sentence
 
 
 @pytest.mark.parametrize("order", [(P, E), (E, P)])

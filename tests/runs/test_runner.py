@@ -1,5 +1,6 @@
 """A case in order: fallbacks, unstable outputs, references made once."""
 
+import json
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -7,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from harness.cases.case import Case, InputSource, ModelSource
+from harness.devices.device import Counters
 from harness.devices.spec import DeviceSpec
+from harness.execution import sides
 from harness.execution.settings import RunSettings
 from harness.execution.sides import Sides
 from harness.records import results_file
@@ -27,12 +30,12 @@ def test_a_fallback_fails_the_case_unless_it_is_allowed(tmp_path, allowed, statu
 
 
 def test_unstable_outputs_are_flaky(tmp_path):
-    sides = Sides(RunSettings(DeviceSpec("cpu"), tmp_path))
+    both = Sides(RunSettings(DeviceSpec("cpu"), tmp_path))
     record = SimpleNamespace(fallback_operators=[])
     stable = SimpleNamespace(unstable=(), undeclared=(), record=record)
     unstable = SimpleNamespace(unstable=("output",), undeclared=(), record=record)
-    assert [f.status for f in sides._leg_findings(stable, unstable)] == [Status.FLAKY]
-    assert [f.status for f in sides._leg_findings(unstable, stable)] == [Status.FAIL_REFERENCE]
+    assert [f.status for f in both._leg_findings(stable, unstable)] == [Status.FLAKY]
+    assert [f.status for f in both._leg_findings(unstable, stable)] == [Status.FAIL_REFERENCE]
 
 
 ASK = """
@@ -97,3 +100,39 @@ def test_a_case_may_have_batch_sizes_of_its_own(cache_dir, tmp_path, own, expect
     if found is not None:
         assert not found.problem
         assert all(row.cpu is not None and row.device is not None for row in found.rows)
+
+
+def _on(images, batch_size, faults=(), **counted):
+    plan = json.dumps({"faults": list(faults)}) if faults else None
+    labels = tuple(map(str, range(images)))
+    request = SimpleNamespace(
+        inputs=SimpleNamespace(labels=labels), batch_size=batch_size, fault_plan=plan
+    )
+    return request, SimpleNamespace(counters=Counters(**counted))
+
+
+def test_a_batch_size_that_the_images_never_reach_is_said():
+    request, _ = _on(6, 8)
+    (note,) = sides._unfilled(request)
+    assert note.startswith("No batch of 8 was run: there are 6 images")
+    assert sides._unfilled(_on(8, 8)[0]) == sides._unfilled(_on(12, 8)[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (
+            {"operator": "Convolution", "batch_over": 6},
+            "more than 6 images, the largest batch is 6",
+        ),
+        ({"operator": "Gelu"}, "the model never calls Gelu"),
+        ({"operator": "Convolution", "first": 999}, "no call of Convolution met its terms"),
+    ],
+)
+def test_a_fault_that_never_acted_says_why(fault, why):
+    fault = {"kind": "scale_output"} | fault
+    request, candidate = _on(
+        6, 8, [fault, {"kind": "nan_output"}], operators={"Convolution": 4}, fault_effects=(0, 3)
+    )
+    (note,) = sides._idle_faults(request, candidate)
+    assert note.startswith("Fault 1 of the fault plan never acted") and why in note

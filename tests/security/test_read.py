@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.cases import case_files, inputs
+from harness.cases import case_files, image_files, inputs
 from harness.cases.case import InputSource
 from harness.cases.models import directory, loading
 from harness.devices.fault_plan import read_fault_plan
@@ -108,23 +108,23 @@ def test_a_count_without_end_is_refused_before_it_is_made(tmp_path):
 def test_a_decompression_bomb_is_refused_at_its_header(tmp_path):
     Image.new("L", (13_000, 13_000)).save(tmp_path / "bomb.png")
     with pytest.raises(UsageProblem, match="too large"):
-        inputs.read_image(tmp_path / "bomb.png")
+        image_files.read(tmp_path / "bomb.png")
 
 
 def test_the_pixels_of_a_folder_are_bounded(tmp_path, monkeypatch):
     for index in range(3):
         Image.fromarray(np.zeros((100, 100, 3), np.uint8)).save(tmp_path / f"{index}.png")
-    assert len(inputs.check_images(tmp_path)) == 3
-    monkeypatch.setattr(inputs, "_MOST_PIXELS", 20_000)
-    monkeypatch.setattr(inputs, "read_image", lambda path: pytest.fail("decoded"))
+    assert len(image_files.check(tmp_path).images) == 3
+    monkeypatch.setattr(image_files, "_MOST_PIXELS", 20_000)
+    monkeypatch.setattr(image_files, "read", lambda path: pytest.fail("decoded"))
     with pytest.raises(UsageProblem, match="megapixels"):
-        inputs.check_images(tmp_path)
+        image_files.check(tmp_path)
 
 
 def test_an_image_that_is_a_fifo_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "x.png")
     with pytest.raises(UsageProblem):
-        inputs.check_images(tmp_path / "x.png")
+        image_files.check(tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("inherited", [None, "", ":/nowhere"])

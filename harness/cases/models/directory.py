@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.system import foreign
-from harness.system.status import CaseProblem, Stage, Status
+from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pth", "model.pth")
 _PICKLE_SUFFIXES = (".bin", ".pth", ".pt")
 _LFS_PREFIX = b"version https://git-lfs"
+# "timm/resnet50.a1_in1k", with the prefixes and addresses that timm and browsers put before it.
+_HUB_NAME = re.compile(
+    r"(?:hf[-_]hub:|https?:/+(?:huggingface\.co|hf\.co|(?:www\.)?modelscope\.cn)/+"
+    r"(?:models/)?)?(?P<name>\w[\w.-]*/\w[\w.-]*)/?"
+)
 _WANTED = "a timm model directory holds config.json and model.safetensors"
 
 # File name (glob) -> whose format it is.
@@ -38,6 +44,31 @@ _FOREIGN_FILES = {
 def fail(reason: str) -> CaseProblem:
     """Return a CaseProblem (fail_load, stage load) to be raised."""
     return CaseProblem(Status.FAIL_LOAD, Stage.LOAD, reason)
+
+
+def is_hub_name(text: str) -> bool:
+    """Whether a text reads like a name or an address on a model hub."""
+    return _HUB_NAME.fullmatch(text) is not None
+
+
+def check_there(directory: Path) -> None:
+    """Raise UsageProblem unless it is a directory; what is in it is said by `read_config`."""
+    if directory.is_dir():
+        return
+    if directory.exists():
+        raise UsageProblem(f"{directory} is a file, not a model directory: {_WANTED}.")
+    text = str(directory)
+    if match := _HUB_NAME.fullmatch(text):
+        name = match["name"]
+        raise UsageProblem(
+            f"{text} is no directory here, and nothing is downloaded: where it is a name on a "
+            f"model hub, fetch its files (`hf download {name} --local-dir DIR`, or `modelscope "
+            f"download --model {name} --local_dir DIR`) and give DIR."
+        )
+    raise UsageProblem(
+        f"Model directory {directory} does not exist: check the path (nothing is downloaded); "
+        f"{_WANTED}."
+    )
 
 
 def _foreign(directory: Path) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import sys
@@ -15,7 +14,7 @@ from harness.cases.case import ModelSource
 from harness.cases.models import directory, sample, timm_config
 from harness.cases.models.directory import fail
 from harness.cases.models.weight_account import WeightAccount, show_first
-from harness.system import environment, files, foreign
+from harness.system import environment, files, foreign, suggestions
 from harness.system.torchvision_shim import import_timm
 
 if TYPE_CHECKING:
@@ -60,8 +59,8 @@ def check_architecture(name: str) -> None:
     # "hf-hub:..." and "local-dir:..." would make timm leave this directory, or this machine.
     if "/" not in name and ":" not in name and timm.is_model(name.partition(".")[0]):
         return
-    near = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "see timm.list_models()."
+    near = suggestions.near(name.partition(".")[0], timm.list_models())
+    hint = f"did you mean {near}?" if near else "see timm.list_models()."
     raise fail(f"timm {timm.__version__} has no architecture {name!r}: {hint}")
 
 

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sweep = commands.add_parser(
         "sweep", help="the same on the devices of a Ray cluster", add_help=False
     )
-    sweep.add_argument("--ray", required=True, metavar="HOST:PORT")
+    sweep.add_argument("--ray", metavar="HOST:PORT")
     sweep.add_argument("options", nargs=argparse.REMAINDER)
 
     emulate = commands.add_parser(
@@ -96,7 +96,10 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _sweep(given: argparse.Namespace) -> int:
-    given.options = ["--ray", given.ray, *given.options]
+    if given.ray is not None:
+        given.options = ["--ray", given.ray, *given.options]
+    elif not {"-h", "--help"}.intersection(given.options):
+        raise UsageProblem("sweep needs the cluster: give --ray HOST:PORT.")
     return _run(given)
 
 

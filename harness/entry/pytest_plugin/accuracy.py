@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from harness.system import environment, quantities, signing
 from harness.system.status import ExitCode, UsageProblem
 from harness.upgrade import history
 
+_FAILED: pytest.StashKey[_Failed] = pytest.StashKey()
 _PROBLEM: pytest.StashKey[UsageProblem] = pytest.StashKey()
 
 
@@ -150,6 +153,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Reject bad input before any work is done."""
+    config.stash[_FAILED] = _Failed()
+    config.pluginmanager.register(config.stash[_FAILED], "harness-failed")
     if metadata_key in config.stash:
         shown = {name.casefold() for name in config.stash[metadata_key]} | {"pytest"}
         config.stash[metadata_key].update(
@@ -160,9 +165,9 @@ def pytest_configure(config: pytest.Config) -> None:
     images = config.getoption("images")
     try:
         if images is not None:
-            from harness.cases import inputs
+            from harness.cases import image_files
 
-            inputs.check_images(Path(images))
+            image_files.check(Path(images))
         # xdist's processes could not report a usage problem.
         if workers := config.getoption("numprocesses", None):
             state.plan(config)
@@ -201,23 +206,40 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     if _PROBLEM in config.stash:
         raise pytest.UsageError(str(config.stash[_PROBLEM]))
-    node_ids = [item.nodeid for item in session.items if state.case_of(item)]
-    if config.option.collectonly or not (node_ids or state.resumes(config)):
+    cases = [case.id for item in session.items if (case := state.case_of(item))]
+    if config.option.collectonly or not (cases or state.resumes(config)):
         return
     if not xdist.is_worker(config):
-        state.begin(config, node_ids)
-    if node_ids and config.option.ray is None:
+        state.begin(config, cases)
+    if cases and config.option.ray is None:
         state.session(config).warm_up()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
     """Start the results file: under xdist the controller collects nothing itself."""
-    wanted = {case.id for case in state.plan(node.config).to_run}
-    cases = [node_id for node_id in ids if junit.case_id(node_id) in wanted]
+    known = {case.id for case in state.plan(node.config).to_run}
+    cases = [case_id for node_id in ids if (case_id := junit.case_id(node_id, known))]
     some = cases or state.resumes(node.config)
     if some and state.started_session(node.config) is None:
         state.begin(node.config, cases)
+
+
+class _Failed:
+    """Counts the failed tests of cases, by the case or the node."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count as pytest counts."""
+        if report.failed and not hasattr(report, "wasxfail"):
+            self._names.append(str(dict(report.user_properties).get("case", report.nodeid)))
+
+    def of(self, known: Collection[str]) -> collections.Counter[str]:
+        """How often each case's test failed, by id."""
+        found = (name if name in known else junit.case_id(name, known) for name in self._names)
+        return collections.Counter(case_id for case_id in found if case_id is not None)
 
 
 @pytest.fixture
@@ -251,7 +273,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         empty or (exitstatus == pytest.ExitCode.INTERRUPTED and enough)
     ):
         try:
-            session.exitstatus = run.settle(session.testsfailed)
+            session.exitstatus = run.settle(
+                session.testsfailed, config.stash[_FAILED].of(run.cases)
+            )
         except UsageProblem as problem:
             config.stash[_PROBLEM] = problem
             session.exitstatus = ExitCode.USAGE

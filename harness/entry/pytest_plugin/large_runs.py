@@ -155,14 +155,16 @@ class _ProgressLines:
         run = state.made_session(self.config)
         if run is None or not run.started:
             return
-        status = dict(report.user_properties).get("status")
+        given = dict(report.user_properties)
+        status = given.get("status")
         crashed = str(report.when) == "???"  # as pytest-xdist reports it
         if not crashed and (report.when != "call" or status is None):
             return
         if self.progress is None:
             self.progress = Progress(run.to_run, run.began, self.config.option.progress)
         found = Status.ERROR_CRASH if crashed else Status(status)
-        line = self.progress.ended(found, time.monotonic())
+        case_id = str(given.get("case", report.nodeid))
+        line = self.progress.ended(case_id, found, time.monotonic())
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         if line is not None and reporter is not None:
             reporter.ensure_newline()

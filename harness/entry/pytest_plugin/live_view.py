@@ -24,7 +24,7 @@ def render(state: State, now: float, width: int) -> Group:
     `now`: seconds on the progress' clock; `width`: columns of the terminal.
     """
     progress = state.progress
-    done = sum(progress.counts.values())
+    done = len(progress.statuses)
     bar = Table.grid()  # ends its line, as a bar alone does not
     bar.add_row(ProgressBar(total=max(progress.total, 1), completed=done, width=width))
     lines = [Text(progress.line(now))]

@@ -7,6 +7,7 @@ run's first and last line.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -94,13 +95,13 @@ def plan(config: pytest.Config) -> RunPlan:
     return config.stash[_PLAN]
 
 
-def begin(config: pytest.Config, node_ids: list[str]) -> None:
+def begin(config: pytest.Config, case_ids: Iterable[str]) -> None:
     """Start the results file for the collected cases.  Raises pytest.UsageError."""
     announced = made_session(config) is not None
     run = session(config)
     try:
         found = plan(config)
-        run.begin(found.chosen(map(junit.case_id, node_ids)), found.shard, found.resumed)
+        run.begin(found.chosen(case_ids), found.shard, found.resumed)
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from problem
     reporter = config.pluginmanager.get_plugin("terminalreporter")
@@ -111,9 +112,10 @@ def begin(config: pytest.Config, node_ids: list[str]) -> None:
 def record_crash(config: pytest.Config, node_id: str) -> None:
     """Record the case that a worker of pytest-xdist died with."""
     run = started_session(config)
-    case = {case.id: case for case in plan(config).to_run}.get(junit.case_id(node_id))
-    if run is not None and case is not None:
-        run.record_crash(case)
+    known = {case.id: case for case in plan(config).to_run}
+    case_id = junit.case_id(node_id, known)
+    if run is not None and case_id is not None:
+        run.record_crash(known[case_id])
 
 
 def header(config: pytest.Config) -> list[str]:

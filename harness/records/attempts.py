@@ -1,0 +1,48 @@
+"""Several records of one case: the one that stands, by the same rule wherever they come from.
+
+A case may be tried again by a plugin that reruns or repeats tests, by `--resume`, by Ray, or in
+another part of a merged run.  The worse verdict stands, only trouble of the infrastructure is
+replaced (`status.standing`), and the record says what every try gave.
+"""
+
+from __future__ import annotations
+
+from harness.records.lines import CaseRecord
+from harness.system.status import Status, standing
+
+_NOTE = "Tried "
+
+
+def stands(first: CaseRecord, second: CaseRecord) -> CaseRecord:
+    """The record that stands of two of a case; after several tries it names what all gave.
+
+    Of the same status it is the one that is further off, and the later where they are alike.
+    """
+    if first.status is second.status and first.duration_seconds == second.duration_seconds:
+        return second  # the same try, written anew with more in it, or in two parts
+    tries = [*_tries(first), *_tries(second)]
+    if first.status is second.status:
+        further = (first.budget_ratio or 0.0) > (second.budget_ratio or 0.0)
+        kept = first if further else second
+    else:
+        kept = first if standing(first.status, second.status) is first.status else second
+    notes = [note for note in kept.notes if not note.startswith(_NOTE)]
+    kept = kept.model_copy(update={"attempts": tries})
+    return kept.model_copy(update={"notes": [_said(kept), *notes]})
+
+
+def sentence(record: CaseRecord) -> str:
+    """What the tries of a case gave; "" where there was one."""
+    return _said(record) if record.attempts else ""
+
+
+def _tries(record: CaseRecord) -> list[Status]:
+    return record.attempts or [record.status]
+
+
+def _said(record: CaseRecord) -> str:
+    gave = ", then ".join(status.value for status in record.attempts)
+    said = f"{_NOTE}{len(record.attempts)} times: {gave}."
+    if record.contested:
+        said += " The worse verdict stands; run it again to see which holds."
+    return said
