@@ -209,8 +209,10 @@ IMAGES = {"input_size": (3, 40, 40), "mean": (0.5,) * 3, "std": (0.5,) * 3}
 def test_prepared_images_of_another_user_are_prepared_again_and_false_ones_are_loud(
     tmp_path, others_wrote
 ):
-    Image.new("RGB", (60, 60), "red").save(tmp_path / "a.png")
-    source = InputSource("images", path=str(tmp_path))
+    own = tmp_path / "images"
+    own.mkdir()
+    Image.new("RGB", (60, 60), "red").save(own / "a.png")
+    source = InputSource("images", path=str(own))
     right = signed_cache(tmp_path / "c").prepare_inputs(source, IMAGES)
     others_wrote()
     cache = signed_cache(tmp_path / "c")
