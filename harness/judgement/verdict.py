@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from harness.judgement import batchings, budget, comparable, metrics
+from harness.judgement import batchings, budget, comparable, metrics, separation
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.batchings import WrongBatching
 from harness.judgement.budget import Allowance, Budget, OutputBudget
 from harness.judgement.documented import ERROR_RATE_LIMIT_PERCENT, DocumentedGate, documented_gate
 from harness.judgement.metrics import Array
 from harness.judgement.operator_rows import OperatorCheck
+from harness.judgement.separation import Separation
 from harness.system.status import Finding, Stage, Status, worst
 
 # Named in every record, which is held against these rules when it is read: raised with every
@@ -28,8 +29,6 @@ RULES = "2"
 DISCRIMINATION_LIMIT = 1.0 - ERROR_RATE_LIMIT_PERCENT / 100.0
 
 _FLIP_SIGMAS = 4.0
-# Budget in units of the spread between images: from half of it on, noise and signal are alike.
-NOISE_LIMIT = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +84,7 @@ class Verdict:
     gate: DocumentedGate | None = None
     outputs: tuple[OutputNumbers, ...] = ()
     discrimination: metrics.Discrimination | None = None
+    separation: Separation | None = None
     arithmetic: str = ""
     budgets: tuple[OutputBudget, ...] = ()
     notes: tuple[str, ...] = ()
@@ -139,13 +139,20 @@ def judge(evidence: Evidence) -> Verdict:
                 "without another softmax."
             )
         findings += _judge_flips(evidence, gate, allowed[logits], notes)
-        findings += _judge_gate(gate, within=not findings)
-    findings += _judge_discrimination(evidence, discrimination, budgets)
+    # What the format or the images cannot show leads a gate that fails for the same cause.
+    apart = separation.separation(allowed)
+    within = not findings
+    findings += separation.judge(apart, evidence.labels, budgets, str(evidence.budget.arithmetic))
+    if gate is not None:
+        findings += _judge_gate(gate, within=within)
+    if apart is not None and apart.distance > separation.SEPARATION_LIMIT:
+        notes += separation.blindness(discrimination, DISCRIMINATION_LIMIT)
     return Verdict(
         findings=tuple(findings),
         gate=gate,
         outputs=outputs,
         discrimination=discrimination,
+        separation=apart,
         arithmetic=str(evidence.budget.arithmetic),
         budgets=budgets,
         notes=tuple(notes),
@@ -325,31 +332,3 @@ def _form_notes(evidence: Evidence, allowed: Mapping[str, Allowance]) -> list[st
         f"The form alone changes the outputs by nrmse {cost:.2g}"
         + (f"; {evidence.remedy}." if evidence.remedy else ".")
     ]
-
-
-def _judge_discrimination(
-    evidence: Evidence,
-    measured: metrics.Discrimination | None,
-    budgets: Sequence[OutputBudget],
-) -> list[Finding]:
-    """Could this case have failed?"""
-    found = []
-    if len(evidence.labels) < 2:
-        found.append(
-            "One image only: nothing shows that the output depends on the image. Give two or more."
-        )
-    elif measured is not None and not measured.max_cosine < DISCRIMINATION_LIMIT:
-        found.append(
-            f"Two different images give softmax outputs with cosine {measured.max_cosine:.6f} on "
-            f"the CPU ({measured.distinct_top1} different Top-1 in {measured.images} images): the "
-            "documented gate could not tell them apart, so its pass means nothing. Use other "
-            "images or weights that discriminate."
-        )
-    for row in budgets:
-        if not row.budget_nrmse < NOISE_LIMIT:
-            found.append(
-                f"Output {row.name!r}: the noise of {evidence.budget.arithmetic} "
-                f"(nrmse {row.budget_nrmse:.3g}) is as large as the differences between the "
-                "images, so that an error of that size proves nothing."
-            )
-    return [Finding(Status.INCONCLUSIVE, Stage.REFERENCE, reason) for reason in found]

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 from harness.judgement import budget
 from harness.judgement.documented import ERROR_RATE_LIMIT_PERCENT, DocumentedGate
-from harness.judgement.verdict import DISCRIMINATION_LIMIT, NOISE_LIMIT, RULES
+from harness.judgement.separation import NOISE_LIMIT, SEPARATION_LIMIT
+from harness.judgement.verdict import RULES
 from harness.records.lines import CaseRecord, RunRecord
 from harness.system.status import Status, standing, worst
 
@@ -141,9 +142,10 @@ def _now(case: CaseRecord) -> tuple[Status, str] | None:
         return (Status.INCONCLUSIVE, "no output was measured") if case.status.is_pass else None
     if len(case.labels) < 2:
         return Status.INCONCLUSIVE, "there is one image only"
-    measured = case.discrimination
-    if measured is not None and not measured.max_cosine < DISCRIMINATION_LIMIT:
-        return Status.INCONCLUSIVE, f"two images agree with cosine {measured.max_cosine:.6f}"
+    apart = case.separation
+    if apart is None or not apart.distance > SEPARATION_LIMIT:
+        seen = "not measured" if apart is None else f"{apart.distance:.3g} times what passes"
+        return Status.INCONCLUSIVE, f"the least distance of two images is {seen}"
     if any(not row.budget_nrmse < NOISE_LIMIT for row in case.budgets):
         return Status.INCONCLUSIVE, "the noise of the arithmetic hides an error"
     return None

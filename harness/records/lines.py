@@ -17,6 +17,7 @@ from harness.judgement.documented import DocumentedGate
 from harness.judgement.localization import Localization
 from harness.judgement.metrics import Discrimination
 from harness.judgement.operator_rows import OperatorCheck
+from harness.judgement.separation import Separation
 from harness.judgement.timing import Ratio
 from harness.judgement.verdict import OutputNumbers
 from harness.records.expectation import Expectation
@@ -119,6 +120,7 @@ class CaseRecord(_Record):
     gate: DocumentedGate | None = None
     outputs: list[OutputNumbers] = []
     discrimination: Discrimination | None = None
+    separation: Separation | None = None
     arithmetic: str = ""  # what the device declares and is judged against
     budgets: list[OutputBudget] = []
     operators: OperatorCheck | None = None  # compared one by one, where that was asked for

@@ -241,6 +241,7 @@ class _Progress:
             gate=judged.gate,
             outputs=list(judged.outputs),
             discrimination=judged.discrimination,
+            separation=judged.separation,
             arithmetic=judged.arithmetic,
             budgets=list(judged.budgets),
             operators=self.candidate.operators if self.candidate else None,

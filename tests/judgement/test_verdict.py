@@ -24,11 +24,33 @@ def test_a_wrong_image_fails_accuracy():
     assert "Top-1 of image 2" in " ".join(f.reason for f in result.findings)
 
 
-def test_outputs_that_are_alike_are_inconclusive():
-    alike = np.tile(logits()[:1], (6, 1)) + 1e-3 * logits(5)
+def test_equal_outputs_are_inconclusive():
+    alike = np.tile(logits()[:1], (6, 1))
     result = verdict(alike, alike)
-    assert result.status is Status.INCONCLUSIVE
+    assert result.status is Status.INCONCLUSIVE and result.separation.distance == 0
     assert result.gate.passed  # which is the point: the documented gate is blind here
+
+
+def test_what_is_closer_than_the_greatest_error_that_passes_is_inconclusive():
+    def of(size):
+        pair = logits()[:1] + np.array([[0.0], [size]]) * logits(9)[:1]
+        sides = {"output": pair}
+        return judge(evidence(sides, sides, labels=LABELS[:2], arithmetic=Arithmetic()))
+
+    unit = of(1.0).separation.distance
+    assert unit > 100
+    for apart, status in ((0.9, Status.INCONCLUSIVE), (1.1, Status.PASS)):
+        assert of(apart / unit).status is status
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_a_confident_classifier_of_few_classes_can_pass(classes):
+    confident = 9 * np.eye(classes)[np.arange(6) % classes] + 0.1 * logits()[:, :classes]
+    result = verdict(confident, confident)
+    assert result.status is Status.PASS
+    assert any("gate is blind" in note for note in result.notes)
+    swapped = confident[[classes % 6, *range(1, 6)]]
+    assert verdict(swapped, confident).status is Status.FAIL_ACCURACY
 
 
 def test_one_image_is_inconclusive():

@@ -151,20 +151,24 @@ def operators(case: CaseRecord) -> Table | None:
 
 def discrimination(case: CaseRecord) -> Table | None:
     """Could this case have failed?"""
-    d = case.discrimination
-    if d is None:
-        return None
-    return Table(
-        "Discrimination of the inputs, measured on the CPU",
-        ("metric", "value"),
-        (
-            ("greatest cosine between two different images", cosine(d.max_cosine)),
+    d, apart = case.discrimination, case.separation
+    rows = []
+    if apart is not None:
+        pair = f"images {apart.first} and {apart.second}, {apart.output}"
+        what = f"least distance of two images, over the greatest error that passes ({pair})"
+        rows.append((what, f"{apart.distance:.4g}"))
+    if d is not None:
+        rows += [
+            ("greatest softmax cosine between two different images", cosine(d.max_cosine)),
             ("different Top-1 classes", f"{d.distinct_top1} in {d.images} images"),
             ("logit spread between images", f"{d.logit_spread:.4g}"),
             ("smallest Top-1 margin (logits)", f"{d.min_margin:.4g}"),
             ("greatest probability", f"{d.max_probability:.4f}"),
-        ),
-    )
+        ]
+    if not rows:
+        return None
+    title = "Discrimination of the inputs, measured on the CPU"
+    return Table(title, ("metric", "value"), tuple(rows))
 
 
 def documented(case: CaseRecord) -> list[Table]:

@@ -1,0 +1,97 @@
+"""Could this case have failed?  Whether the outputs that the verdict uses tell the images apart."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from harness.judgement import budget, metrics
+from harness.judgement.budget import Allowance, OutputBudget
+from harness.system.status import Finding, Stage, Status
+
+# Budget in units of the spread between images: from half of it on, noise and signal are alike.
+NOISE_LIMIT = 0.5
+# Distance of two images in units of the greatest error that either may have.
+SEPARATION_LIMIT = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Separation:
+    """How far the two images that are most alike are apart, in the output that shows it best.
+
+    `distance`: rmse between the float64 outputs of images `first` and `second`, in units of the
+    greatest error that passes for either (limit x the greater of both budgets); `output`: in which.
+    From 1 on a device that gave one image's result for the other would fail.
+    """
+
+    distance: float
+    first: int
+    second: int
+    output: str
+
+
+def separation(allowed: Mapping[str, Allowance]) -> Separation | None:
+    """Measure it over all outputs; None for fewer than two images.  `allowed`: by output."""
+    images = len(next(iter(allowed.values())).oracle)
+    worst = None
+    for first in range(images):
+        for second in range(first + 1, images):
+            best = max(
+                (
+                    Separation(_distance(own, first, second), first, second, name)
+                    for name, own in allowed.items()
+                ),
+                key=lambda found: found.distance,
+            )
+            if worst is None or best.distance < worst.distance:
+                worst = best
+    return worst
+
+
+def _distance(own: Allowance, first: int, second: int) -> float:
+    apart = budget.image_rmse(own.oracle[first : first + 1], own.oracle[second : second + 1])[0]
+    passes = own.limit * float(max(own.images[first], own.images[second]))
+    return metrics.quotient(float(apart), passes)
+
+
+def judge(
+    found: Separation | None,
+    labels: Sequence[str],
+    budgets: Sequence[OutputBudget],
+    arithmetic: str,
+) -> list[Finding]:
+    """Reasons for which this case could not have failed; the format's noise leads where it is one.
+
+    `labels`: one per image; `arithmetic`: what the device declares, to show.
+    """
+    reasons = [
+        f"Output {row.name!r}: the noise of {arithmetic} (nrmse {row.budget_nrmse:.3g}) is as "
+        "large as the differences between the images, so that an error of that size proves nothing."
+        for row in budgets
+        if not row.budget_nrmse < NOISE_LIMIT
+    ]
+    if found is None:
+        reasons.append(
+            "One image only: nothing shows that the output depends on the image. Give two or more."
+        )
+    elif not found.distance > SEPARATION_LIMIT:
+        pair = f"{found.first} ({labels[found.first]}) and {found.second} ({labels[found.second]})"
+        reasons.append(
+            f"Images {pair} give outputs that differ by {found.distance:.3g} times what "
+            f"{arithmetic} may cost (at best, in {found.output!r}): the result of one for the "
+            "other would pass, so a pass means nothing. Use other images or weights that "
+            "discriminate."
+        )
+    return [Finding(Status.INCONCLUSIVE, Stage.REFERENCE, reason) for reason in reasons]
+
+
+def blindness(measured: metrics.Discrimination | None, limit: float) -> list[str]:
+    """A note where the documented gate could not have failed; `limit`: of the softmax cosine."""
+    if measured is None or measured.images < 2 or measured.max_cosine < limit:
+        return []
+    return [
+        f"The documented gate is blind here: two different images give softmax outputs with cosine "
+        f"{measured.max_cosine:.6f} on the CPU ({measured.distinct_top1} different Top-1 in "
+        f"{measured.images} images), so that it could not tell them apart. The verdict uses logits "
+        "and features, which can."
+    ]
