@@ -42,8 +42,8 @@ def known(name: str) -> bool:
     return name == DEFAULT or name in HONEST
 
 
-def check_for(name: str, device: DeviceSpec) -> str | None:
-    """The name of other kernels, None for the default.
+def check_for(name: str, device: DeviceSpec) -> str:
+    """The name, checked.
 
     Raises UsageProblem for an unknown name, or a device whose kernels are its own.
     """
@@ -53,9 +53,7 @@ def check_for(name: str, device: DeviceSpec) -> str | None:
             f"{', '.join((DEFAULT, *HONEST))}, or {BROKEN_PREFIX}NAME with one of "
             f"{', '.join(BROKEN)}."
         )
-    if name == DEFAULT:
-        return None
-    if not device.emulated:
+    if name != DEFAULT and not device.emulated:
         raise UsageProblem(
             f"--emulated-kernels works on the emulated NPU only, not on {device}: add --device "
             "npu-emulated."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import importlib
 import os
 import re
@@ -13,11 +14,11 @@ from typing import Any
 import torch
 
 from harness.devices import dispatcher, emulated_kernels, npu_settings
-from harness.devices.device import Counters, Plain, TimingEvent, refuse_faults
+from harness.devices.device import Counters, Device, Plain, TimingEvent, refuse_faults
 from harness.devices.spec import EMULATED_DEVICES, DeviceSpec
 from harness.records.leg import DeviceInfo
 from harness.system import visible_devices
-from harness.system.status import CaseProblem, Stage, Status, UsageProblem
+from harness.system.status import CaseProblem, Stage, StageCallback, Status, UsageProblem
 
 _CUBE = "matmul.cube_math_type"
 
@@ -28,12 +29,12 @@ _ACLNN = re.compile(r"\b(aclnn\w+?)(?:GetWorkspaceSize)?\b(?! failed)")
 class NpuDevice(Plain):
     """One NPU; torch_npu is imported here and nowhere else."""
 
-    def __init__(self, spec: DeviceSpec, kernels: str | None = None) -> None:
+    def __init__(self, spec: DeviceSpec, kernels: str = emulated_kernels.DEFAULT) -> None:
         """`kernels`: other kernels for the emulator (`emulated_kernels`)."""
         for name, value in npu_settings.before_load().items():
             os.environ.setdefault(name, value)
         self.emulator: Any = None
-        self._untried, self._kernels = False, kernels
+        self._untried = False
         if spec.emulated:
             from harness.devices import emulator
 
@@ -41,10 +42,10 @@ class NpuDevice(Plain):
                 count = len(visible_devices.emulated_ids(EMULATED_DEVICES))
                 self.emulator = emulator.load(emulator.EmulatorOptions(count=count))
                 torch_npu: Any = self.emulator.import_torch_npu()
-                self.emulator.set_kernels(kernels or emulated_kernels.DEFAULT)
             except emulator.EmulatorError as error:
                 raise UsageProblem(str(error)) from error
             self._untried = self.emulator.untried
+            self.emulator.set_kernels(kernels)
         else:
             torch_npu = importlib.import_module("torch_npu")
         self._npu: Any = torch.npu  # type: ignore[attr-defined]
@@ -93,6 +94,7 @@ class NpuDevice(Plain):
                 **npu_settings.described(self._torch_npu),
                 "has_compatible_impl": str(self._has_compatible_impl),
                 **self._emulator(),
+                **self._other_kernels(),
             },
         )
 
@@ -128,6 +130,10 @@ class NpuDevice(Plain):
 
         self.emulator.set_faults(FaultPlan.from_json(fault_plan) if fault_plan else None)
         self.emulator.reset_counters()
+
+    def _other_kernels(self) -> dict[str, str]:
+        name = emulated_kernels.DEFAULT if self.emulator is None else self.emulator.kernels
+        return {} if name == emulated_kernels.DEFAULT else {"emulated_kernels": name}
 
     def rehearsal(self) -> contextlib.AbstractContextManager[None]:
         """Planned faults do not count what runs inside."""
@@ -187,8 +193,7 @@ class NpuDevice(Plain):
         """One more place that says EMULATED: who relabels a record has to find them all."""
         if self.emulator is None:
             return {}
-        kernels = {"emulated_kernels": self._kernels} if self._kernels else {}
-        return {"emulator": f"{'un' * self._untried}tried with this torch_npu", **kernels}
+        return {"emulator": f"{'un' * self._untried}tried with this torch_npu"}
 
     def _read_numerics(self) -> dict[str, Any]:
         read: dict[str, Any] = {
@@ -221,6 +226,19 @@ class NpuDevice(Plain):
             return not target() if invert else target()
         except Exception as error:
             return f"unknown ({type(error).__name__})"
+
+
+@dataclasses.dataclass(frozen=True)
+class TakeKernels:
+    """A request to the emulated NPU's process: compute with these kernels from now on."""
+
+    name: str
+
+    def answer(self, device: Device, on_stage: StageCallback) -> None:
+        """Take them in that process.  Raises ValueError for an unknown name."""
+        assert isinstance(device, NpuDevice) and device.emulator is not None
+        device.synchronize()
+        device.emulator.set_kernels(self.name)
 
 
 def _is_emulator() -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.devices import emulated_kernels
 from harness.devices.spec import DeviceSpec
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
 
 
-def open_device(spec: DeviceSpec, kernels: str | None = None) -> Device:
+def open_device(spec: DeviceSpec, kernels: str = emulated_kernels.DEFAULT) -> Device:
     """Open a device in this process; at most one kind of accelerator a process.
 
     `kernels`: other kernels for the emulated NPU (`emulated_kernels`).  Raises UsageProblem, with

@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from harness.devices import emulated_kernels
 from harness.devices.spec import DeviceSpec
 from harness.records.throughput import ThroughputPlan
 from harness.system import private, signing
@@ -28,7 +29,7 @@ class RunSettings:
     `case_timeout`: seconds.  `operator_share`: part of the operators to compare one by one; None:
     a share in float16 and bfloat16 alone.  `sensitivity`: measure what faults each case would have
     shown.  `localize`: "auto" (when a case does not pass), "always" or "never".  `fault_plan`:
-    JSON.  `emulated_kernels`: other kernels for the emulated NPU, None: the CPU's own.
+    JSON.  `emulated_kernels`: what the emulated NPU computes with (`devices/`).
     `reference_cache`: for CPU legs and inputs, None: `cache_dir`; `reference_cache_size`:
     bytes, 0: CPU legs are computed in every run; `reference_cache_key`: file of the key that signs
     a shared one, None: $HARNESS_CACHE_KEY.  `throughput`: what to measure of it after the verdict.
@@ -43,7 +44,7 @@ class RunSettings:
     sensitivity: bool = _recorded(False)
     localize: str = _recorded("auto")
     fault_plan: str | None = _recorded(None)
-    emulated_kernels: str | None = _recorded(None)
+    emulated_kernels: str = _recorded(emulated_kernels.DEFAULT)
     reference_cache: Path | None = None
     reference_cache_size: int = 0
     reference_cache_key: Path | None = None
@@ -52,7 +53,7 @@ class RunSettings:
     @property
     def shows_the_stack(self) -> bool:
         """Whether results are those of the stack as it is: no history holds others."""
-        return self.fault_plan is None and self.emulated_kernels is None
+        return self.fault_plan is None and self.emulated_kernels == emulated_kernels.DEFAULT
 
     def check_folders(self) -> None:
         """Raise UsageProblem when others can write where models are kept, or the key is none."""
@@ -77,7 +78,8 @@ class RunSettings:
         }
         plan = self.fault_plan
         found["fault_plan"] = hashlib.sha256(plan.encode()).hexdigest()[:12] if plan else "none"
-        for name in ("throughput", "emulated_kernels"):  # no settings of runs without them
-            if getattr(self, name) is None:
-                del found[name]
+        if self.throughput is None:  # no setting of runs without it
+            del found["throughput"]
+        if self.emulated_kernels == emulated_kernels.DEFAULT:
+            del found["emulated_kernels"]
         return found

@@ -16,6 +16,7 @@ import time
 from multiprocessing.connection import Connection, Pipe
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from harness.devices import emulated_kernels
 from harness.devices.spec import DeviceSpec
 from harness.system.files import ROOT
 from harness.system.status import CaseProblem, Stage, StageCallback, Status, UsageProblem
@@ -50,7 +51,7 @@ class Request(Protocol[Answer]):
 class DeviceWorker:
     """Answers requests on one device in a process of its own, replacing it when it must."""
 
-    def __init__(self, device: DeviceSpec, kernels: str | None = None) -> None:
+    def __init__(self, device: DeviceSpec, kernels: str = emulated_kernels.DEFAULT) -> None:
         """`kernels`: other kernels for the emulated NPU (`devices/emulated_kernels`)."""
         self.device = device
         self.kernels = kernels

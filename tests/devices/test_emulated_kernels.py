@@ -29,7 +29,7 @@ def test_broken_kernels_have_names_of_their_own() -> None:
 
 
 def test_the_cpus_own_kernels_are_no_setting() -> None:
-    assert check_for("default", DeviceSpec("npu")) is None
+    assert check_for("default", DeviceSpec("npu")) == "default"
 
 
 @pytest.mark.parametrize("name", ["squential", "broken/", "broken/default", "", "SEQUENTIAL"])
