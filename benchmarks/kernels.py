@@ -3,10 +3,10 @@
     python -m benchmarks.kernels --output reports/kernels.jsonl [--models test_vit,test_resnet]
         [--formats strict,default,float16,bfloat16] [--kernels honest,broken,NAME,...] [--usual]
 
-Every run is a case with `--localize always --operator-share 1`; `--usual`: with neither.  A broken kernel is effective where
-any bit of the outputs is another than with the default kernels, and caught where the case fails.
-Rows are appended to the output, one JSON object a line; those that it has are not measured again,
-so that a study can be cut short and go on.  All of it is EMULATED.
+Every run is a case with `--localize always --operator-share 1`; `--usual`: with neither.  A broken
+kernel is effective where any bit of the outputs is another than with the default kernels, and
+caught where the case fails.  Rows are appended to the output, one JSON object a line; those that it
+has are not measured again, so that a study can be cut short and go on.  All of it is EMULATED.
 """
 
 from __future__ import annotations
