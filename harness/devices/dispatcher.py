@@ -18,7 +18,15 @@ def without_kernel(executed: list[str], backend_key: str) -> list[str]:
     `backend_key`: dispatch key of the device, such as "PrivateUse1".  Independent of what ran
     before in the process, unlike the warning that torch_npu prints once per operator.
     """
-    return [name for name in executed if not _runs_on(name, backend_key)]
+    return [name for name in executed if _computes(name) and not _runs_on(name, backend_key)]
+
+
+def _computes(name: str) -> bool:
+    """Whether an operator gives or writes anything: an assertion does not."""
+    base, _, overload = name.rpartition(".")
+    namespace, _, operator = base.partition("::")
+    schema = getattr(getattr(getattr(torch.ops, namespace), operator), overload)._schema
+    return bool(schema.returns) or any(argument.alias_info for argument in schema.arguments)
 
 
 def _runs_on(name: str, backend_key: str) -> bool:

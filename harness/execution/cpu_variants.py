@@ -58,7 +58,10 @@ class VariantCpu(CpuDevice):
             imitation.round_weights(model, self.variant.imitate)
         placed = super().place(model, dtype)
         if self.variant.reorder:
-            placed = placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            # Not model.to(memory_format=...), which refuses models with weights of five dimensions.
+            for tensor in (*placed.parameters(), *placed.buffers()):
+                if tensor.dim() == 4:
+                    tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
         return placed
 
     def place_batch(self, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -22,6 +22,10 @@ def test_operators_without_a_kernel_are_found_by_asking_the_dispatcher():
     assert "aten::linear.default" not in missing  # composite: runs anywhere
     assert "aten::silu.default" in missing  # structured: needs its own kernel
     assert dispatcher.without_kernel(executed[:3], "Meta") == []
+    # An assertion gives nothing and writes nothing: where it runs, no result depends on.
+    assert dispatcher.without_kernel(["aten::_assert_async.msg", "aten::relu_.default"], "XPU") == [
+        "aten::relu_.default"
+    ]
 
 
 _FALLBACK = """

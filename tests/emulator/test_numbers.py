@@ -229,3 +229,11 @@ def test_gelu_is_tanh_whatever_is_asked_and_npu_gelu_does_as_asked() -> None:
         torch.testing.assert_close(exact, forms[asked])
     assert gelu.instead(torch.device("npu"), {"none"}) == "tanh"
     assert gelu.instead(torch.device("npu"), {"tanh"}) is None
+
+
+def test_prelu_takes_its_weight_in_the_form_in_which_torch_npu_hands_it_on() -> None:
+    layer, x = torch.nn.PReLU(5), torch.randn(2, 5, 4, 4)
+    torch.nn.init.uniform_(layer.weight)
+    with torch.no_grad():
+        expected = layer(x)
+        torch.testing.assert_close(layer.npu()(x.npu()).cpu(), expected, rtol=0, atol=0)

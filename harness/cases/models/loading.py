@@ -95,6 +95,12 @@ def _build(
         if not numbers or len(value) != 3:
             raise fail(f"`{key}` in {where} is {value!r}, not a list of three numbers.")
         overlay[key] = tuple(value)
+    sized = []
+    if (size := _image_size(arguments.get("img_size"), where)) is not None:
+        channels, *asked = overlay.get("input_size") or (arguments.get("in_chans", 3), *size)
+        if tuple(asked) != size:
+            sized = [f"images of {size[0]}x{size[1]}, as model_args.img_size says"]
+        overlay["input_size"] = (channels, *size)
     classes = config.get("num_classes", nested.get("num_classes"))
     if classes is not None and (not isinstance(classes, int) or classes < 0):
         raise fail(f"`num_classes` in {where} is {classes!r}, not a number of classes.")
@@ -116,10 +122,19 @@ def _build(
             f"({type(error).__name__}: {error}): correct `model_args` or `pretrained_cfg`."
         ) from error
     unknown = sorted(set(nested) - {f.name for f in dataclasses.fields(timm.models.PretrainedCfg)})
-    notes = (
-        [f"pretrained_cfg keys unknown to timm ignored: {show_first(unknown)}"] if unknown else []
-    )
-    return model, notes
+    if unknown:
+        sized.append(f"pretrained_cfg keys unknown to timm ignored: {show_first(unknown)}")
+    return model, sized
+
+
+def _image_size(value: Any, where: str) -> tuple[int, int] | None:
+    """Height and width that a model is built for, None where its arguments do not say."""
+    if value is None:
+        return None
+    pair = [value, value] if isinstance(value, int) else value
+    if not (isinstance(pair, list) and len(pair) == 2 and all(type(v) is int for v in pair)):
+        raise fail(f"`img_size` of `model_args` in {where} is {value!r}, not one or two numbers.")
+    return pair[0], pair[1]
 
 
 def _converted(
@@ -147,7 +162,6 @@ def _load_state(
     model: nn.Module, state: dict[str, torch.Tensor], allow_keys: tuple[str, ...]
 ) -> WeightAccount:
     """Copy what fits into the model and account for the rest."""
-    import torch
 
     state, notes = _converted(state, model)
     own = model.state_dict()
@@ -161,7 +175,9 @@ def _load_state(
             mismatched.append((name, tuple(tensor.shape), tuple(own[name].shape)))
             continue
         if tensor.is_floating_point():
-            bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+            # What the model itself starts with may be infinite by design: buffers of bounds.
+            given = tensor.isfinite() | (tensor == own[name].to(tensor.dtype))
+            bad = tensor.numel() - int(given.sum())
             if bad:
                 nonfinite.append((name, bad))
         if tensor.dtype != own[name].dtype:

@@ -93,6 +93,31 @@ def test_flat_keys_and_nested_keys_reach_the_preprocessing(directory):
     assert "odd" in loaded.weights.summary()
 
 
+def test_buffers_that_are_infinite_by_design_are_no_broken_file():
+    model = torch.nn.BatchNorm2d(2)
+    model.register_buffer("low", torch.tensor([-torch.inf, 0.0]))
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert loading._load_state(model, state, ()).nonfinite == ()
+    state["low"][1], state["weight"][0] = torch.inf, torch.nan
+    assert loading._load_state(model, state, ()).nonfinite == (("weight", 1), ("low", 1))
+
+
+def test_the_size_that_a_model_is_built_for_is_that_of_its_images(tmp_path):
+    model = timm.create_model("test_vit", num_classes=7, img_size=96)
+    timm.models.save_for_hf(model, tmp_path, safe_serialization=True, model_args={"img_size": 96})
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["pretrained_cfg"]["input_size"] = [3, 160, 160]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded = loading.load_model(tmp_path)
+    assert loaded.data_config["input_size"] == (3, 96, 96)
+    assert "as model_args.img_size says" in loaded.weights.summary()
+    assert loaded.model(torch.zeros(1, 3, 96, 96)).shape == (1, 7)
+    config["model_args"]["img_size"] = "large"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CaseProblem, match="img_size.*'large', not one or two numbers"):
+        loading.load_model(tmp_path)
+
+
 def test_what_timm_saves_for_the_hub_loads(tmp_path):
     model = timm.create_model(ARCHITECTURE, num_classes=7, act_layer="gelu")
     timm.models.save_for_hf(model, tmp_path, safe_serialization=True)

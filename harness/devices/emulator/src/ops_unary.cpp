@@ -47,7 +47,7 @@ OP(Threshold, P(T self, S threshold, S value, T out),
    { put(out, at::threshold(in(self), in(threshold), in(value))); })
 OP(InplaceThreshold, P(T self, S threshold, S value),
    { put(self, at::threshold(in(self), in(threshold), in(value))); })
-OP(Prelu, P(T self, T weight, T out), { put(out, at::prelu(in(self), in(weight))); })
+OP(Prelu, P(T self, T weight, T out), { put(out, at::prelu(in(self), in(weight).flatten())); })
 OP(Glu, P(T self, int64_t dim, T out), { put(out, COMPUTED(Glu, at::glu(x, dim))); })
 
 // mathematics
