@@ -13,7 +13,8 @@ Winograd    3x3 convolutions of stride 1 may be computed by F(4x4, 3x3): see `_W
 norms       the sums for mean and variance, their effect on the result to first order, and the
             roundings of (x - mean) rstd gamma + beta, also when folded to x a + b.
 softmax     exp(x - max) errs by |x - max| roundings of its argument, then a sum of n.
-attention   scores are sums of d terms, at most |q| |k| scale; then a softmax; then a sum.
+attention   scores are sums of d terms, at most |q| |k| scale; then a softmax, whose errors are its
+            keys' own; then a sum of terms weight x value.
 functions   4 units in the last place (8 v |o|); where the function goes through zero, or is a
             difference of larger numbers, also 2 units of the size that is subtracted from:
             `_PASSES_ZERO`.  Near zero such kernels have no relative accuracy, which costs nothing.
@@ -262,20 +263,35 @@ def _attention(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
     query, key, value = a["query"], a["key"], a["value"]
     width = query.shape[-1]
     scale = a.get("scale") or width**-0.5
-    longest = torch.linalg.vector_norm(key, dim=-1).amax(-1)[..., None]
-    score = scale * torch.linalg.vector_norm(query, dim=-1) * _grouped(longest, query)
-    squared = {**call.kwargs, "scale": a.get("scale")}
-    squares: Tensor = call.func(query, key, value.square(), *call.args[3:], **squared)
-    score = score.square()[..., None]
-    relative: Tensor = key.shape[-2] + 4 * CHAIN + 2 * (width + 2) * score
-    return relative * (squares.to(o.dtype) + o.square())
+    if query.shape[-3] != key.shape[-3]:  # keys' and values' heads serve several queries' each
+        share = query.shape[-3] // key.shape[-3]
+        key, value = (tensor.repeat_interleave(share, -3) for tensor in (key, value))
+    squares, score = [], []
+    # An image at a time: the weights of all take memory.
+    for item in range(len(query)):
+        weights = _weights(query[item], key[item], scale, a, item)
+        squares.append(weights.square() @ value[item].square())
+        longest = torch.linalg.vector_norm(key[item], dim=-1).amax(-1)[..., None]
+        score.append((scale * torch.linalg.vector_norm(query[item], dim=-1) * longest).square())
+    # Errors of the scores and of their exponentials are independent from key to key, and one
+    # that all keys share changes nothing.
+    terms = torch.stack(squares)
+    own = _ULPS + 2 * (width + 2) * torch.stack(score)[..., None]
+    allowed: Tensor = (key.shape[-2] + 4 * CHAIN) * (terms + o.square()) + own * terms
+    return allowed
 
 
-def _grouped(of_keys: Tensor, query: Tensor) -> Tensor:
-    """Keys' heads repeated for the queries that share them."""
-    if of_keys.dim() < 2 or of_keys.shape[-2] == query.shape[-3]:
-        return of_keys
-    return of_keys.repeat_interleave(query.shape[-3] // of_keys.shape[-2], -2)
+def _weights(query: Tensor, key: Tensor, scale: float, a: dict[str, Any], item: int) -> Tensor:
+    """Softmax of the scores [heads, queries, keys] of one image."""
+    scores = scale * (query @ key.transpose(-1, -2))
+    mask: Tensor | None = a.get("attn_mask")
+    if a.get("is_causal"):
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+    if mask is not None:
+        own = mask[item] if mask.dim() == 4 and len(mask) > 1 else mask
+        own = own[0] if own.dim() == 4 else own
+        scores = scores.masked_fill(~own, -torch.inf) if own.dtype == torch.bool else scores + own
+    return torch.softmax(scores, -1).nan_to_num()
 
 
 def _function(size: Callable[[dict[str, Any], Tensor], Tensor | float]) -> Rule:

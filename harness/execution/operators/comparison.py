@@ -132,7 +132,7 @@ class OperatorComparison:
             return quick if clear else self._against_float64(call, row, got)
         except _Skipped as why:
             return dataclasses.replace(row, skipped=str(why))
-        except (RuntimeError, NotImplementedError) as error:
+        except (RuntimeError, LookupError, TypeError, ValueError) as error:
             return dataclasses.replace(row, skipped=f"no reference: {_text(error)}")
 
     def failed(self, call: Call, module: str, error: Exception) -> str:

@@ -182,6 +182,32 @@ def test_softmax_and_attention():
     assert not within(whole, got * (1 + 1e-3))
 
 
+@pytest.mark.parametrize("more", [{}, {"is_causal": True}, {"mask": True}, {"groups": True}])
+def test_attention_with_masks_and_shared_heads(more):
+    q, k, v = (2 * randn(2, 4, 20, 16, seed=seed) for seed in range(3))
+    kwargs: dict = {}
+    args = (q, k, v, None, 0.0, "is_causal" in more)
+    if "mask" in more:
+        args = (q, k, v, randn(2, 1, 20, 20, seed=5) > -1, 0.0, False)
+    if "groups" in more:
+        args = (q, k[:, :2], v[:, :2], None, 0.0, False)
+        kwargs = {"enable_gqa": True}
+    call = Call(aten.scaled_dot_product_attention.default, args, kwargs)
+    # The scores one unit in the last place of the query off, which is as honest.
+    got = call.func(args[0] * (1 + 2**-23), *args[1:], **kwargs)
+    assert within(call, got)
+    assert not within(call, call.func(args[0].half().float(), *args[1:], **kwargs))
+
+
+def test_nearly_uniform_attention_does_not_excuse_scores_in_half():
+    q, k = (0.3 * randn(2, 4, 100, 32, seed=seed) for seed in range(2))
+    v = randn(2, 4, 100, 32, seed=2)
+    call = Call(aten.scaled_dot_product_attention.default, (q, k, v), {})
+    scores = (q @ k.transpose(-1, -2) * 32**-0.5).half().float()
+    assert not within(call, torch.softmax(scores, -1) @ v)
+    assert within(call, torch.softmax(q * 32**-0.5 @ k.transpose(-1, -2), -1) @ v)
+
+
 def bent(x: Tensor, units: int) -> Tensor:
     """Every number off by up to `units` in its last place."""
     ulp = torch.nextafter(x.abs(), torch.tensor(torch.inf)) - x.abs()
