@@ -34,7 +34,8 @@ class LegRequest:
     warm-up, whose outputs are compared bit by bit.  `batch_checks`: also run the images in reverse
     order, one by one and in full batches.  `operator_share`: part of the operators to compare one
     by one as well, 0 for none, None for the usual choice (`operators/choice.py`).  `fault_plan`:
-    JSON, for a device that can plant faults.
+    JSON, for a device that can plant faults.  `fill`: repeat the images to fill every batch; row r
+    of the outputs is of image r modulo N.
     """
 
     model: ModelFiles
@@ -46,6 +47,7 @@ class LegRequest:
     batch_checks: bool = False
     fault_plan: str | None = None
     operator_share: float | None = 0.0
+    fill: bool = False
 
     def on_cpu(self, **changes: Any) -> LegRequest:
         """The same model and images for one plain CPU forward, with `changes`."""
@@ -55,6 +57,7 @@ class LegRequest:
             "batch_checks": False,
             "fault_plan": None,
             "operator_share": 0.0,
+            "fill": False,
         }
         return dataclasses.replace(self, **(plain | changes))
 
@@ -117,7 +120,8 @@ def run(
 
         enter(Stage.TRANSFER)
         passes = _Passes(device, request, loaded.model)
-        batches = passes.load(images)
+        filled = inputs.filled(images, request.batch_size) if request.fill else images
+        batches = passes.load(filled)
         device.synchronize()
 
         enter(Stage.FORWARD)

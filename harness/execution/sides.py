@@ -91,22 +91,7 @@ class Sides:
                 "The two sides loaded different weights (their hashes differ): the files changed "
                 "during the run.",
             )
-        declared = arithmetic.declared(request.dtype, candidate.record.numerics)
-        has_remedy = candidate.record.device.details.get("has_compatible_impl")
-        judged = verdict.judge(
-            Evidence(
-                reference=reference.outputs,
-                candidate=candidate.outputs,
-                logits=reference.logits,
-                labels=request.inputs.labels,
-                oracle=self.cpu.oracle(request, declared.gelu),
-                as_asked=self.cpu.oracle(request) if declared.gelu else None,
-                budget=self.cpu.budget(request, declared),
-                variants=candidate.variants,
-                operators=candidate.operators,
-                remedy=_FORM_REMEDY if has_remedy == "True" else "",
-            )
-        )
+        judged = verdict.judge(self._evidence(request, reference, candidate))
         return dataclasses.replace(
             judged,
             findings=(*self._leg_findings(reference, candidate), *judged.findings),
@@ -116,6 +101,38 @@ class Sides:
                 *([f"{left_out}."] if (left_out := request.inputs.left_out) else ()),
                 *_unfilled(request),
             ),
+        )
+
+    def judge_batch(
+        self, request: LegRequest, candidate: LegResult, batch_size: int
+    ) -> list[Finding]:
+        """What is wrong in full batches of another size, which the device runs for it.
+
+        `request`, `candidate`: of the case.  Raises as `ask` and `judge` do.
+        """
+        full = dataclasses.replace(
+            request.on_cpu(), numerics=request.numerics, fault_plan=request.fault_plan,
+            batch_size=batch_size, fill=True,
+        )  # fmt: skip
+        evidence = self._evidence(request, self.cpu.reference(request), candidate)
+        return verdict.judge_batch(evidence, self.ask(full).outputs, batch_size)
+
+    def _evidence(
+        self, request: LegRequest, reference: LegResult, candidate: LegResult
+    ) -> Evidence:
+        declared = arithmetic.declared(request.dtype, candidate.record.numerics)
+        has_remedy = candidate.record.device.details.get("has_compatible_impl")
+        return Evidence(
+            reference=reference.outputs,
+            candidate=candidate.outputs,
+            logits=reference.logits,
+            labels=request.inputs.labels,
+            oracle=self.cpu.oracle(request, declared.gelu),
+            as_asked=self.cpu.oracle(request) if declared.gelu else None,
+            budget=self.cpu.budget(request, declared),
+            variants=candidate.variants,
+            operators=candidate.operators,
+            remedy=_FORM_REMEDY if has_remedy == "True" else "",
         )
 
     def time(self, plan: ThroughputPlan, case: Case) -> Throughput:

@@ -160,6 +160,14 @@ def judge(evidence: Evidence) -> Verdict:
     )
 
 
+def judge_batch(evidence: Evidence, outputs: Mapping[str, Array], batch_size: int) -> list[Finding]:
+    """What is wrong in batches of another size; row r of `outputs` is of image r modulo N."""
+    allowed = {name: _allowance(evidence, name) for name in evidence.reference}
+    found, _ = batchings.judge({"full": outputs}, evidence.reference, allowed, set(allowed))
+    where = f"batch {batch_size}, which was timed: "
+    return [dataclasses.replace(finding, reason=where + finding.reason) for finding in found]
+
+
 def _in_float64(evidence: Evidence) -> Evidence:
     """Both sides converted once: every formula would do it anew."""
 

@@ -80,7 +80,7 @@ class CaseRunner:
         if plan is not None and plan.batches:
             # The verdict is on disk by now: what happens here cannot take it away.
             found = self._throughput(plan, case, progress)
-            record = record.model_copy(update={"throughput": found})
+            record = self._with_timed(record.model_copy(update={"throughput": found}), progress)
             self._append(record)
         process.release()
         if self.results is not None and case.id in self._ran:
@@ -169,6 +169,32 @@ class CaseRunner:
             return self.sides.time(plan, case)
         except Exception as error:
             return Throughput(plan, problem=f"Not measured: {type(error).__name__}: {error}")
+
+    def _with_timed(self, record: CaseRecord, progress: _Progress) -> CaseRecord:
+        """The record, with what is wrong in the batch sizes that were timed."""
+        candidate, timed = progress.candidate, record.throughput
+        if candidate is None or progress.verdict is None or timed is None:
+            return record
+        findings, notes = list(record.findings), list(record.notes)
+        request = self.sides.request(progress.case)
+        for row in timed.rows:
+            if row.device is None or row.batch_size == request.batch_size:
+                continue  # the case's own batch was judged with it
+            try:
+                findings += self.sides.judge_batch(request, candidate, row.batch_size)
+            except CaseProblem as problem:
+                notes.append(f"Batch {row.batch_size} was timed and not judged: {problem.reason}")
+        judged = dataclasses.replace(progress.verdict, findings=tuple(findings))
+        leading = judged.leading
+        return record.model_copy(
+            update={
+                "findings": findings,
+                "notes": notes,
+                "status": judged.status,
+                "stage": leading.stage if leading else record.stage,
+                "reason": leading.reason if leading else record.reason,
+            }
+        )
 
 
 def _to_localise(
