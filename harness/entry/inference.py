@@ -157,7 +157,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATTERN",
         help="a weight that may be missing, unexpected or of another shape (repeatable)",
     )
-    add("--allow-pickle", action="store_true", help="accept model.bin / .pth (weights only)")
+    add(
+        "--allow-pickle",
+        action="store_true",
+        help="also read weights that are there as pickle only (pytorch_model.bin, .pth, .pth.tar), "
+        "with weights_only=True",
+    )
     add("--json", action="store_true", help="print one JSON document")
     return parser
 
@@ -191,7 +196,7 @@ def _classify(given: argparse.Namespace) -> int:
         if problem is None:
             raise
         raise problem from error
-    names_of_classes = classifier.loaded.config.get("label_names")
+    names_of_classes = classifier.loaded.label_names
     tops = [top_k(row, given.top_k, names_of_classes) for row in probabilities]
     broken = [
         name for name, row in zip(names, probabilities, strict=True) if not np.isfinite(row).all()
@@ -218,6 +223,7 @@ def _classify(given: argparse.Namespace) -> int:
     else:
         spec = classifier.choice.spec
         print(shown.line(f"Device: {spec} ({device.name}){spec.caveat}"))
+        print(shown.line(f"Weights: {classifier.loaded.weights.summary()}"))
         for name, top in zip(names, tops, strict=True):
             print(shown.line(f"{name}:"))
             for rank, found in enumerate(top, start=1):

@@ -42,6 +42,11 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def sha256_json(value: object) -> str:
+    """Return a sha256 of a value as JSON with sorted keys, as hex."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def holds(path: Path, needle: bytes) -> bool:
     """Whether a file, however large, has these bytes; False where it cannot be read or is empty."""
     try:

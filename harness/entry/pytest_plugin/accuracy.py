@@ -69,6 +69,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--images", metavar="FILE|DIR", help="run every case on these images")
     add(
+        "--allow-pickle",
+        action="store_true",
+        help="also read weights that are there as pickle only (pytorch_model.bin, .pth, .pth.tar), "
+        "with weights_only=True",
+    )
+    add(
         "--repeat",
         type=quantities.positive,
         default=RunSettings.repeat,

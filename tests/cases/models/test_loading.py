@@ -148,7 +148,10 @@ def test_missing_unexpected_and_mismatched_keys(directory, state):
 
 def test_all_keys_wrong_is_not_a_random_model(directory, state):
     save_file({f"net.{k}": v for k, v in state.items()}, directory / "model.safetensors")
-    refused(directory, f"{len(state)} missing", f"{len(state)} unknown", "0 loaded")
+    said = refused(directory, "0 loaded", "prefix 'net.'", "state_dict() of the timm model itself")
+    assert "allow" not in said
+    save_file({f"{k}x": v for k, v in state.items()}, directory / "model.safetensors")
+    assert "allow" not in refused(directory, "0 loaded", f"{len(state)} unknown")
 
 
 def test_wrong_num_classes_names_both_numbers(directory):
@@ -194,7 +197,7 @@ def test_bad_directories(tmp_path, directory):
         ('{"architecture": "hf-hub:timm/resnet18"}', ["no architecture"]),
         ('{"architecture": "test_resnet", "model_args": {"nonsense": 1}}', ["model_args"]),
         ('{"architecture": "test_resnet", "model_args": []}', ["JSON objects"]),
-        ('{"architecture": "test_resnet", "mean": 0.5}', ["`mean`", "three numbers"]),
+        ('{"architecture": "test_resnet", "mean": 0.5}', ["`mean`", "is 0.5", "valid list"]),
         ('{"architecture": "test_resnet", "input_size": ["a", 1, 2]}', ["`input_size`"]),
     ],
 )
