@@ -187,7 +187,7 @@ def _classify(given: argparse.Namespace) -> int:
     )
     try:
         if paths:
-            probabilities, names = classifier.predict(paths), list(map(image_files.label, paths))
+            probabilities, names = classifier.predict(paths), list(map(files.as_text, paths))
         else:
             images, names = classifier.synthetic()
             probabilities = classifier.predict_tensor(images)
@@ -204,7 +204,7 @@ def _classify(given: argparse.Namespace) -> int:
     device = classifier.device.describe()
     if given.json:
         document = {
-            "model": str(given.model_path),
+            "model": files.as_text(given.model_path),
             "device": str(classifier.choice.spec),
             "device_name": device.name,
             "emulated": classifier.emulated,

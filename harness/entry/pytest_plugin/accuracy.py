@@ -277,7 +277,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         except UsageProblem as problem:
             config.stash[_PROBLEM] = problem
             session.exitstatus = ExitCode.USAGE
-    run.end(int(session.exitstatus))
+    try:
+        run.end(int(session.exitstatus))
+    except UsageProblem as problem:  # the disk is full: the run has no end
+        config.stash[_PROBLEM] = problem
+        session.exitstatus = ExitCode.USAGE
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
