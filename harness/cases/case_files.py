@@ -137,6 +137,7 @@ class Selection:
     seed: int | None = None
     images: str | None = None
     throughput: tuple[int, ...] | None = None
+    allow_pickle: bool = False
 
 
 def select(cases: Sequence[Case], selection: Selection) -> list[Case]:
@@ -187,6 +188,8 @@ def _override(case: Case, selection: Selection) -> Case:
     model, inputs = case.model, case.inputs
     if selection.images is not None:
         inputs = InputSource("images", path=selection.images)
+    if selection.allow_pickle and model.kind == "directory":
+        model = dataclasses.replace(model, allow_pickle=True)
     if selection.seed is not None:
         if model.kind == "architecture":
             model = dataclasses.replace(model, seed=selection.seed)

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
-import os
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from harness.cases.case import MOST_IMAGES
 from harness.system import foreign
+from harness.system.files import as_text
 from harness.system.status import UsageProblem
 
 if TYPE_CHECKING:
@@ -67,11 +67,6 @@ class Found:
         return f"{len(self.images)} of {total} files were read; left out: {'; '.join(said)}"
 
 
-def label(name: str | Path) -> str:
-    """A file's name as text for records: bytes that are no UTF-8 as escapes."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
 @functools.cache
 def formats() -> tuple[tuple[str, ...], frozenset[str]]:
     """The formats that are read, by Pillow's names, and the suffixes of their files.
@@ -100,21 +95,21 @@ def find(path: Path) -> Found:
     if not path.exists():
         raise UsageProblem(f"Image path {path} does not exist: check the path.")
     if not path.is_dir():
-        return Found({label(path.name): path})
+        return Found({as_text(path.name): path})
     images: dict[str, Path] = {}
     left_out: list[tuple[str, str]] = []
     try:
         for entry in sorted(path.iterdir()):
             deeper = entry.is_dir() and not entry.name.startswith(".")
             for file in sorted(entry.iterdir()) if deeper else (entry,):
-                name = label(file.relative_to(path))
+                name = as_text(file.relative_to(path))
                 if why := _why_not(file):
                     left_out.append((name, why))
                 else:
                     images[name] = file
     except OSError as error:
         raise UsageProblem(
-            f"Folder {label(error.filename or path)} cannot be read: {error.strerror}."
+            f"Folder {as_text(error.filename or path)} cannot be read: {error.strerror}."
         ) from error
     found = Found(images, tuple(left_out))
     if not images:
@@ -162,7 +157,7 @@ def read(path: Path) -> Image.Image:
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    name = label(path)
+    name = as_text(path)
     if path.is_file() and path.stat().st_size == 0:
         raise UsageProblem(f"{name} is empty (0 bytes): copy the image again or remove it.")
     try:

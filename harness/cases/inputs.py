@@ -16,6 +16,7 @@ from harness.cases.case import MOST_IMAGES, InputSource
 from harness.cases.image_files import Found
 from harness.system import environment, foreign
 from harness.system.files import (
+    as_text,
     mark_used,
     save_tensors,
     sha256_file,
@@ -179,7 +180,7 @@ def prepare_inputs(source: InputSource, data_config: dict[str, Any], cache_dir: 
         left_out = found.account
         what = "photos of scikit-image and scikit-learn"
         if source.kind == "images":
-            what = f"image files of {image_files.label(Path(str(source.path)).name)}"
+            what = f"image files of {as_text(Path(str(source.path)).name)}"
     images = images.float().contiguous()
     digest = sha256_tensors({"images": images}, extra=labels)
     path = Path(cache_dir) / "inputs" / f"{digest}.safetensors"

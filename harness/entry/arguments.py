@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from harness.system import signing
 from harness.system.files import ROOT
-from harness.system.status import CaseProblem, ExitCode, UsageProblem
+from harness.system.status import (
+    CaseProblem,
+    ExitCode,
+    UsageProblem,
+    host_trouble,
+    own_fault,
+)
 
 
 def run_arguments() -> list[str]:
@@ -25,7 +33,8 @@ def run_arguments() -> list[str]:
 def guarded(command: Callable[[], int]) -> int:
     """Run a command; problems become one line on stderr and the exit code that design gives them.
 
-    Bad input (UsageProblem) is 4; a model that does not load or run (CaseProblem) is 1.
+    Bad input (UsageProblem) is 4; a model that does not load or run (CaseProblem) is 1; what the
+    host lacks, and a bug of ours, are 10.  Never Python's own 1, which is that of a failed case.
     """
     try:
         return command()
@@ -35,6 +44,16 @@ def guarded(command: Callable[[], int]) -> int:
     except CaseProblem as problem:
         print(f"error: {problem.status.value}: {problem.reason}", file=sys.stderr)
         return ExitCode.FAILED
+    except BrokenPipeError:  # whoever read the output had enough
+        sys.stdout = open(os.devnull, "w")
+        return ExitCode.OK
+    except (OSError, MemoryError) as error:
+        print(f"error: {host_trouble(error)}", file=sys.stderr)
+        return ExitCode.INFRASTRUCTURE
+    except Exception as error:
+        traceback.print_exc()
+        print(f"error: {own_fault(error)}", file=sys.stderr)
+        return ExitCode.INFRASTRUCTURE
 
 
 def parsed(parse: Callable[[], argparse.Namespace]) -> argparse.Namespace | int:

@@ -65,27 +65,52 @@ class TimmClassifier:
         `images`: paths.  Returns softmax probabilities, float32 [N, C], in the order given.
         Raises UsageProblem for a file that is no readable image.
         """
+        return self.predict_tensor(self._prepared(images))
+
+    def predict_tensor(self, images: Any) -> npt.NDArray[Any]:
+        """Classify a preprocessed tensor, float32 [N, C, H, W]; returns as `predict` does."""
+        import torch
+
+        if not self.has_classifier:
+            raise UsageProblem(
+                "This model has no classifier (num_classes is 0), so that there are no "
+                "probabilities: its features are what `features` gives."
+            )
+        probabilities: npt.NDArray[Any] = torch.softmax(self._outputs(images), dim=-1).numpy()
+        return probabilities
+
+    @property
+    def has_classifier(self) -> bool:
+        """Whether the model's outputs are classes."""
+        return self.loaded.num_classes > 0
+
+    def features(self, images: Sequence[str | Path] | str | Path) -> npt.NDArray[Any]:
+        """What the model gives for image files as it is, float32 [N, ...]; raises as `predict`."""
+        return self.features_tensor(self._prepared(images))
+
+    def features_tensor(self, images: Any) -> npt.NDArray[Any]:
+        """The same for a preprocessed tensor, float32 [N, C, H, W]."""
+        found: npt.NDArray[Any] = self._outputs(images).numpy()
+        return found
+
+    def _prepared(self, images: Sequence[str | Path] | str | Path) -> Any:
         from harness.cases import inputs
 
         paths = [images] if isinstance(images, (str, Path)) else list(images)
         if not paths:
             raise UsageProblem("No images were given.")
-        return self.predict_tensor(
-            inputs.preprocess([Path(p) for p in paths], self.loaded.data_config)
-        )
+        return inputs.preprocess([Path(p) for p in paths], self.loaded.data_config)
 
-    def predict_tensor(self, images: Any) -> npt.NDArray[Any]:
-        """Classify a preprocessed tensor, float32 [N, 3, H, W]; returns as `predict` does."""
+    def _outputs(self, images: Any) -> Any:
         import torch
 
         with torch.no_grad():
-            parts = []
-            for batch in images.split(self.batch_size):
-                logits = self.model(batch.to(self.device.torch_device))
-                parts.append(torch.softmax(logits.float(), dim=-1).cpu())
+            parts = [
+                self.model(batch.to(self.device.torch_device)).float().cpu()
+                for batch in images.split(self.batch_size)
+            ]
             self.device.synchronize()
-        probabilities: npt.NDArray[Any] = torch.cat(parts).numpy()
-        return probabilities
+        return torch.cat(parts)
 
     def synthetic(self) -> tuple[Any, list[str]]:
         """One seeded synthetic image for this model, float32 [1, 3, H, W], and its label."""
@@ -156,7 +181,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATTERN",
         help="a weight that may be missing, unexpected or of another shape (repeatable)",
     )
-    add("--allow-pickle", action="store_true", help="accept model.bin / .pth (weights only)")
+    add(
+        "--allow-pickle",
+        action="store_true",
+        help="also read weights that are there as pickle only (pytorch_model.bin, .pth, .pth.tar), "
+        "with weights_only=True",
+    )
+    add(
+        "--features",
+        type=Path,
+        metavar="FILE",
+        help="save the model's outputs as they are, float32, as a NumPy file (.npy)",
+    )
     add("--json", action="store_true", help="print one JSON document")
     return parser
 
@@ -181,16 +217,18 @@ def _classify(given: argparse.Namespace) -> int:
     )
     try:
         if paths:
-            probabilities, names = classifier.predict(paths), list(map(image_files.label, paths))
+            images, names = classifier._prepared(paths), list(map(files.as_text, paths))
         else:
             images, names = classifier.synthetic()
-            probabilities = classifier.predict_tensor(images)
+        if not classifier.has_classifier or given.features is not None:
+            return _show_features(given, classifier, classifier.features_tensor(images), names)
+        probabilities = classifier.predict_tensor(images)
     except (RuntimeError, NotImplementedError) as error:
         problem = classifier.device.explain(error)
         if problem is None:
             raise
         raise problem from error
-    names_of_classes = classifier.loaded.config.get("label_names")
+    names_of_classes = classifier.loaded.label_names
     tops = [top_k(row, given.top_k, names_of_classes) for row in probabilities]
     broken = [
         name for name, row in zip(names, probabilities, strict=True) if not np.isfinite(row).all()
@@ -198,7 +236,7 @@ def _classify(given: argparse.Namespace) -> int:
     device = classifier.device.describe()
     if given.json:
         document = {
-            "model": str(given.model_path),
+            "model": files.as_text(given.model_path),
             "device": str(classifier.choice.spec),
             "device_name": device.name,
             "emulated": classifier.emulated,
@@ -217,6 +255,7 @@ def _classify(given: argparse.Namespace) -> int:
     else:
         spec = classifier.choice.spec
         print(shown.line(f"Device: {spec} ({device.name}){spec.caveat}"))
+        print(shown.line(f"Weights: {classifier.loaded.weights.summary()}"))
         for name, top in zip(names, tops, strict=True):
             print(shown.line(f"{name}:"))
             for rank, found in enumerate(top, start=1):
@@ -232,3 +271,51 @@ def _classify(given: argparse.Namespace) -> int:
         )
         return ExitCode.FAILED
     return ExitCode.OK
+
+
+def _show_features(
+    given: argparse.Namespace,
+    classifier: TimmClassifier,
+    features: npt.NDArray[Any],
+    names: Sequence[str],
+) -> int:
+    """Print shape and norm of what the model gives for each image, and save it where asked."""
+    import numpy as np
+
+    finite = [bool(np.isfinite(row).all()) for row in features]
+    norms = [float(np.linalg.norm(row.astype(np.float64))) for row in features]
+    shape = list(features.shape[1:])
+    if given.features is not None:
+        try:
+            with given.features.open("wb") as file:
+                np.save(file, features, allow_pickle=False)
+        except OSError as error:
+            raise UsageProblem(
+                f"--features {given.features} cannot be written: {error.strerror}."
+            ) from error
+    saved = files.as_text(given.features) if given.features is not None else None
+    if given.json:
+        rows = [
+            {"image": name, "finite": good, "shape": shape, "l2_norm": norm if good else None}
+            for name, good, norm in zip(names, finite, norms, strict=True)
+        ]
+        document = {
+            "model": files.as_text(given.model_path),
+            "device": str(classifier.choice.spec),
+            "emulated": classifier.emulated,
+            "weights": classifier.loaded.weights.summary(),
+            "classifier": classifier.has_classifier,
+            "features": saved,
+            "results": rows,
+        }
+        print(shown.document(document))
+    else:
+        if not classifier.has_classifier:
+            print("The model has no classifier (num_classes is 0): these are its features.")
+        spec = classifier.choice.spec
+        print(shown.line(f"Device: {spec}{spec.caveat}"))
+        for name, good, norm in zip(names, finite, norms, strict=True):
+            said = f"L2 norm {norm:.6g}" if good else "not finite"
+            print(shown.line(f"{name}: shape {shape}, {said}"))
+        print(shown.line(f"Saved: {saved}") if saved else "--features FILE.npy saves them.")
+    return ExitCode.OK if all(finite) else ExitCode.FAILED

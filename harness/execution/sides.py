@@ -99,7 +99,6 @@ class Sides:
                 *_idle_faults(request, candidate),
                 *judged.notes,
                 *([f"{left_out}."] if (left_out := request.inputs.left_out) else ()),
-                *_unfilled(request),
             ),
         )
 
@@ -193,23 +192,12 @@ class Sides:
         return found
 
 
-def _unfilled(request: LegRequest) -> list[str]:
-    """A batch size that the images never reach: no forward had as many."""
-    count = len(request.inputs.labels)
-    if count >= request.batch_size:
-        return []
-    return [
-        f"No batch of {request.batch_size} was run: there are {count} images, so that every "
-        f"forward took {count} at most, and nothing is said of larger batches."
-    ]
-
-
 def _idle_faults(request: LegRequest, candidate: LegResult) -> list[str]:
     """A planned fault that never acted: the case says nothing about it."""
     if request.fault_plan is None:
         return []
     faults = FaultPlan.from_json(request.fault_plan).faults
-    largest = min(len(request.inputs.labels), request.batch_size)
+    largest = request.batch_size  # a batch that the images do not fill runs full as well
     idle = []
     for number, (fault, effects) in enumerate(
         zip(faults, candidate.counters.fault_effects, strict=False), start=1

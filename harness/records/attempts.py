@@ -18,8 +18,10 @@ def stands(first: CaseRecord, second: CaseRecord) -> CaseRecord:
 
     Of the same status it is the one that is further off, and the later where they are alike.
     """
-    if first.status is second.status and first.duration_seconds == second.duration_seconds:
-        return second  # the same try, written anew with more in it, or in two parts
+    if first.duration_seconds == second.duration_seconds:
+        # The same try, written anew with more in it, or in two parts.
+        worse = standing(first.status, second.status)
+        return second if worse is second.status else first
     tries = [*_tries(first), *_tries(second)]
     if first.status is second.status:
         further = (first.budget_ratio or 0.0) > (second.budget_ratio or 0.0)

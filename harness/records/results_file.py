@@ -9,7 +9,9 @@ Non-finite numbers are the strings "NaN", "Infinity" and "-Infinity".
 from __future__ import annotations
 
 import datetime
+import errno
 import itertools
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +20,7 @@ from typing import Any
 
 import filelock
 import pydantic
+import pydantic_core
 
 from harness.records import attempts, consistency, version_1
 from harness.records.lines import (
@@ -41,17 +44,25 @@ LINE_BYTES = 256 << 20
 def append(path: Path, record: AnyRecord) -> None:
     """Append one line with one write and force it to disk.
 
-    Several processes may append to the same file: O_APPEND keeps their lines whole.
+    Several processes may append to the same file: O_APPEND keeps their lines whole.  Raises
+    UsageProblem when the disk is full, or the file cannot be written any more.
     """
     line = _line(record)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        if _ends_torn(path):
-            line = b"\n" + line
-        os.write(descriptor, line)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            if _ends_torn(path):
+                line = b"\n" + line
+            if os.write(descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise UsageProblem(
+            f"The records cannot be written to {path} any more ({error.strerror}): make room, or "
+            "give another --results DIR; --resume goes on with what was recorded."
+        ) from error
 
 
 class Run(pydantic.BaseModel):
@@ -238,7 +249,20 @@ def keep(case: CaseRecord, found: Mapping[str, bytes], directory: Path) -> None:
 
 
 def _line(record: AnyRecord) -> bytes:
-    return record.model_dump_json().encode() + b"\n"
+    try:
+        text = record.model_dump_json()
+    except pydantic_core.PydanticSerializationError:
+        # A name from the file system that is no UTF-8: escaped here, where it leaves.
+        text = json.dumps(_escaped(record.model_dump(mode="json")), ensure_ascii=False)
+    return text.encode() + b"\n"
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return files.as_text(value)
+    if isinstance(value, dict):
+        return {_escaped(key): _escaped(one) for key, one in value.items()}
+    return [_escaped(one) for one in value] if isinstance(value, list) else value
 
 
 def _parse(raw: Any, path: Path, number: int) -> AnyRecord:

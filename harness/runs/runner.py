@@ -23,7 +23,15 @@ from harness.records.lines import CaseRecord, StartRecord
 from harness.records.sensitivity import Sensitivity
 from harness.records.throughput import Throughput, ThroughputPlan
 from harness.system import process
-from harness.system.status import CaseProblem, Finding, Stage, Status, UsageProblem
+from harness.system.status import (
+    CaseProblem,
+    Finding,
+    Stage,
+    Status,
+    UsageProblem,
+    host_trouble,
+    own_fault,
+)
 
 # Runs of every operator in a case that gives different results for the same input: a fault that
 # comes half of the time shows with a probability of 1 - 2^-9.
@@ -65,12 +73,12 @@ class CaseRunner:
         except UsageProblem:
             raise
         except Exception as error:
-            # A fault of ours must not take the other cases with it.
-            progress.problem = CaseProblem(
-                Status.ERROR_HARNESS,
-                progress.stage,
-                f"The harness itself failed: {type(error).__name__}: {error}. Please report it.",
-            )
+            # A fault of ours, or the host's, must not take the other cases with it.
+            if isinstance(error, OSError | MemoryError):
+                said = host_trouble(error)
+            else:
+                said = own_fault(error)
+            progress.problem = CaseProblem(Status.ERROR_HARNESS, progress.stage, said)
             progress.log_tail = traceback.format_exc()
         record = self._finish(progress.record(time.perf_counter() - started))
         self._append(record)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.system import foreign
+from harness.system.status import UsageProblem
 
 if TYPE_CHECKING:
     import torch
@@ -27,11 +28,17 @@ HEADER_LENGTH_BYTES = 8  # a safetensors file begins with the length of its head
 def default_cache_dir() -> Path:
     """Where models and inputs are kept: $HARNESS_CACHE_DIR, else npu-accuracy in the user's cache.
 
-    The user's cache is $XDG_CACHE_HOME or ~/.cache.
+    The user's cache is $XDG_CACHE_HOME or ~/.cache.  Raises UsageProblem without a home.
     """
     if given := os.environ.get("HARNESS_CACHE_DIR"):
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "npu-accuracy"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "npu-accuracy"
+    except RuntimeError:
+        raise UsageProblem(
+            "This user has no home directory to keep models in: set HARNESS_CACHE_DIR to a folder "
+            "of your own."
+        ) from None
 
 
 def sha256_file(path: Path) -> str:
@@ -41,6 +48,16 @@ def sha256_file(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def as_text(name: str | Path) -> str:
+    """A file's name as text for records and output: bytes that are no UTF-8 as escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def sha256_json(value: object) -> str:
+    """Return a sha256 of a value as JSON with sorted keys, as hex."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def holds(path: Path, needle: bytes) -> bool:

@@ -140,4 +140,24 @@ class CaseProblem(Exception):
         self.reason = shown.line(shown.without_credentials(reason))
 
 
+def host_trouble(error: OSError | MemoryError) -> str:
+    """What the host lacks, as a sentence: no bug of the harness."""
+    if isinstance(error, MemoryError):
+        return "There is not enough memory: end other programs, or give fewer or smaller images."
+    where = shown.line(f"{error.filename}: " if error.filename is not None else "")
+    return (
+        f"{where}{error.strerror or error}: see whether the disk is full and the folders are yours "
+        "(`python -m harness doctor`)."
+    )
+
+
+def own_fault(error: Exception) -> str:
+    """A bug of the harness, as a sentence with what to attach to a report."""
+    said = shown.line(f"{type(error).__name__}: {error}")
+    return (
+        f"The harness itself failed: {said}. Please report it, with the command, the traceback "
+        "and the output of `python -m harness doctor --json`."
+    )
+
+
 StageCallback = Callable[[Stage], None]

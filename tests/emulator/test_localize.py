@@ -226,3 +226,13 @@ def test_the_reproducer_shows_the_same_error_in_a_process_of_its_own(
     assert faulty.returncode == 1 and "The difference shows." in faulty.stdout, faulty.stderr
     assert f"rmse against float64: {culprit.own_rmse:.4g}"[:-1] in faulty.stdout
     assert honest.returncode == 0 and "No difference beyond rounding." in honest.stdout
+
+    def plain(*options: str) -> int:
+        """Without the harness, where torch_npu is installed and there is no NPU."""
+        command = [sys.executable, str(tmp_path / name), *options]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode
+
+    assert plain("--device", "cpu") == 0
+    assert plain() == 3  # could not be run, which is no difference
+    (tmp_path / name).with_suffix(".safetensors").unlink()
+    assert plain("--device", "cpu") == 3

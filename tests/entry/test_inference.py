@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import inference
 from harness.entry.inference import TimmClassifier, main
@@ -95,3 +96,43 @@ def test_bad_calls_of_the_class(tiny_model):
         TimmClassifier(tiny_model, "cpu").predict([])
     with pytest.raises(UsageProblem, match="nowhere does not exist"):
         TimmClassifier("nowhere", "cpu")
+
+
+@pytest.fixture
+def encoder(copy_of):
+    """The small model without its classifier."""
+    path = copy_of("encoder")
+    config = json.loads((path / "config.json").read_text())
+    config["num_classes"] = config["pretrained_cfg"]["num_classes"] = 0
+    (path / "config.json").write_text(json.dumps(config))
+    state = load_file(path / "model.safetensors")
+    save_file({k: v for k, v in state.items() if not k.startswith("fc.")},
+              path / "model.safetensors")  # fmt: skip
+    return path
+
+
+def test_a_model_without_a_classifier_gives_its_features(encoder, photos, tmp_path, capsys):
+    given = ["--model_path", str(encoder), "--device", "cpu", "--image", str(photos[0])]
+    saved = tmp_path / "f.npy"
+    assert main([*given, "--features", str(saved)]) == 0
+    text = capsys.readouterr().out
+    features = np.load(saved)
+    assert features.ndim == 2 and features.shape[0] == 1
+    assert "no classifier (num_classes is 0)" in text and "class " not in text
+    norm = np.linalg.norm(features.astype(np.float64))
+    assert f"shape [{features.shape[1]}], L2 norm {norm:.6g}" in text
+    assert main([*given, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["results"]
+    assert row["l2_norm"] == pytest.approx(norm) and "top" not in row
+    assert main([*given, "--features", str(tmp_path)]) == 4
+    with pytest.raises(UsageProblem, match="no classifier"):
+        TimmClassifier(encoder, "cpu").predict(photos[0])
+
+
+def test_files_left_out_of_a_folder_are_said(tiny_model, photos, capsys):
+    (photos[0].parent / "more.heic").write_bytes(b"x")
+    code = main(["--model_path", str(tiny_model), "--device", "cpu", "--json", "--image",
+                 str(photos[0].parent)])  # fmt: skip
+    shown = capsys.readouterr()
+    assert code == 0 and "1 .heic" in shown.err
+    assert "pillow-heif" in json.loads(shown.out)["left_out"][0]

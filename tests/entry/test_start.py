@@ -1,5 +1,6 @@
 """What needs no model is answered without torch and timm, which take seconds to load."""
 
+import os
 import subprocess
 import sys
 
@@ -84,6 +85,18 @@ def test_every_help_works_without_arguments(command):
     assert "usage:" in done.stdout
     if command in (("run",), ("sweep",)):
         assert "--case-timeout" in done.stdout and "--ray" in done.stdout
+
+
+def test_another_plugin_that_owns_an_option_is_one_sentence(tmp_path):
+    plugin = 'def pytest_addoption(parser): parser.getgroup("x").addoption("--device")\n'
+    (tmp_path / "owns_device.py").write_text(plugin)
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "run", "-p", "owns_device", "--list"], cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 4 and "Traceback" not in done.stderr
+    assert "'--device'" in done.stderr and "-p no:NAME" in done.stderr
 
 
 def test_a_sweep_without_its_cluster_is_one_sentence(capsys):

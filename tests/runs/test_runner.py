@@ -111,19 +111,12 @@ def _on(images, batch_size, faults=(), **counted):
     return request, SimpleNamespace(counters=Counters(**counted))
 
 
-def test_a_batch_size_that_the_images_never_reach_is_said():
-    request, _ = _on(6, 8)
-    (note,) = sides._unfilled(request)
-    assert note.startswith("No batch of 8 was run: there are 6 images")
-    assert sides._unfilled(_on(8, 8)[0]) == sides._unfilled(_on(12, 8)[0]) == []
-
-
 @pytest.mark.parametrize(
     ("fault", "why"),
     [
         (
-            {"operator": "Convolution", "batch_over": 6},
-            "more than 6 images, the largest batch is 6",
+            {"operator": "Convolution", "batch_over": 8},
+            "more than 8 images, the largest batch is 8",
         ),
         ({"operator": "Gelu"}, "the model never calls Gelu"),
         ({"operator": "Convolution", "first": 999}, "no call of Convolution met its terms"),

@@ -10,7 +10,7 @@ from PIL import Image
 
 from harness.cases import case_files, image_files, inputs
 from harness.cases.case import InputSource
-from harness.cases.models import directory, loading
+from harness.cases.models import checkpoint, directory, loading
 from harness.devices.fault_plan import read_fault_plan
 from harness.devices.spec import DeviceSpec
 from harness.entry.commands import replay
@@ -54,7 +54,7 @@ def test_what_is_hashed_is_a_regular_file(kind, tmp_path):
     with pytest.raises(OSError, match="not a regular file"):
         foreign.read_bytes(tmp_path / "f")
     with pytest.raises(CaseProblem, match="not a regular file"):
-        directory.read_weights(tmp_path / "f")
+        checkpoint.read(tmp_path / "f")
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,14 @@
-"""Reads a timm model directory from disk: config.json and the weights file."""
+"""Reads a timm model directory from disk: its config.json."""
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.system import foreign
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
-if TYPE_CHECKING:
-    import torch
-
-PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pth", "model.pth")
-_PICKLE_SUFFIXES = (".bin", ".pth", ".pt")
-_LFS_PREFIX = b"version https://git-lfs"
 # "timm/resnet50.a1_in1k", with the prefixes and addresses that timm and browsers put before it.
 _HUB_NAME = re.compile(
     r"(?:hf[-_]hub:|https?:/+(?:huggingface\.co|hf\.co|(?:www\.)?modelscope\.cn)/+"
@@ -71,7 +64,8 @@ def check_there(directory: Path) -> None:
     )
 
 
-def _foreign(directory: Path) -> str | None:
+def foreign_files(directory: Path) -> str | None:
+    """Whose model a directory holds instead, with the file that says so; None for nobody's."""
     for pattern, owner in _FOREIGN_FILES.items():
         for path in sorted(directory.glob(pattern)):
             return f"{owner} ({path.name})"
@@ -90,12 +84,12 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise fail(f"{directory} is a file, not a model directory: {_WANTED}.")
     path = directory / "config.json"
     if not path.is_file():
-        other = _foreign(directory)
+        other = foreign_files(directory)
         if other:
             raise fail(f"{directory} holds {other}, which this harness does not load: {_WANTED}.")
         raise fail(f"{directory} has no config.json: {_WANTED}.")
     try:
-        config = foreign.loads(foreign.read_text(path))
+        config = foreign.loads(foreign.read_text(path).removeprefix("\ufeff"))  # a byte order mark
     except OSError as error:
         raise fail(f"{path} cannot be read: {error.strerror}.") from None
     except ValueError as error:
@@ -123,112 +117,9 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise fail(
             f"{path} is a diffusers config ({config['_class_name']}), not a timm one: {_WANTED}."
         )
-    other = _foreign(directory)
+    other = foreign_files(directory)
     raise fail(
         f"{path} has no key `architecture`"
         + (f" and {directory} holds {other}" if other else "")
         + ': add the timm name, e.g. "architecture": "efficientnet_b0".'
     )
-
-
-def find_weights(directory: Path, *, allow_pickle: bool) -> Path:
-    """Return the weights file: model.safetensors, else the only *.safetensors, else a pickle.
-
-    Raises CaseProblem when there is none, when the choice is not clear, or when there are only
-    pickle files and `allow_pickle` is False.
-    """
-    preferred = directory / "model.safetensors"
-    if preferred.is_file():
-        return preferred
-    if list(directory.glob("*.safetensors.index.json")):
-        raise fail(
-            f"{directory} holds weights split over several safetensors files, which this "
-            "harness does not load: merge them into one model.safetensors."
-        )
-    safe = sorted(directory.glob("*.safetensors"))
-    if len(safe) == 1:
-        return safe[0]
-    if safe:
-        raise fail(
-            f"{directory} holds {len(safe)} safetensors files ({_names(safe)}) and none is "
-            "named model.safetensors: rename the one to test."
-        )
-    named = [directory / name for name in PICKLES if (directory / name).is_file()]
-    others = sorted(p for s in _PICKLE_SUFFIXES for p in directory.glob(f"*{s}"))
-    pickles = named[:1] or others
-    if not pickles:
-        other = _foreign(directory)
-        raise fail(
-            f"{directory} has config.json but no weights file"
-            + (f"; it holds {other}" if other else "")
-            + ": add model.safetensors."
-        )
-    if len(pickles) > 1:
-        raise fail(
-            f"{directory} holds {len(pickles)} weights files ({_names(pickles)}): keep the one "
-            "to test, or convert it to model.safetensors."
-        )
-    if not allow_pickle:
-        raise fail(
-            f"{directory} has its weights only as pickle ({pickles[0].name}), which can run "
-            "code: convert it to model.safetensors, or allow pickle for this model "
-            "(it is then read with weights_only=True)."
-        )
-    return pickles[0]
-
-
-def _names(paths: list[Path]) -> str:
-    shown = ", ".join(path.name for path in paths[:3])
-    return shown + (", ..." if len(paths) > 3 else "")
-
-
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Return the state dict in a weights file, on the CPU, as stored (no dtype change).
-
-    timm's own reader is used: it unwraps checkpoints (`state_dict`, `model`, EMA weights) and
-    removes DistributedDataParallel and torch.compile prefixes.  Raises CaseProblem for an empty
-    file, a Git-LFS pointer, a truncated file and anything that is not a state dict.
-    """
-    import torch
-    from safetensors import SafetensorError
-
-    from harness.system.torchvision_shim import import_timm
-
-    again = "download or copy it again"
-    try:
-        with foreign.open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            start = file.read(64)
-    except OSError as error:
-        raise fail(f"{path} cannot be read: {error.strerror}.") from None
-    if size == 0:
-        raise fail(f"{path} is empty (0 bytes): {again}.")
-    if start.startswith(_LFS_PREFIX):
-        raise fail(
-            f"{path} is a Git-LFS pointer ({size} bytes of text), not the weights: "
-            "run `git lfs pull` in the repository it came from."
-        )
-    try:
-        state: Any = import_timm().models.load_state_dict(
-            str(path), device="cpu", weights_only=True
-        )
-    except SafetensorError as error:
-        detail = str(error)
-        if "IncompleteBuffer" in detail or "incomplete" in detail.lower():
-            raise fail(f"{path} is truncated ({size} bytes; {detail}): {again}.") from None
-        raise fail(f"{path} is not a readable safetensors file ({detail}): {again}.") from None
-    except AttributeError:  # timm's reader asked a list or an object for its items
-        state = None
-    except Exception as error:  # torch.load raises many types on damaged files
-        detail = (str(error).splitlines() or [type(error).__name__])[0]
-        raise fail(
-            f"{path} cannot be read with weights_only=True ({type(error).__name__}: {detail}): "
-            f"{again}, or convert it to model.safetensors."
-        ) from None
-    good = isinstance(state, dict) and all(isinstance(v, torch.Tensor) for v in state.values())
-    if not good or not state:
-        raise fail(
-            f"{path} holds no state dict (names to tensors): save model.state_dict() as "
-            "model.safetensors."
-        )
-    return dict(state)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cases.case import ModelSource
-from harness.cases.models import directory, sample, timm_config
+from harness.cases.models import checkpoint, config_values, directory, sample, timm_config
 from harness.cases.models.directory import fail
 from harness.cases.models.weight_account import WeightAccount, show_first
-from harness.system import environment, files, foreign, suggestions
+from harness.system import environment, files, suggestions
 from harness.system.torchvision_shim import import_timm
 
 if TYPE_CHECKING:
@@ -22,6 +21,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+# Of a floating-point parameter in a file; what is wider than float32 is cast, and said to be.
+_DTYPES = frozenset(("float32", "float64", "float16", "bfloat16"))
+# Buffers of BatchNorm that training counts; torch's own strict load does without.
+_UNREAD = ".num_batches_tracked"
 # What timm.create_model and build_model_with_cfg take for themselves: files, caches, downloads.
 _CREATE_MODEL = frozenset(
     ("model_name", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path",
@@ -48,6 +51,7 @@ class LoadedModel:
     description: str
     weights_description: str
     num_classes: int
+    label_names: Any = None  # list, or object by index, where it is the model's; else None
 
 
 def check_architecture(name: str) -> None:
@@ -87,23 +91,15 @@ def _build(
     merged = {**config, **nested}
     overlay = {key: value for key, value in merged.items() if key in fields and value is not None}
     overlay.pop("architecture", None)
+    config_values.check(config, nested, where)
+    config_values.check_sizes(overlay, arguments, where)
     for key in ("input_size", "mean", "std"):
-        value = overlay.get(key)
-        if value is None:
-            continue
-        numbers = isinstance(value, list) and all(isinstance(v, (int, float)) for v in value)
-        if not numbers or len(value) != 3:
-            raise fail(f"`{key}` in {where} is {value!r}, not a list of three numbers.")
-        overlay[key] = tuple(value)
-    sized = []
-    if (size := _image_size(arguments.get("img_size"), where)) is not None:
-        channels, *asked = overlay.get("input_size") or (arguments.get("in_chans", 3), *size)
-        if tuple(asked) != size:
-            sized = [f"images of {size[0]}x{size[1]}, as model_args.img_size says"]
-        overlay["input_size"] = (channels, *size)
+        if key in overlay:
+            overlay[key] = tuple(overlay[key])
+    if "input_size" not in overlay and (size := arguments.get("img_size")) is not None:
+        sides = [size, size] if isinstance(size, int) else size
+        overlay["input_size"] = (arguments.get("in_chans") or 3, *sides)
     classes = config.get("num_classes", nested.get("num_classes"))
-    if classes is not None and (not isinstance(classes, int) or classes < 0):
-        raise fail(f"`num_classes` in {where} is {classes!r}, not a number of classes.")
     wanted = num_classes if num_classes is not None else classes
     if wanted is not None:
         overlay["num_classes"] = wanted
@@ -121,20 +117,14 @@ def _build(
             f"timm {timm.__version__} cannot build {config['architecture']} as {where} says "
             f"({type(error).__name__}: {error}): correct `model_args` or `pretrained_cfg`."
         ) from error
+    if "input_size" not in overlay and (channels := arguments.get("in_chans")) is not None:
+        size = model.pretrained_cfg.get("input_size") or (3, 224, 224)
+        model.pretrained_cfg["input_size"] = (channels, *size[1:])
     unknown = sorted(set(nested) - {f.name for f in dataclasses.fields(timm.models.PretrainedCfg)})
-    if unknown:
-        sized.append(f"pretrained_cfg keys unknown to timm ignored: {show_first(unknown)}")
-    return model, sized
-
-
-def _image_size(value: Any, where: str) -> tuple[int, int] | None:
-    """Height and width that a model is built for, None where its arguments do not say."""
-    if value is None:
-        return None
-    pair = [value, value] if isinstance(value, int) else value
-    if not (isinstance(pair, list) and len(pair) == 2 and all(type(v) is int for v in pair)):
-        raise fail(f"`img_size` of `model_args` in {where} is {value!r}, not one or two numbers.")
-    return pair[0], pair[1]
+    notes = (
+        [f"pretrained_cfg keys unknown to timm ignored: {show_first(unknown)}"] if unknown else []
+    )
+    return model, notes
 
 
 def _converted(
@@ -159,9 +149,12 @@ def _converted(
 
 
 def _load_state(
-    model: nn.Module, state: dict[str, torch.Tensor], allow_keys: tuple[str, ...]
+    model: nn.Module, state: dict[str, torch.Tensor], allow_keys: tuple[str, ...], path: Path
 ) -> WeightAccount:
-    """Copy what fits into the model and account for the rest."""
+    """Copy what fits into the model and account for the rest.
+
+    Raises CaseProblem for quantised weights, which mean nothing without their scales.
+    """
 
     state, notes = _converted(state, model)
     own = model.state_dict()
@@ -174,6 +167,12 @@ def _load_state(
         if tensor.shape != own[name].shape:
             mismatched.append((name, tuple(tensor.shape), tuple(own[name].shape)))
             continue
+        kind = str(tensor.dtype).removeprefix("torch.")
+        if own[name].is_floating_point() and kind not in _DTYPES:
+            raise fail(
+                f"{path} has {name} as {kind}, which stands for weights by scales that no timm "
+                "model reads: use weights in float32, float16 or bfloat16."
+            )
         if tensor.is_floating_point():
             # What the model itself starts with may be infinite by design: buffers of bounds.
             given = tensor.isfinite() | (tensor == own[name].to(tensor.dtype))
@@ -181,13 +180,14 @@ def _load_state(
             if bad:
                 nonfinite.append((name, bad))
         if tensor.dtype != own[name].dtype:
-            kind = str(tensor.dtype).removeprefix("torch.")
             casts[kind] = casts.get(kind, 0) + 1
         good[name] = tensor.to(own[name].dtype)
     model.load_state_dict(good, strict=False)
     for kind, count in sorted(casts.items()):
         notes.append(f"{count} tensors cast from {kind}")
-    missing = tuple(name for name in own if name not in state)
+    missing = tuple(name for name in own if name not in state and not name.endswith(_UNREAD))
+    if unread := [name for name in own if name not in state and name.endswith(_UNREAD)]:
+        notes.append(f"{len(unread)} {_UNREAD[1:]}, which no forward reads, not in the file")
     unexpected = tuple(name for name in state if name not in own)
     trouble = [*missing, *unexpected, *(name for name, _, _ in mismatched)]
     allowed = tuple(n for n in trouble if any(fnmatchcase(n, pattern) for pattern in allow_keys))
@@ -232,11 +232,36 @@ def _check(account: WeightAccount, path: Path, num_classes: int, asked: str) -> 
             f"The classifier in {path} has {in_file} classes but {asked} says {num_classes}: "
             f"set num_classes to {in_file}, or use the weights that belong to {num_classes}."
         )
-    raise fail(
-        f"{path} does not fit the model: of {account.expected} tensors {account.loaded} loaded, "
-        + ", ".join(account.problems)
-        + ": use the weights that belong to this config.json, or allow these keys by name."
+    said = f"{path} does not fit the model: of {account.expected} tensors {account.loaded} loaded, "
+    if prefix := _wrong_prefix(account):
+        raise fail(
+            f"{said}since keys differ by the prefix {prefix!r}: it was saved from a wrapper or a "
+            "part of the model; save the state_dict() of the timm model itself."
+        )
+    remedy = ": use the weights that belong to this config.json"
+    # With most of them missing, whoever allows them by name tests random weights.
+    if 2 * account.loaded > account.expected:
+        remedy += ", or allow these keys by name"
+    raise fail(f"{said}{', '.join(account.problems)}{remedy}.")
+
+
+def _wrong_prefix(account: WeightAccount) -> str:
+    """What the keys of a file have more than the model's, or less; "" where it is not that."""
+    file, model = (
+        {name for name in names if not name.endswith(_UNREAD)}
+        for names in (account.unexpected, account.missing)
     )
+    if account.loaded or not file or not model:
+        return ""
+    for longer, shorter in ((file, model), (model, file)):
+        one = max(longer, key=len)
+        for short in shorter:
+            prefix = one.removesuffix(short)
+            if prefix != one and prefix.endswith("."):
+                matched = {name.removeprefix(prefix) for name in longer if name.startswith(prefix)}
+                if 2 * len(matched & shorter) > len(shorter):
+                    return prefix
+    return ""
 
 
 def load_model(
@@ -255,21 +280,27 @@ def load_model(
     source_dir = Path(source_dir)
     config = directory.read_config(source_dir)
     check_architecture(config["architecture"])
-    path = directory.find_weights(source_dir, allow_pickle=allow_pickle)
-    state = directory.read_weights(path)
-    model, notes = _build(config, num_classes, str(source_dir / "config.json"))
-    account = _load_state(model, state, allow_keys)
-    account = dataclasses.replace(account, notes=(*account.notes, *notes))
+    where = str(source_dir / "config.json")
+    path = checkpoint.find_weights(source_dir, allow_pickle=allow_pickle)
+    state, read = checkpoint.read(path)
+    model, notes = _build(config, num_classes, where)
+    account = _load_state(model, state, allow_keys, path)
+    account = dataclasses.replace(account, notes=(*read, *account.notes, *notes))
     classes = int(getattr(model, "num_classes", 0))
     said = "num_classes" in config or "num_classes" in (config.get("pretrained_cfg") or {})
     asked = "the option" if num_classes is not None else "config.json" if said else "timm"
     _check(account, path, classes, asked)
+    names, odd = config_values.label_names(config, classes)
+    if odd:
+        account = dataclasses.replace(account, notes=(*account.notes, odd))
     model = model.float().eval().requires_grad_(False)
     digest = files.sha256_tensors(model.state_dict())
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return LoadedModel(
         model=model,
-        data_config=dict(import_timm().data.resolve_data_config(model=model)),
+        data_config=config_values.per_channel(
+            dict(import_timm().data.resolve_data_config(model=model)), where
+        ),
         weights=account,
         weights_sha256=digest,
         config=config,
@@ -279,6 +310,7 @@ def load_model(
         ),
         weights_description=_weights_description(config, path, digest),
         num_classes=classes,
+        label_names=names,
     )
 
 
@@ -316,25 +348,15 @@ def _random_model(source: ModelSource, cache_dir: Path) -> Path:
     # Not from the packages themselves: where the model is stored, timm need not be imported.
     packages = {name: environment.version(name) for name in ("timm", "torch")}
     versions = {"recipe": random_weights.RECIPE, **packages}
-    key = hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()[:12]
+    key = files.sha256_json(versions)[:12]
     classes = "own" if source.num_classes is None else str(source.num_classes)
     target = Path(cache_dir) / "models" / f"{source.ref}-c{classes}-s{source.seed}-{key}"
-    if _is_whole(target):
+    if timm_config.is_whole(target):
         return target
     with files.exclusive(cache_dir, hashlib.sha256(target.name.encode()).hexdigest()):
-        if not _is_whole(target):  # another process may have made it meanwhile
+        if not timm_config.is_whole(target):  # another process may have made it meanwhile
             _make_random_model(source, target, versions)
     return target
-
-
-def _is_whole(target: Path) -> bool:
-    """Whether a stored model is there and undamaged."""
-    stored = target / "model.safetensors"
-    try:
-        claim = foreign.loads(foreign.read_text(target / "config.json"))
-        return bool(claim["harness_weights"]["sha256"] == files.sha256_file(stored))
-    except (OSError, ValueError, TypeError, KeyError):
-        return False
 
 
 def _make_random_model(source: ModelSource, target: Path, versions: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cases.case import ModelSource
-from harness.cases.models import directory, loading
+from harness.cases.models import checkpoint, loading
 from harness.cases.models.loading import LoadedModel
 
 
@@ -45,11 +45,12 @@ class ModelFiles:
         and of the weights stand for it.  Raises CaseProblem or OSError when the directory is none
         that can be loaded.
         """
-        weights = directory.find_weights(self.directory, allow_pickle=self.allow_pickle)
+        weights = checkpoint.find_weights(self.directory, allow_pickle=self.allow_pickle)
+        parts = checkpoint.parts(weights)
         return {
             "config_sha256": fingerprint(self.directory / "config.json"),
             "weights_file": weights.name,
-            "weights_file_sha256": fingerprint(weights),
+            "weights_file_sha256": [fingerprint(part) for part in parts],
             "num_classes": self.num_classes,
             "allow_keys": list(self.allow_keys),
             "allow_pickle": self.allow_pickle,

@@ -120,13 +120,12 @@ def _recorded(target: Path) -> dict[str, Any] | None:
 def prepare_sample(target: Path) -> Path:
     """Make `target` a timm model directory of EfficientNet-Lite0; return `target`.
 
-    A directory made before is checked against its recorded hash and kept; a damaged one is made
+    A directory made before is checked against its recorded hashes and kept; a damaged one is made
     again.  Raises UsageProblem when `target` holds something else, and CaseProblem when the
     package is missing, its file is not the known one, or a tensor does not fit.
     """
     recorded = _recorded(target)
-    weights = target / "model.safetensors"
-    if recorded and weights.is_file() and files.sha256_file(weights) == recorded.get("sha256"):
+    if recorded and timm_config.is_whole(target):
         return target
     if recorded is None and target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageProblem(

@@ -92,7 +92,15 @@ def _device(given: argparse.Namespace) -> int:
 def _run(given: argparse.Namespace) -> int:
     import pytest
 
-    return int(pytest.main([*run_arguments(), *given.options]))
+    try:
+        return int(pytest.main([*run_arguments(), *given.options]))
+    except ValueError as error:
+        if "already" not in str(error) or "option" not in str(error):
+            raise
+        raise UsageProblem(
+            f"Another pytest plugin has an option of the same name as the harness ({error}): leave "
+            "that plugin out with -p no:NAME; `pip list` shows those that are installed."
+        ) from error
 
 
 def _sweep(given: argparse.Namespace) -> int:

@@ -70,6 +70,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--images", metavar="FILE|DIR", help="run every case on these images")
     add(
+        "--allow-pickle",
+        action="store_true",
+        help="also read weights that are there as pickle only (pytorch_model.bin, .pth, .pth.tar), "
+        "with weights_only=True",
+    )
+    add(
         "--repeat",
         type=quantities.positive,
         default=RunSettings.repeat,
@@ -279,7 +285,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         except UsageProblem as problem:
             config.stash[_PROBLEM] = problem
             session.exitstatus = ExitCode.USAGE
-    run.end(int(session.exitstatus))
+    try:
+        run.end(int(session.exitstatus))
+    except UsageProblem as problem:  # the disk is full: the run has no end
+        config.stash[_PROBLEM] = problem
+        session.exitstatus = ExitCode.USAGE
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -85,6 +85,7 @@ def plan(config: pytest.Config) -> RunPlan:
                 seed=option("seed"),
                 images=option("images"),
                 throughput=option("throughput_batches"),
+                allow_pickle=option("allow_pickle"),
             ),
             limits=Limits(option("max_params"), option("max_macs"), option("max_memory")),
             shard=option("shard"),

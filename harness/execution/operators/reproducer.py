@@ -49,16 +49,24 @@ $finding
 
 Run: python $script [--device $torch_device]
 Needs: torch, safetensors$extension; found with $versions.
-Exit code: 1 when the difference shows, 0 when it does not.
+Exit code: 1 when the difference shows, 0 when it does not, 3 when it could not be run.
 """
 
 import argparse
 import math
+import os
 import sys
+import traceback
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
+# A torch_npu that is installed and cannot load must not keep torch from being imported.
+os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
+try:
+    import torch
+    from safetensors.torch import load_file
+except Exception:  # Python's own code would be that of a difference
+    traceback.print_exc()
+    sys.exit(3)
 
 RECORDED_RMSE = $rmse  # of the device in the accuracy run, against float64
 ALLOWED_RMSE = $allowed  # $limit times what $arithmetic costs here
@@ -127,7 +135,12 @@ $setup
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        code = main()
+    except Exception:
+        traceback.print_exc()
+        code = 3
+    sys.exit(code)
 ''')
 
 
@@ -196,7 +209,7 @@ class Reproducers:
             arithmetic=row.arithmetic,
             finding=describe(row),
             script=path.name,
-            torch_device=f"{kind}:{self._device.index}",
+            torch_device=f"{kind}:0",
             extension=", torch_npu" * (kind == "npu"),
             versions=", ".join(
                 f"{package} {versions[package]}"

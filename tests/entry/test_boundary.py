@@ -1,0 +1,85 @@
+"""What the user's files and host did is a sentence with its exit code; bugs alone are ours."""
+
+import errno
+import json
+import os
+
+import pytest
+
+from harness.entry.arguments import guarded
+from harness.records import results_file
+from harness.system import files
+from harness.system.status import UsageProblem
+from tests.makers.records import case_record, run_record
+
+
+def raising(error):
+    def command():
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/x/y"), "/x/y: No space left on device"),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/x"), "/x: Permission denied"),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS), "/x"), "/x: Read-only file system"),
+        (MemoryError(), "not enough memory"),
+    ],
+)
+def test_trouble_of_the_host_is_no_bug_and_no_failed_case(error, said, capsys):
+    assert guarded(raising(error)) == 10
+    shown = capsys.readouterr().err
+    assert said in shown and "report it" not in shown and "Traceback" not in shown
+    assert shown.count("\n") == 1
+
+
+def test_a_bug_of_ours_says_what_to_attach(capsys):
+    assert guarded(raising(KeyError("x"))) == 10
+    shown = capsys.readouterr().err
+    assert "Please report it" in shown and "doctor --json" in shown and "Traceback" in shown
+
+
+def test_a_disk_that_fills_up_ends_with_the_way_on(tmp_path, monkeypatch):
+    path = tmp_path / "results.jsonl"
+    results_file.append(path, run_record())
+    whole = path.read_bytes()
+
+    def full(descriptor, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(UsageProblem, match="No space left on device.*--resume"):
+        results_file.append(path, case_record())
+    # Part of a line is no line either.
+    monkeypatch.setattr(os, "write", lambda descriptor, data: 10)
+    with pytest.raises(UsageProblem, match="No space left on device"):
+        results_file.append(path, case_record())
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["照片".encode("gbk"), b"caf\xe9", b"\xff\xfe", b"\x81\x40ab"])
+def test_names_that_are_no_utf_8_are_escaped_where_they_leave(tmp_path, name):
+    given = os.fsdecode(name)
+    record = case_record(given, labels=[given, "plain"], reason=f"{given} is odd")
+    path = tmp_path / "results.jsonl"
+    results_file.append(path, record)
+    path.read_bytes().decode("utf-8", "strict")
+    read = json.loads(path.read_text(encoding="utf-8"))
+    shown = name.decode("utf-8", "backslashreplace")
+    assert read["labels"] == [shown, "plain"] and read["case"]["model"]["ref"] == shown
+    assert results_file.read(path).cases[0].labels == [shown, "plain"]
+
+
+def test_a_user_without_a_home_is_told_where_to_put_models(monkeypatch):
+    for name in ("HARNESS_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def none():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(files.Path, "home", none)
+    with pytest.raises(UsageProblem, match="set HARNESS_CACHE_DIR"):
+        files.default_cache_dir()
