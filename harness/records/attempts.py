@@ -19,9 +19,10 @@ def stands(first: CaseRecord, second: CaseRecord) -> CaseRecord:
     Of the same status it is the one that is further off, and the later where they are alike.
     """
     if first.duration_seconds == second.duration_seconds:
-        # The same try, written anew with more in it, or in two parts.
-        worse = standing(first.status, second.status)
-        return second if worse is second.status else first
+        # The same try, written anew with more in it (the batches that were timed), or in two parts.
+        timed = first.throughput is None and second.throughput is not None
+        if timed or first.status is second.status:
+            return second
     tries = [*_tries(first), *_tries(second)]
     if first.status is second.status:
         further = (first.budget_ratio or 0.0) > (second.budget_ratio or 0.0)

@@ -6,6 +6,7 @@ import pytest
 
 from harness.records import attempts, results_file
 from harness.records.expectation import Expectation, Outcome
+from harness.records.throughput import Throughput, ThroughputPlan
 from harness.runs import session
 from harness.runs.merge import merge
 from harness.system.status import ExitCode, Status, UsageProblem
@@ -93,3 +94,12 @@ def test_a_record_whose_tries_gave_another_status_is_refused(tmp_path):
     (tmp_path / "results.jsonl").write_text("")
     with pytest.raises(UsageProblem, match="its tries gave fail_nan, pass"):
         read_back(tmp_path / "results.jsonl", [case_record("a", P, attempts=[N, P])])
+
+
+def test_a_record_that_its_timed_batches_made_worse_is_no_second_try():
+    first = case_record("a", P, duration_seconds=3.0)
+    plan = ThroughputPlan((8,))
+    timed = first.model_copy(
+        update={"status": Status.FAIL_ACCURACY, "throughput": Throughput(plan)}
+    )
+    assert attempts.stands(first, timed) == timed
