@@ -16,7 +16,9 @@ _CONV = ("convolution",)
 _ATTENTION = ("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu",
               "_scaled_dot_product_attention_math_for_mps", "_scaled_dot_product_attention_math",
               "_fused_sdp_choice", "scaled_dot_product_flash_attention")  # fmt: skip
-_MEAN, _SOFTMAX = ("mean",), ("_softmax", "softmax", "_safe_softmax")
+# torch_npu asks for a mean where a pool covers all of an image.
+_MEAN = ("mean", "adaptive_avg_pool2d", "_adaptive_avg_pool2d")
+_SOFTMAX = ("_softmax", "softmax", "_safe_softmax")
 _LAYER = ("native_layer_norm", "layer_norm")
 _GROUP = ("native_group_norm", "group_norm")
 _BATCH = ("native_batch_norm", "batch_norm", "_native_batch_norm_legit_no_training",
