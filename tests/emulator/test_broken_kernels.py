@@ -157,7 +157,7 @@ def test_each_mistake_is_said_once_for_an_operator() -> None:
         ("add_tail", "aten::addmm.default", False),
         ("mean_tail", "aten::mean.dim", True),
         ("layer_norm_unbiased", "aten::native_layer_norm.default", True),
-        ("attention_scale", "aten::_scaled_dot_product_flash_attention_for_cpu.default", True),
+        ("attention_scale", "aten::scaled_dot_product_attention.default", True),
         ("half_denormals", "aten::anything.default", True),
     ],
 )

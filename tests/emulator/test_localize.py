@@ -95,17 +95,25 @@ def declared_by(device: NpuDevice, architecture: str, dtype: str, profile: str) 
 
 
 def trace(
-    device: NpuDevice, architecture: str, dtype: str, profile: str, *faults: Fault, repeats: int = 1
+    device: NpuDevice,
+    architecture: str,
+    dtype: str,
+    profile: str,
+    *faults: Fault,
+    repeats: int = 1,
+    on_row: tracing.OnRow = lambda call, row: None,
 ) -> Localization:
     model, images = build(architecture)
     device.plant(FaultPlan(faults).to_json())
     declared = declared_by(device, architecture, dtype, profile)
-    rows, _, restarts = tracing.trace(model, images, device, declared, repeats=repeats)
+    rows, _, restarts = tracing.trace(
+        model, images, device, declared, repeats=repeats, on_row=on_row
+    )
     assert all(device.counters().fault_effects), "the planted fault acted"
     return Localization(str(declared), 0, len(images), tuple(rows), restarts=restarts)
 
 
-ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"
+ATTENTION = "scaled_dot_product_attention"
 # Model, dtype, aten operator; fault kind, the device's operator, its call, magnitude.
 FAULTS = [
     (EFFICIENTNET, "float32", "convolution", "zero_channels", "Convolution", 30, 1),
@@ -198,15 +206,13 @@ def test_an_honest_device_has_no_culprit_and_the_trace_is_its_forward_pass(
 def test_the_reproducer_shows_the_same_error_in_a_process_of_its_own(
     device: NpuDevice, npu: Emulator, tmp_path: Path
 ) -> None:
-    model, images = build(VIT)
     planted = Fault("scale_output", "FlashAttentionScore", 5, 5, magnitude=1.01)
-    found = trace(device, VIT, "float16", "strict", planted)
-    (culprit,) = found.culprits
     declared = declared_by(device, VIT, "float16", "strict")
+    scripts = reproducer.Reproducers(device.describe(), declared, {}, tmp_path)
+    found = trace(device, VIT, "float16", "strict", planted, on_row=scripts.consider)
+    (culprit,) = found.culprits
     device.plant(None)
-    (name,) = reproducer.write(
-        model, images, device.describe(), declared, {}, {culprit.index: culprit}, tmp_path
-    )
+    (name,) = scripts.written
     assert "import harness" not in (tmp_path / name).read_text(encoding="utf-8")
     # The operator alone runs there, so that its every call is the planted one.
     plan = tmp_path / "plan.json"
