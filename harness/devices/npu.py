@@ -22,6 +22,12 @@ from harness.system.status import CaseProblem, Stage, StageCallback, Status, Usa
 
 _CUBE = "matmul.cube_math_type"
 
+# Host code, so the same on every chip; other settings of torch_npu change nothing.
+_STRIDES_REMEDY = (
+    ". torch_npu refuses this operator on a tensor with its channels last: call .contiguous() on "
+    "the tensor before it"
+)
+
 _CODE = re.compile(r"\bERR(\d{2})(\d{3})\b")
 _ACLNN = re.compile(r"\b(aclnn\w+?)(?:GetWorkspaceSize)?\b(?! failed)")
 
@@ -178,10 +184,11 @@ class NpuDevice(Plain):
         unsupported = isinstance(error, NotImplementedError) or (code and code[2] in ("004", "007"))
         if unsupported or missing:
             named = missing or sorted(set(_ACLNN.findall(text)))
+            remedy = _STRIDES_REMEDY if "MemoryFormat::Contiguous is supported" in text else ""
             return CaseProblem(
                 Status.FAIL_UNSUPPORTED,
                 Stage.FORWARD,
-                f"{self.spec} lacks {_operators(named)}: {first}",
+                f"{self.spec} lacks {_operators(named)}: {first}{remedy}",
             )
         if code and code[2] == "011":
             return CaseProblem(Status.ERROR_TIMEOUT, Stage.FORWARD, f"{self.spec}: {first}")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.devices.npu import NpuDevice
 from harness.execution import gelu
+from harness.system.status import Status
 
 pytestmark = pytest.mark.usefixtures("npu")
 
@@ -237,3 +241,14 @@ def test_prelu_takes_its_weight_in_the_form_in_which_torch_npu_hands_it_on() -> 
     with torch.no_grad():
         expected = layer(x)
         torch.testing.assert_close(layer.npu()(x.npu()).cpu(), expected, rtol=0, atol=0)
+
+
+def test_the_refusal_of_channels_last_names_its_remedy() -> None:
+    """torch_npu's own, in its host code: so would a real NPU."""
+    x = torch.randn(2, 4, 4, 5).npu().permute(0, 3, 1, 2)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="MemoryFormat::Contiguous") as refused:
+        F.gelu(x)
+    asked: Any = SimpleNamespace(spec="npu:0", emulator=None)
+    found = NpuDevice.explain(asked, refused.value)
+    assert found is not None and found.status is Status.FAIL_UNSUPPORTED
+    assert "call .contiguous() on the tensor before it" in found.reason
