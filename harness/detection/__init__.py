@@ -1,5 +1,5 @@
-"""Which faults the verdict would have shown: of one case, and in a study of many.
+"""Which faults the verdict would have shown: of one case, and in a study of many; whom it accuses.
 
-Face: `catalogue`, `sensitivity.measure`, `study.run`, `study_results`. May import: `execution`
+Face: `catalogue`, `sensitivity.measure`, `study.run`, `engine_study.run`, `study_results`. May import: `execution`
 and below.
 """
