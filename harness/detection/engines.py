@@ -19,6 +19,7 @@ from unittest import mock
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from harness.devices.cpu import CpuDevice
@@ -30,22 +31,9 @@ from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 Arrays = list[np.ndarray[Any, Any]]
 Computation = Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
 
+Form = Callable[[dict[str, Any]], torch.Tensor]  # of an operator's arguments by name
+
 _OPSET = 17
-_functional = nn.functional
-# Forms that the exporter knows, of operators that it knows under their composite's name only; each
-# gets the operator's arguments by name.
-_FORMS: dict[str, Callable[[dict[str, Any]], torch.Tensor]] = {
-    "aten::native_batch_norm": lambda a: _batch_norm(a),
-    "aten::_native_batch_norm_legit_no_training": lambda a: _batch_norm(a),
-    "aten::native_group_norm": lambda a: _functional.group_norm(
-        a["input"], a["group"], a["weight"], a["bias"], a["eps"]
-    ),
-    "aten::_softmax": lambda a: torch.softmax(a["self"], a["dim"]),
-    "aten::_log_softmax": lambda a: torch.log_softmax(a["self"], a["dim"]),
-    "aten::_adaptive_avg_pool2d": lambda a: _functional.adaptive_avg_pool2d(
-        a["self"], a["output_size"]
-    ),
-}
 # Arguments that are a model's weights; engines lay them out before they compute.
 _WEIGHTS = {"weight", "bias", "running_mean", "running_var"}
 _WEIGHTS_OF = {"aten::addmm": {"self", "mat2"}, "aten::mm": {"mat2"}}
@@ -337,16 +325,45 @@ def _signature(call: Call, inputs: Sequence[torch.Tensor]) -> str:
 
 
 def _batch_norm(a: dict[str, Any]) -> torch.Tensor:
-    return _functional.batch_norm(
-        a["input"],
-        a["running_mean"],
-        a["running_var"],
-        a["weight"],
-        a["bias"],
-        bool(a.get("training")),
-        a["momentum"],
-        a["eps"],
-    )
+    statistics = a["running_mean"], a["running_var"], a["weight"], a["bias"]
+    training = bool(a.get("training"))
+    return functional.batch_norm(a["input"], *statistics, training, a["momentum"], a["eps"])
+
+
+def _group_norm(a: dict[str, Any]) -> torch.Tensor:
+    return functional.group_norm(a["input"], a["group"], a["weight"], a["bias"], a["eps"])
+
+
+def _resized(mode: str) -> Form:
+    def form(a: dict[str, Any]) -> torch.Tensor:
+        given = a["scales_h"] is not None
+        return functional.interpolate(
+            a["self"],
+            None if given else a["output_size"],
+            (a["scales_h"], a["scales_w"]) if given else None,
+            mode,
+            a.get("align_corners"),
+        )
+
+    return form
+
+
+# Operators that the exporter knows under their composite's name only.
+_FORMS: dict[str, Form] = {
+    "aten::native_batch_norm": _batch_norm,
+    "aten::_native_batch_norm_legit_no_training": _batch_norm,
+    "aten::native_group_norm": _group_norm,
+    "aten::_softmax": lambda a: torch.softmax(a["self"], a["dim"]),
+    "aten::_log_softmax": lambda a: torch.log_softmax(a["self"], a["dim"]),
+    "aten::_adaptive_avg_pool2d": lambda a: functional.adaptive_avg_pool2d(
+        a["self"], a["output_size"]
+    ),
+    "aten::_prelu_kernel": lambda a: functional.prelu(a["self"], a["weight"].flatten()),
+    "aten::_unsafe_view": lambda a: a["self"].reshape(a["size"]),
+    "aten::upsample_nearest2d": _resized("nearest"),
+    "aten::upsample_bilinear2d": _resized("bilinear"),
+    "aten::upsample_bicubic2d": _resized("bicubic"),
+}
 
 
 def _first_line(error: Exception) -> str:
