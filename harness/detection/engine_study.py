@@ -74,8 +74,8 @@ def run(sides: Sides, plan: EnginePlan, report: Callable[[str], None]) -> Engine
             )
             for engine in engines:
                 what = engine.title, format_name, model
-                one = _One(sides, EngineDevice(engine), what)
                 try:
+                    one = _One(sides, EngineDevice(engine, dtype), what)
                     request = sides.request(case)
                     if plan.share:
                         operators.append(one.operators(request, plan.share))

@@ -54,7 +54,7 @@ class Engine(Protocol):
     def given(self, dtype: torch.dtype) -> torch.dtype:
         """The dtype in which weights and inputs are exported to have it compute in `dtype`.
 
-        Raises NotTaken for a dtype that it has no kernels for.
+        Raises CaseProblem for a dtype that it has no kernels for.
         """
 
     def compiled(self, model: bytes, dtype: torch.dtype) -> Callable[[Arrays], Arrays]:
@@ -73,7 +73,8 @@ class _OnnxRuntime:
     def given(self, dtype: torch.dtype) -> torch.dtype:
         """As it stands in the model."""
         if dtype == torch.bfloat16:
-            raise NotTaken(f"{self.title} has no bfloat16 kernels for the CPU")
+            why = f"{self.title} has no bfloat16 kernels for the CPU."
+            raise CaseProblem(Status.FAIL_UNSUPPORTED, Stage.LOAD, why)
         return dtype
 
     def compiled(self, model: bytes, dtype: torch.dtype) -> Callable[[Arrays], Arrays]:
@@ -127,9 +128,12 @@ def open_engine(name: str) -> Engine:
 class EngineDevice(CpuDevice):
     """The host's CPU, computing with an engine: whole models, and operators one by one."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, dtype: str = "float32") -> None:
+        """`dtype`: in which it is to compute.  Raises CaseProblem where it has no such kernels."""
         super().__init__()
         self.engine = engine
+        self._dtype: torch.dtype = getattr(torch, dtype)
+        self._given = engine.given(self._dtype)
         self._operators: dict[str, Computation] = {}
 
     def describe(self) -> DeviceInfo:
@@ -143,25 +147,22 @@ class EngineDevice(CpuDevice):
 
     def place(self, model: nn.Module, dtype: torch.dtype) -> nn.Module:
         """The model as the engine computes it; exported when its first batch comes."""
-        return _InEngine(model.to(self._given(dtype)).eval(), self, dtype)
+        return _InEngine(model.to(self._given).eval(), self)
 
     def operator(self, func: Any) -> Callable[..., list[torch.Tensor]]:
         """What has the engine compute an operator; raises NotTaken where it cannot."""
         return lambda *args, **kwargs: self._operator(Call(func, args, kwargs))
 
-    def computation(
-        self, module: nn.Module, inputs: Sequence[torch.Tensor], dtype: torch.dtype
-    ) -> Computation:
+    def computation(self, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Computation:
         """A module prepared for the engine, for inputs of these shapes.  Raises NotTaken."""
-        given = self._given(dtype)
 
         def stored(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.to(given) if tensor.is_floating_point() else tensor
+            return tensor.to(self._given) if tensor.is_floating_point() else tensor
 
         try:
             # Clones: an operator that writes to its input does so while it is traced.
             model = _exported(module, [stored(tensor).clone() for tensor in inputs])
-            compute = self.engine.compiled(model, dtype)
+            compute = self.engine.compiled(model, self._dtype)
         except Exception as error:
             raise NotTaken(_first_line(error)) from error
 
@@ -174,9 +175,6 @@ class EngineDevice(CpuDevice):
 
         return run
 
-    def _given(self, dtype: torch.dtype) -> torch.dtype:
-        return self.engine.given(dtype)
-
     def _operator(self, call: Call) -> list[torch.Tensor]:
         weights = {id(tensor) for tensor in _weights(call)}
         inputs = list({id(t): t for t in call.tensors() if id(t) not in weights}.values())
@@ -185,8 +183,7 @@ class EngineDevice(CpuDevice):
         key = None if weights else _signature(call, inputs)
         run = self._operators.get(key) if key else None
         if run is None:
-            dtype = next((t.dtype for t in inputs if t.is_floating_point()), torch.float32)
-            run = self.computation(_Operator(call, inputs), inputs, dtype)
+            run = self.computation(_Operator(call, inputs, self._given), inputs)
             if key:
                 self._operators[key] = run
         return run(inputs)
@@ -195,9 +192,10 @@ class EngineDevice(CpuDevice):
 class _Operator(nn.Module):
     """One operator call as a module of its inputs; all other arguments are constants."""
 
-    def __init__(self, call: Call, inputs: Sequence[torch.Tensor]) -> None:
+    def __init__(self, call: Call, inputs: Sequence[torch.Tensor], given: torch.dtype) -> None:
         super().__init__()
         self._call = call
+        self._given = given
         self._places = {id(tensor): place for place, tensor in enumerate(inputs)}
 
     def forward(self, *inputs: torch.Tensor) -> Any:
@@ -206,7 +204,7 @@ class _Operator(nn.Module):
                 return value
             if id(value) in self._places:
                 return inputs[self._places[id(value)]]
-            return value.to(inputs[0].dtype) if value.is_floating_point() else value
+            return value.to(self._given) if value.is_floating_point() else value
 
         call = self._call
         call = Call(call.func, mapped(leaf, call.args), mapped(leaf, call.kwargs))
@@ -245,18 +243,17 @@ class _Whole(nn.Module):
 class _InEngine(nn.Module):
     """A model that an engine computes, as a leg runs models: the features can be tapped."""
 
-    def __init__(self, model: nn.Module, device: EngineDevice, dtype: torch.dtype) -> None:
+    def __init__(self, model: nn.Module, device: EngineDevice) -> None:
         super().__init__()
         self._whole = _Whole(model)
         self._device = device
-        self._dtype = dtype
         self._by_shape: dict[torch.Size, tuple[Computation, Any]] = {}
         self.forward_features: Any = lambda features: features
 
     def forward(self, images: torch.Tensor) -> Any:
         try:
             if images.shape not in self._by_shape:
-                run = self._device.computation(self._whole, [images], self._dtype)
+                run = self._device.computation(self._whole, [images])
                 self._by_shape[images.shape] = run, self._whole.structure
             run, structure = self._by_shape[images.shape]
             output, features = pytree.tree_unflatten(run([images]), structure)

@@ -109,6 +109,14 @@ def test_what_no_engine_takes_is_a_reason(device, leg_request, monkeypatch):
     assert caught.value.status is Status.FAIL_UNSUPPORTED
 
 
+def test_a_format_without_kernels_is_a_problem_of_the_case():
+    for part in ("onnx", "onnxruntime"):
+        pytest.importorskip(part, reason="needs onnxruntime: .[engines]")
+    with pytest.raises(CaseProblem, match="no bfloat16 kernels") as caught:
+        EngineDevice(open_engine("onnxruntime"), "bfloat16")
+    assert caught.value.status is Status.FAIL_UNSUPPORTED
+
+
 def test_a_missing_or_unknown_engine_is_one_sentence(monkeypatch, capsys):
     with pytest.raises(UsageProblem, match="Unknown engine 'tvm': give onnxruntime, openvino"):
         open_engine("tvm")
