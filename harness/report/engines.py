@@ -6,28 +6,31 @@ import itertools
 import statistics
 from collections.abc import Callable, Iterable
 
-from harness.detection.study_results import EngineStudy, Kind, Operators
+from harness.detection.study_results import EngineRow, EngineStudy, Kind, Operators
 from harness.judgement.operator_rows import RATIO_LIMIT, SLICE_RATIO_LIMIT
 from harness.report.tables.cells import Item, Table, tabulated
 from harness.report.text import render_table
 from harness.system.status import Status
+
+OfKind = tuple[Operators, Kind]
 
 
 def render(study: EngineStudy) -> str:
     """Everything that a study of engines shows, as one Markdown text."""
     found = [totals(study), operators(study), each(study), culprits(study), skipped(study)]
     blocks = [_title(study), *(render_table(table) for table in found if table.rows)]
-    if study.problems:
-        blocks.append("Not measured:\n\n" + "\n".join(f"- {text}" for text in study.problems))
+    reasons = [f"{_place(row)}: {row.reason}" for row in study.rows if row.reason]
+    for title, lines in (("Reasons", reasons), ("Not measured", study.problems)):
+        if lines:
+            blocks.append(f"{title}:\n\n" + "\n".join(f"- {text}" for text in lines))
     return "\n\n".join(blocks) + "\n"
 
 
 def totals(study: EngineStudy) -> Table:
     """End to end, a row an engine and format."""
-    groups = _grouped(study.rows, lambda row: (row.engine, row.format))
     return tabulated(
         "Models end to end",
-        groups,
+        _grouped(study.rows, lambda row: (row.engine, row.format)),
         ("engine", lambda rows: rows[0].engine),
         ("format", lambda rows: rows[0].format),
         ("models", lambda rows: str(len(rows))),
@@ -43,39 +46,57 @@ def totals(study: EngineStudy) -> Table:
 
 
 def operators(study: EngineStudy) -> Table:
-    """Operators one by one, a row a kind, engine and format, and one for all kinds."""
-    flat = _kinds(study)
+    """Operators one by one, a row a kind and format, and one for all kinds."""
+    flat = [one for one in _kinds(study) if one[1].compared]
     groups = [
-        *(("all", rows) for rows in _grouped(flat, lambda one: (one[0].engine, one[0].format))),
-        *((rows[0][1].operator, rows) for rows in _grouped(flat, _place)),
+        *(("all", rows) for rows in _grouped(flat, lambda one: (one[0].format,))),
+        *((rows[0][1].operator, rows) for rows in _grouped(flat, _kind)),
     ]
+
+    def greatest(engine: str) -> Callable[[tuple[str, list[OfKind]]], str]:
+        def cell(group: tuple[str, list[OfKind]]) -> str:
+            own = [kind for found, kind in group[1] if found.engine == engine]
+            return (
+                f"{_greatest(kind.ratio for kind in own)} / "
+                f"{_greatest(kind.slice_ratio for kind in own)}"
+            )
+
+        return cell
+
     return tabulated(
-        f"Operators one by one (allowed: {RATIO_LIMIT:g}, of a slice {SLICE_RATIO_LIMIT:g})",
+        "Operators one by one: greatest ratio / of a slice (allowed: "
+        f"{RATIO_LIMIT:g} / {SLICE_RATIO_LIMIT:g})",
         groups,
-        ("engine", lambda group: group[1][0][0].engine),
-        ("format", lambda group: group[1][0][0].format),
         ("operator", lambda group: group[0]),
+        ("format", lambda group: group[1][0][0].format),
         ("compared", lambda group: str(sum(kind.compared for _, kind in group[1]))),
         ("culprits", lambda group: str(sum(kind.culprits for _, kind in group[1]))),
-        ("greatest ratio", lambda group: _greatest(kind.ratio for _, kind in group[1])),
-        ("of a slice", lambda group: _greatest(kind.slice_ratio for _, kind in group[1])),
-        ("skipped", lambda group: str(sum(kind.skipped for _, kind in group[1]))),
+        *((engine, greatest(engine)) for engine in _engines(study.operators)),
     )
 
 
 def each(study: EngineStudy) -> Table:
-    """Every model end to end."""
+    """Every model end to end, engines side by side."""
+
+    def numbers(engine: str) -> Callable[[list[EngineRow]], str]:
+        def cell(rows: list[EngineRow]) -> str:
+            taken = [
+                " ".join(
+                    (row.status.value, *map(_number, (row.ratio, row.image_ratio, row.slice_ratio)))
+                )
+                for row in rows
+                if row.engine == engine
+            ]
+            return "; ".join(taken) or "not measured"
+
+        return cell
+
     return tabulated(
-        "Every model",
-        study.rows,
-        ("model", lambda row: row.model),
-        ("engine", lambda row: row.engine),
-        ("format", lambda row: row.format),
-        ("status", lambda row: row.status.value),
-        ("ratio", lambda row: _number(row.ratio)),
-        ("of an image", lambda row: _number(row.image_ratio)),
-        ("of a slice", lambda row: _number(row.slice_ratio)),
-        ("reason", lambda row: row.reason),
+        "Every model: status and greatest ratio, of an image, of a slice",
+        _grouped(study.rows, lambda row: (row.format, row.model)),
+        ("model", lambda rows: rows[0].model),
+        ("format", lambda rows: rows[0].format),
+        *((engine, numbers(engine)) for engine in _engines(study.rows)),
     )
 
 
@@ -84,9 +105,7 @@ def culprits(study: EngineStudy) -> Table:
     return tabulated(
         "Culprits",
         [(found, row) for found in study.operators for row in found.culprits],
-        ("engine", lambda one: one[0].engine),
-        ("format", lambda one: one[0].format),
-        ("model", lambda one: one[0].model),
+        ("where", lambda one: _place(one[0])),
         ("operator", lambda one: f"{one[1].operator} in {one[1].module} ({one[1].index})"),
         ("shapes", lambda one: " ".join(one[1].shapes)),
         ("ratio", lambda one: _number(one[1].ratio)),
@@ -100,7 +119,10 @@ def skipped(study: EngineStudy) -> Table:
     """What an engine does not take, with the first reason."""
     return tabulated(
         "Skipped operators",
-        _grouped([one for one in _kinds(study) if one[1].skipped], _place),
+        _grouped(
+            [one for one in _kinds(study) if one[1].skipped],
+            lambda one: (one[0].engine, *_kind(one)),
+        ),
         ("engine", lambda rows: rows[0][0].engine),
         ("format", lambda rows: rows[0][0].format),
         ("operator", lambda rows: rows[0][1].operator),
@@ -109,12 +131,20 @@ def skipped(study: EngineStudy) -> Table:
     )
 
 
-def _kinds(study: EngineStudy) -> list[tuple[Operators, Kind]]:
+def _kinds(study: EngineStudy) -> list[OfKind]:
     return [(found, kind) for found in study.operators for kind in found.kinds]
 
 
-def _place(one: tuple[Operators, Kind]) -> tuple[str, ...]:
-    return one[0].engine, one[0].format, one[1].operator
+def _kind(one: OfKind) -> tuple[str, ...]:
+    return one[0].format, one[1].operator
+
+
+def _engines(rows: Iterable[EngineRow | Operators]) -> list[str]:
+    return sorted({row.engine for row in rows})
+
+
+def _place(row: EngineRow | Operators) -> str:
+    return f"{row.engine}, {row.format}, {row.model}"
 
 
 def _grouped(items: Iterable[Item], key: Callable[[Item], tuple[str, ...]]) -> list[list[Item]]:

@@ -15,12 +15,24 @@ def test_totals_count_models_and_greatest_ratios():
 
 
 def test_operators_are_counted_by_kind_and_all_together():
-    rows = report.operators(engine_study()).rows
-    assert [row[2:6] for row in rows] == [
-        ("all", "5", "1", "inf"),
-        ("aten::add.Tensor", "2", "0", "none"),
-        ("aten::erf.default", "3", "1", "inf"),
+    table = report.operators(engine_study())
+    assert table.header == ("operator", "format", "compared", "culprits", "OpenVINO 1")
+    assert [(row[0], *row[2:]) for row in table.rows] == [
+        ("all", "5", "1", "inf / inf"),
+        ("aten::add.Tensor", "2", "0", "none / none"),
+        ("aten::erf.default", "3", "1", "inf / inf"),
     ]
+
+
+def test_models_stand_with_the_engines_side_by_side():
+    study = engine_study()
+    other = dataclasses.replace(study.rows[0], engine="A", status=Status.FAIL_NAN, ratio=None)
+    alone = dataclasses.replace(other, model="b")
+    rows = report.each(dataclasses.replace(study, rows=(*study.rows, other, alone))).rows
+    assert rows == (
+        ("a", "strict", "fail_nan none 2 0.5", "pass 1.5 2 0.5"),
+        ("b", "strict", "fail_nan none 2 0.5", "not measured"),
+    )
 
 
 def test_the_page_names_culprits_what_was_skipped_and_what_was_not_measured():
