@@ -1,5 +1,5 @@
-"""Which faults the verdict would have shown: of one case, and in a study of many.
+"""Which faults the verdict would have shown, of one case and in a study; whether it accuses others.
 
-Face: `catalogue`, `sensitivity.measure`, `study.run`, `study_results`. May import: `execution`
-and below.
+Face: `catalogue`, `sensitivity.measure`, `study.run`, `engine_study.run`, `study_results`. May
+import: `execution` and below.
 """

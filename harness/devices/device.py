@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from harness.system.status import UsageProblem
 
@@ -79,6 +80,9 @@ class Device(Protocol):
     def around_forward(self) -> contextlib.AbstractContextManager[Any]:
         """What has to be in force while a forward pass runs."""
 
+    def operator(self, func: Any) -> Callable[..., Any]:
+        """What runs an aten operator here, on arguments on `torch_device`."""
+
     def threads(self) -> int | None:
         """Threads that compute a forward pass; None where it is not the host that computes."""
 
@@ -126,6 +130,10 @@ class Plain:
     def around_forward(self) -> contextlib.AbstractContextManager[Any]:
         """Nothing has to be in force."""
         return contextlib.nullcontext()
+
+    def operator(self, func: Any) -> Callable[..., Any]:
+        """The operator itself: PyTorch dispatches it by where its arguments are."""
+        return cast("Callable[..., Any]", func)
 
     def threads(self) -> int | None:
         """The host does not compute here."""

@@ -9,10 +9,10 @@ from tests.makers.detection import small_study
 
 def test_a_study_survives_its_file(tmp_path):
     study_results.save(small_study(), tmp_path / "study.json")
-    assert study_results.load(tmp_path / "study.json") == small_study()
+    assert study_results.load(tmp_path / "study.json", study_results.Study) == small_study()
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(UsageProblem):
-        study_results.load(tmp_path / "other.json")
+        study_results.load(tmp_path / "other.json", study_results.Study)
 
 
 def test_studies_of_different_settings_join_and_overlapping_ones_do_not():

@@ -18,7 +18,7 @@ def test_a_small_study_from_the_command_line(tmp_path, cache_dir):
     assert done.returncode == 0, done.stderr
     raw = json.loads((tmp_path / "study.json").read_text())
     assert len(raw["faults"]) == 8
-    found = study_results.load(tmp_path / "study.json")
+    found = study_results.load(tmp_path / "study.json", study_results.Study)
     assert [r for r in found.honest if r.false_alarm] == []
     assert {r.status for r in found.honest if r.setting == "D"} == {Status.PASS}
     # Plain random weights tell no images apart: never a pass, whatever the documented gate says.

@@ -1,8 +1,18 @@
-"""Results of planted faults, made without planting any."""
+"""Results of planted faults and of engines, made without either."""
 
 import dataclasses
+import math
 
-from harness.detection.study_results import FaultResult, HonestRow, Study
+from harness.detection.study_results import (
+    EngineRow,
+    EngineStudy,
+    FaultResult,
+    HonestRow,
+    Kind,
+    Operators,
+    Study,
+)
+from harness.judgement.operator_rows import OperatorRow
 from harness.records.sensitivity import FaultRow, Sensitivity
 from harness.system.status import Status
 
@@ -57,4 +67,30 @@ def small_study() -> Study:
             FaultResult("D", "strict", "m", row(effective=False)),
             FaultResult("D", "strict", "m", row(fault="nan", ratio=None, gate_passed=False)),
         ),
+    )
+
+
+def operator_row(**changes) -> OperatorRow:
+    base = OperatorRow(
+        index=7, operator="aten::erf.default", module="act", shapes=("2x3",), dtype="float32",
+        memory_format="contiguous",
+    )  # fmt: skip
+    return dataclasses.replace(base, **changes)
+
+
+def engine_study(model: str = "a", processor: str = "CPU") -> EngineStudy:
+    culprit = operator_row(ratio=math.inf, worst_slice_ratio=math.inf)
+    kinds = (
+        Kind("aten::erf.default", 3, 1, math.inf, math.inf, 1, "no kernel"),
+        Kind("aten::add.Tensor", 2, 0, None, None, 0, ""),
+    )
+    place = "OpenVINO 1", "strict", model
+    return EngineStudy(
+        processor=processor,
+        date="2026-01-01",
+        environment={"torch": "2.13.0"},
+        seconds=60.0,
+        rows=(EngineRow(*place, Status.PASS, "", 1.5, 2.0, 0.5, 10.0, True),),
+        operators=(Operators(*place, kinds, (culprit,)),),
+        problems=("refused",),
     )

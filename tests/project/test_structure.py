@@ -13,6 +13,7 @@ PACKAGE = ROOT / "harness"
 ROOMS = [path for path in sorted(PACKAGE.rglob("*/__init__.py")) if path.parent.name != "emulator"]
 # Who loads torch as soon as it is imported, beside what lies in execution/.
 WITH_TORCH = {
+    "detection/engines.py",  # exports models and operators
     "devices/cpu.py",
     "devices/cuda.py",
     "devices/dispatcher.py",  # asks torch's dispatcher; the devices alone import it

@@ -121,14 +121,18 @@ def _emulate(given: argparse.Namespace) -> int:
 
 def _add_study(commands: Any) -> None:
     study = commands.add_parser(
-        "study", help="plant every fault of the catalogue and show what the verdict catches"
+        "study",
+        help="plant every fault of the catalogue and show what the verdict catches, or judge the "
+        "honest kernels of other engines",
     )
     add = study.add_argument
     add("--device", default="npu-emulated", help="faults can be planted in npu-emulated only")
     add("--settings", default="A,B,C,D", help="A: plain random, B: real weights and noise, C: real "
         "weights and photos, D: discriminating random weights (default: all)")  # fmt: skip
-    add("--formats", default="strict,default,float16,bfloat16")
-    add("--models", default="efficientnet_b0", help="timm architectures for A and D")
+    add("--engines", metavar="NAMES", help="plant nothing: judge onnxruntime,openvino on small "
+        "--models, in --formats (default: strict), with --operator-share (default: 1)")  # fmt: skip
+    add("--formats", help="default: strict,default,float16,bfloat16")
+    add("--models", help="timm architectures for A and D (default: efficientnet_b0)")
     add("--seeds", type=quantities.natural, default=3, help="further seeds for the honest runs")
     add("--operator-share", type=quantities.share, default=None, metavar="S", help="part of the "
         "operators to compare one by one (default: as a run does)")  # fmt: skip
@@ -147,15 +151,18 @@ def _study(given: argparse.Namespace) -> int:
     from harness.execution.sides import Sides
     from harness.report import study as report
 
+    if given.engines:
+        return _engines(given)
     plan = study.StudyPlan(
         settings=tuple(given.settings.split(",")),
-        formats=tuple(given.formats.split(",")),
-        models=tuple(given.models.split(",")),
+        **_named(given, "formats", "models"),
         seeds=given.seeds,
         limit=given.limit,
     )
     if given.read:
-        result = study_results.join([study_results.load(path) for path in given.read])
+        result = study_results.join(
+            [study_results.load(path, study_results.Study) for path in given.read]
+        )
     else:
         spec = choose(given.device).spec
         kernels = emulated_kernels.check_for(given.emulated_kernels, spec)
@@ -166,12 +173,48 @@ def _study(given: argparse.Namespace) -> int:
             result = study.run(sides, plan, lambda text: print(text, file=sys.stderr, flush=True))
         finally:
             sides.close()
-    given.output.mkdir(parents=True, exist_ok=True)
-    study_results.save(result, given.output / "study.json")
-    text = report.render(result)
-    (given.output / "study.md").write_text(text, encoding="utf-8")
-    print(text)
+    _keep(given.output, "study", result, report.render(result))
     return ExitCode.FAILED if any(row.false_alarm for row in result.honest) else ExitCode.OK
+
+
+def _engines(given: argparse.Namespace) -> int:
+    from harness.detection import engine_study, study_results
+    from harness.devices.spec import DeviceSpec
+    from harness.execution.settings import RunSettings
+    from harness.execution.sides import Sides
+    from harness.report import engines as report
+
+    if given.read:
+        result = study_results.join_engines(
+            [study_results.load(path, study_results.EngineStudy) for path in given.read]
+        )
+    else:
+        share = 1.0 if given.operator_share is None else given.operator_share
+        plan = engine_study.EnginePlan(**_named(given, "engines", "formats", "models"), share=share)
+        sides = Sides(RunSettings(DeviceSpec("cpu")))
+        try:
+            result = engine_study.run(
+                sides, plan, lambda text: print(text, file=sys.stderr, flush=True)
+            )
+        finally:
+            sides.close()
+    _keep(given.output, "engines", result, report.render(result))
+    return ExitCode.FAILED if result.accused else ExitCode.OK
+
+
+def _named(given: argparse.Namespace, *options: str) -> dict[str, tuple[str, ...]]:
+    """Those options that were given, with the names in them."""
+    found = {option: getattr(given, option) for option in options}
+    return {option: tuple(names.split(",")) for option, names in found.items() if names}
+
+
+def _keep(folder: Path, name: str, study: Any, text: str) -> None:
+    from harness.detection import study_results
+
+    folder.mkdir(parents=True, exist_ok=True)
+    study_results.save(study, folder / f"{name}.json")
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    print(text)
 
 
 def _add_cache(commands: Any) -> None:

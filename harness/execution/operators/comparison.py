@@ -92,7 +92,7 @@ class OperatorComparison:
 
         `rehearse`: planned faults do not count these calls; the forward pass comes later.
         """
-        self.side = DeviceSide(model, device.torch_device, arithmetic)
+        self.side = DeviceSide(model, device, arithmetic)
         self._device = device
         self._arithmetic = arithmetic
         self._repeats = repeats

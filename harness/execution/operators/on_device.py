@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from harness.execution.imitation import storage_dtype
 from harness.execution.operators.calls import Call, rerun, results, stored
 from harness.judgement.arithmetic import Arithmetic
+
+if TYPE_CHECKING:
+    from harness.devices.device import Device
 
 # torch_npu refuses to create a tensor with its channels last.
 _CHANNELS_LAST_DEVICES = ("cpu", "cuda", "meta")
@@ -20,10 +23,9 @@ class DeviceSide:
     `model`: its parameters and buffers are the tensors that stay on the device.
     """
 
-    def __init__(
-        self, model: torch.nn.Module, device: torch.device, arithmetic: Arithmetic
-    ) -> None:
-        self._device = device
+    def __init__(self, model: torch.nn.Module, device: Device, arithmetic: Arithmetic) -> None:
+        self._device = device.torch_device
+        self._operator = device.operator
         self._store = storage_dtype(arithmetic)
         self._lasting = {
             tensor.untyped_storage().data_ptr()
@@ -36,7 +38,7 @@ class DeviceSide:
         """The call on the device; raises what the device raises."""
         value = rerun(
             call,
-            call.func,
+            self._operator(call.func),
             self._move,
             lambda dtype: self._store if dtype == torch.float32 else dtype,
             device=self._device,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # Of 23 mantissa bits: one less rounds factors as coarsely as float32 rounds their products.
 _LAST_BIT = Arithmetic(short_conv=Factors(22), short_matmul=Factors(22))
 # Reasons for which a call is no layer and gets no row in a trace.
-_NO_LAYER = ("view", "uninitialised memory", "no tensor result")
+NO_LAYER = ("view", "uninitialised memory", "no tensor result")
 _NOT_CHOSEN = "not in the share"
 
 OnRow = Callable[[Call, OperatorRow], None]
@@ -159,7 +159,7 @@ class _Tracer:
     def on_call(self, call: Call, index: int, module: str) -> Any:
         """One operator on every side."""
         described = self._comparison.describe(call, index, module)
-        row = None if described.skipped in _NO_LAYER else described
+        row = None if described.skipped in NO_LAYER else described
         # A call that writes to its input comes last on the reference's side.  The own error is
         # taken before the device's forward pass arrives there: a planned fault counts on it.
         writes = bool(call.written())

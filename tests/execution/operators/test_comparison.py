@@ -148,6 +148,16 @@ class Odd(CpuDevice):
         return CaseProblem(Status.ERROR_DEVICE, Stage.FORWARD, "broken") if self._explains else None
 
 
+def test_operators_run_as_the_device_runs_them(varied):
+    class Halves(CpuDevice):
+        def operator(self, func):
+            wrong = func is torch.ops.aten.mean.dim
+            return lambda *args, **kwargs: func(*args, **kwargs) * (0.5 if wrong else 1)
+
+    found = culprits(check(*varied, Halves(), Arithmetic()))
+    assert [row.operator for row in found] == ["aten::mean.dim"]
+
+
 def test_a_missing_kernel_is_not_mistaken_for_the_device(varied):
     rows = check(*varied, Odd(lacks="aten::roll.default"), Arithmetic())
     assert [row.operator for row in rows if "no kernel" in row.skipped] == ["aten::roll.default"]
