@@ -19,6 +19,7 @@ MEANING: Mapping[str, str] = {
     "budget ratio": "rmse(device - x) / rmse(budget - x); budget: an honest CPU run in the "
     f"arithmetic that the device declares; {_ORACLE}. 1 is honest rounding.",
     "worst image": "The greatest budget ratio of a single image.",
+    "worst channel": "The greatest budget ratio of a class, channel, row or token over all images.",
     "allowed": "Greatest budget ratio that passes: 3, and 10 in exact float32.",
     "nrmse device": f"rmse(device - x) / spread of x between the images; {_ORACLE}.",
     "nrmse CPU": f"rmse(CPU - x) / spread of x between the images; {_ORACLE}.",

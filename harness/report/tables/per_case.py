@@ -106,6 +106,7 @@ def budget(case: CaseRecord) -> Table | None:
         ("max abs CPU", lambda row: f"{row.cpu.max_abs:.3g}"),
         ("budget ratio", lambda row: f"{row.ratio:.3g}"),
         ("worst image", lambda row: f"{max(row.image_ratios):.3g}"),
+        ("worst channel", lambda row: f"{row.slice_ratio:.3g}" if row.worst_slice else "none"),
         ("allowed", lambda row: f"{row.limit:g}"),
     )
 
