@@ -149,6 +149,34 @@ def own_error(
     )
 
 
+# To nearest the ratio is at most 1; truncation averages 1.6, and moves every other number.
+NEAREST_LIMIT = 1.1
+_FREE_STEPS = 4.0  # numbers that chance may move where none is expected
+
+
+def misrounding(rounded: Array, candidate: Array, inner: Array, rounding: Rounding) -> float:
+    """How much oftener than its inner rounding explains a result is not the nearest number.
+
+    For results that are rounded once, to nearest: `rounded`, the exact result so rounded, and the
+    `candidate` differ where the error before that rounding (rms `inner`, of the same shape) carries
+    it over the middle between two numbers, which are a step of 2 unit 2^floor(log2 |x|) apart: with
+    a chance of |error| / step.  In steps, with d their difference and e = 2 inner, since the
+    reference that was rounded may err as much as the candidate,
+
+        sqrt(sum d^2 / (sum (e + e^2) + 4))
+
+    It sees errors far below the format's own rounding, which hides them from `OwnError.ratio`.
+    """
+    whole, power = np.frexp(np.abs(rounded))
+    step = np.where(whole > 0, np.ldexp(np.float64(2 * rounding.unit), power - 1), 0.0)
+    step = np.maximum(step, rounding.smallest)
+    moved = (np.asarray(candidate, np.float64) - rounded) / step
+    usable = np.isfinite(moved)
+    expected = 2 * np.asarray(inner, np.float64) / step
+    allowed = np.sum(np.where(usable, expected + np.square(expected), 0.0)) + _FREE_STEPS
+    return float(_root_ratio(np.sum(np.square(np.where(usable, moved, 0.0))), allowed))
+
+
 class _Sums:
     """Sums of squares of an operator's errors, of all elements and of the slices of every axis.
 

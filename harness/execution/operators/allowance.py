@@ -66,6 +66,18 @@ def moves(call: Call) -> bool:
     return _name(call) in _MOVES
 
 
+def rounds_once(call: Call, result: Tensor) -> bool:
+    """Whether a result in a short format is a float32 one, rounded once.
+
+    Not so, on devices that are right: norms by statistics, softmax and attention (CANN rounds
+    statistics and weights), pools and resampling (factors), products scaled before they are added.
+    """
+    if result.dtype not in (torch.float16, torch.bfloat16):
+        return False
+    scaled = any(call.kwargs.get(name, 1) != 1 for name in ("alpha", "beta"))
+    return _name(call) in _ROUNDED_ONCE and not scaled
+
+
 def inner(call: Call, exact: list[Tensor]) -> list[Tensor]:
     """Root mean square of what rounding inside a call may cost, for every element of its results.
 
@@ -101,8 +113,7 @@ def _widened(call: Call) -> Call:
     def widen(value: Any) -> Any:
         return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
-    args, kwargs = mapped(widen, call.args), mapped(widen, call.kwargs)
-    return Call(call.func, args, kwargs)
+    return Call(call.func, mapped(widen, call.args), mapped(widen, call.kwargs))
 
 
 def _name(call: Call) -> str:
@@ -354,6 +365,10 @@ _PASSES_ZERO: dict[str, Callable[[dict[str, Any], Tensor], Tensor | float]] = {
     ),
     **dict.fromkeys(("sqrt", "rsqrt", "reciprocal", "div", "true_divide"), lambda a, x: 0.0),
 }
+_ROUNDED_ONCE = frozenset(
+    """mm bmm addmm baddbmm linear matmul mv convolution _convolution conv2d exp exp2
+    sigmoid native_batch_norm _native_batch_norm_legit_no_training cudnn_batch_norm mean""".split()
+) | frozenset(_PASSES_ZERO)
 _RULES: dict[tuple[str, int], Rule] = {
     (name, number): rule
     for rule, number, names in (

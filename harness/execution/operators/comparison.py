@@ -15,6 +15,11 @@ exceed 4, which is that bound with a little room for the arithmetic inside.  A w
 many elements and nears the average instead, 0.8 and 1.6: it may not exceed 3.  Results and slices
 of few elements may exceed both by what chance can do (`operator_error.chance`).
 
+In float16 and bfloat16 the store hides what is wrong before it.  Products, convolutions and
+functions compute in float32 and round once, to nearest: where the error says that this rounding is
+what the device does, the numbers that are not the nearest are counted as well
+(`operator_error.misrounding`), and the greater ratio counts.
+
 The oracle is float64.  It and the imitation are run only where the CPU's float32, which costs
 nothing more, and the least rounding that any operator is allowed leave a doubt: an honest
 reference, an honest imitation or the terms of this call could make the difference.  What was
@@ -29,6 +34,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from harness.execution import aten
@@ -45,7 +51,7 @@ from harness.execution.operators.calls import (
 from harness.execution.operators.on_device import DeviceSide, memory_format
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.metrics import Array
-from harness.judgement.operator_error import Rounding, own_error
+from harness.judgement.operator_error import NEAREST_LIMIT, Rounding, misrounding, own_error
 from harness.judgement.operator_rows import RATIO_LIMIT, SLICE_RATIO_LIMIT, OperatorRow
 from harness.system.status import CaseProblem, Stage
 
@@ -209,13 +215,26 @@ class OperatorComparison:
                     inner=None if inside is None else _array(inside),
                 )
                 where = error.worst_slice
+                ratio = error.ratio
+                if allowance.rounds_once(call, host) and ratio <= NEAREST_LIMIT:
+                    rounding = rounding_of(call, oracle, self._arithmetic)
+                    least = rounding.inner / math.sqrt(3) * np.abs(exact)
+                    ratio = max(
+                        ratio,
+                        misrounding(
+                            _array(oracle.to(host.dtype)),
+                            _array(host),
+                            least if inside is None else _array(inside),
+                            rounding,
+                        ),
+                    )
                 judged.append(
                     dataclasses.replace(
                         row,
                         own_rmse=error.rmse,
                         budget_rmse=error.budget_rmse,
                         reference_rms=error.reference_rms,
-                        ratio=error.ratio,
+                        ratio=ratio,
                         worst_slice_ratio=error.worst_slice_ratio,
                         nonfinite=error.nonfinite,
                         worst_slice=f"dimension {where[0]}, index {where[1]}" if where else "",

@@ -13,7 +13,7 @@ from harness.execution.operators import allowance
 from harness.execution.operators.calls import Call, results, run_oracle
 from harness.execution.operators.comparison import rounding_of
 from harness.judgement.arithmetic import Arithmetic
-from harness.judgement.operator_error import OwnError, own_error
+from harness.judgement.operator_error import OwnError, misrounding, own_error
 from harness.judgement.operator_rows import RATIO_LIMIT, SLICE_RATIO_LIMIT
 
 aten = torch.ops.aten
@@ -266,6 +266,43 @@ def test_reductions_of_both_signs(
     x = x - x.mean(1, keepdim=True)
     assert within(call(x), got(x))
     assert not within(call(x), got(x.half().float()))
+
+
+def half(call: Call, got: Tensor, dtype: torch.dtype) -> float:
+    """Misrounding of a result that was stored in a short format, by the call's own terms."""
+    arithmetic = Arithmetic(str(dtype).removeprefix("torch."))
+    (oracle,) = run_oracle(call, arithmetic)
+    (inner,) = allowance.inner(call, [oracle])
+    stored = got.to(dtype)
+    assert allowance.rounds_once(call, stored)
+    rounding = rounding_of(call, oracle, arithmetic)
+    exact = oracle.to(dtype).double().numpy()
+    return misrounding(exact, stored.double().numpy(), inner.numpy(), rounding)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_what_a_short_format_hides_shows_where_results_are_rounded_once(dtype):
+    x, w = randn(64, 500).to(dtype).float(), randn(500, 80, seed=1).to(dtype).float()
+    product = Call(aten.mm.default, (x, w), {})
+    assert half(product, one_by_one(x, w), dtype) < RATIO_LIMIT
+    assert half(product, one_by_one(x, w, torch.float16), dtype) > RATIO_LIMIT
+    cubic = Call(aten.gelu.default, (x,), {"approximate": "tanh"})
+    wrong = 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.046 * x**3)))
+    assert half(cubic, bent(functional.gelu(x, approximate="tanh"), 4), dtype) < RATIO_LIMIT
+    assert half(cubic, wrong, dtype) > RATIO_LIMIT
+    # A single number on the other side, and numbers below the format's normal range, are chance.
+    off = functional.gelu(x, approximate="tanh").to(dtype)
+    off[0, 0] = torch.nextafter(off[0, 0].float(), torch.tensor(9.0)).to(dtype)
+    assert half(cubic, off.float(), dtype) < RATIO_LIMIT
+
+
+def test_what_is_rounded_more_than_once_is_not_held_to_the_nearest_number():
+    x = randn(4, 8)
+    layer = Call(aten.native_layer_norm.default, (x, [8], None, None, 1e-5), {})
+    assert not allowance.rounds_once(layer, x.half())
+    scaled = Call(aten.addmm.default, (randn(8), x, randn(8, 8)), {"alpha": 0.5})
+    assert not allowance.rounds_once(scaled, x.half())
+    assert not allowance.rounds_once(Call(aten.mm.default, (x, x.T), {}), x)  # float32
 
 
 def test_moves_are_held_to_every_bit():
