@@ -20,6 +20,10 @@ MATRIX_PRODUCTS: dict[Any, tuple[int, int]] = {
     _aten.bmm.default: (0, 1),
     _aten.addmm.default: (1, 2),
     _aten.baddbmm.default: (1, 2),
+    _aten.mv.default: (0, 1),
+    _aten.dot.default: (0, 1),
+    _aten.addmv.default: (1, 2),
+    _aten.addbmm.default: (1, 2),
 }
 # Products that PyTorch takes apart unless a device has a kernel for the whole (`dispatch.py`).
 _WHOLE_PRODUCTS: dict[Any, tuple[int, int]] = {

@@ -112,8 +112,9 @@ def _whole_attention(
 ) -> torch.Tensor:
     """`CPU_ATTENTION`, asked for by its portable name."""
     return torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask, dropout_p, is_causal, scale=scale
-    )
+        query, key, value, attn_mask, dropout_p, is_causal, scale=scale,
+        enable_gqa=query.shape[-3] != key.shape[-3],
+    )  # fmt: skip
 
 
 def round_weights(model: torch.nn.Module, arithmetic: Arithmetic) -> torch.nn.Module:

@@ -235,9 +235,18 @@ def _worst_slice(values: Array, allowed: Allowance) -> tuple[float, tuple[int, i
 
 
 def _ratios(image_errors: Float64, allowed: Allowance) -> list[float]:
-    """Error / budget, over all images and of each; `image_errors`: float64 [N]."""
+    """Error / budget, over all images and of each; `image_errors`: float64 [N].
+
+    Of few numbers (a classifier of one or two classes) divided by what chance does to them.
+    """
     overall = map(metrics.root_mean_square, (image_errors, allowed.images))
+    size = allowed.oracle.size
+    chance, image_chance = (
+        float(operator_error.chance(np.array([count]), allowed.limit)[0]) if count < 20 else 1.0
+        for count in (size, size // len(allowed.oracle))
+    )
+    pairs = zip(image_errors.tolist(), allowed.images.tolist(), strict=True)
     return [
-        metrics.quotient(*overall),
-        *map(metrics.quotient, image_errors.tolist(), allowed.images.tolist()),
+        metrics.quotient(*overall) / chance,
+        *(metrics.quotient(*pair) / image_chance for pair in pairs),
     ]

@@ -170,7 +170,8 @@ def misrounding(rounded: Array, candidate: Array, inner: Array, rounding: Roundi
     whole, power = np.frexp(np.abs(rounded))
     step = np.where(whole > 0, np.ldexp(np.float64(2 * rounding.unit), power - 1), 0.0)
     step = np.maximum(step, rounding.smallest)
-    moved = (np.asarray(candidate, np.float64) - rounded) / step
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite on both sides
+        moved = (np.asarray(candidate, np.float64) - rounded) / step
     usable = np.isfinite(moved)
     expected = 2 * np.asarray(inner, np.float64) / step
     allowed = np.sum(np.where(usable, expected + np.square(expected), 0.0)) + _FREE_STEPS

@@ -64,17 +64,18 @@ def judge(
 
     `labels`: one per image; `arithmetic`: what the device declares, to show.
     """
+    if found is None:
+        reason = (
+            "One image only: nothing shows that the output depends on the image. Give two or more."
+        )
+        return [Finding(Status.INCONCLUSIVE, Stage.REFERENCE, reason)]
     reasons = [
         f"Output {row.name!r}: the noise of {arithmetic} (nrmse {row.budget_nrmse:.3g}) is as "
         "large as the differences between the images, so that an error of that size proves nothing."
         for row in budgets
         if not row.budget_nrmse < NOISE_LIMIT
     ]
-    if found is None:
-        reasons.append(
-            "One image only: nothing shows that the output depends on the image. Give two or more."
-        )
-    elif not found.distance > SEPARATION_LIMIT:
+    if not found.distance > SEPARATION_LIMIT:
         pair = f"{found.first} ({labels[found.first]}) and {found.second} ({labels[found.second]})"
         reasons.append(
             f"Images {pair} give outputs that differ by {found.distance:.3g} times what "

@@ -9,7 +9,7 @@ small because they cancel:
 sums        n terms t in any order, one by one: partial sums S_k wander and drift, and the sum of
             their squares is at most n (sum t^2 + o^2) for terms in random order (its mean is
             n (sum t^2 / 6 + o^2 / 3)).  sum t^2 is the same operator on squared arguments.
-Winograd    3x3 convolutions of stride 1 may be computed by F(4x4, 3x3): see `_WINOGRAD`.
+Winograd    3x3 convolutions of stride 1 may be computed by F(4x4, 3x3): see `sums.py`.
 norms       the sums for mean and variance, their effect on the result to first order, and the
             roundings of (x - mean) rstd gamma + beta, also when folded to x a + b.
 softmax     exp(x - max) errs by |x - max| roundings of its argument, then a sum of n.
@@ -35,19 +35,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.execution.operators.calls import Call, bound, mapped, rerun, results
+from harness.execution.operators import sums
+from harness.execution.operators.calls import Call, bound, mapped
+from harness.execution.operators.sums import CHAIN
 
 SINGLE = 2.0**-24  # v
-# Roundings inside any operator that rounds at all.
-CHAIN = 8
+_TINY = 1e-12  # below it squares leave the range of float32 as well
 _ULPS = 8.0**2  # 4 units in the last place, each at most 2 v |o|
 _ZERO_ULPS = 4.0**2  # 2 such units
-# Of F(4x4, 3x3): mean square of the error over v^2 / 3 sum t^2 / 9, for independent factors and a
-# channel's sum, is G_r G_s with G_r = sum_i A_ri^2 |G_i|^2 |B_i|^2 over the rows of the transforms,
-# 9.0, 8.6, 17.3, 94 (mean 32).  Rows of an image see one r and all s: 94 x 32 / 9.
-_WINOGRAD = 335.0
-_WINOGRAD_TILE = 4
-
 # Results are a choice among the arguments' own numbers.
 _MOVES = frozenset(
     """abs alias amax amin cat channel_shuffle clone copy diagonal_copy flip gather index
@@ -63,7 +58,8 @@ Rule = Callable[[dict[str, Any], Tensor, Call], Tensor | float]
 
 def moves(call: Call) -> bool:
     """Whether a call only moves numbers, so that every bit of its result is given."""
-    return _name(call) in _MOVES
+    # The absolute value of a complex number is a root.
+    return _name(call) in _MOVES and not any(map(torch.is_complex, call.tensors()))
 
 
 def rounds_once(call: Call, result: Tensor) -> bool:
@@ -97,11 +93,15 @@ def inner(call: Call, exact: list[Tensor]) -> list[Tensor]:
 
 def _safely(rule: Rule, call: Call, o: Tensor) -> Tensor:
     """A rule's mean square over v^2 / 3; in float64 where squares leave the range of float32."""
-    single = o.float()
-    for wide, result in ((call, single), (_widened(call), o.double())):
-        found = torch.as_tensor(rule(bound(wide), result, wide))
-        units = torch.maximum(found, CHAIN * result.square())
-        if torch.isfinite(units.sum()):
+    tiny = bool(o.abs().amax() < _TINY) if o.numel() else False
+    for wide, result in ((call, o.float()), (_widened(call), o.double())):
+        try:
+            found = torch.as_tensor(rule(bound(wide), result, wide))
+            units = torch.maximum(found, CHAIN * result.square())
+        except (RuntimeError, LookupError, TypeError, ValueError):
+            # A form that the rule does not know is no reason to look away.
+            units = _other({}, result, wide)
+        if torch.isfinite(units.sum()) and not (tiny and wide is call):
             return units
     # What is not finite in the exact result is not compared, and infinite terms allow nothing.
     return torch.nan_to_num(units, nan=0.0, posinf=0.0)
@@ -116,92 +116,6 @@ def _widened(call: Call) -> Call:
 
 def _name(call: Call) -> str:
     return str(call.func._schema.name).partition("::")[2].rstrip("_")
-
-
-def _squared(call: Call) -> Tensor:
-    """The same operator on squared terms: sums, products and means of squares."""
-
-    def square(tensor: Tensor) -> Tensor:
-        return tensor.square() if tensor.is_floating_point() else tensor
-
-    scalars = {
-        name: value**2 if name in ("alpha", "beta") else value
-        for name, value in call.kwargs.items()
-    }
-    plain = Call(call.func, call.args, scalars)
-    return results(plain, rerun(plain, call.func, square, lambda dtype: dtype))[0]
-
-
-def _sum(terms: float | Tensor, squares: Tensor, o: Tensor) -> Tensor:
-    return terms * (squares + o.square())
-
-
-def _product(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
-    return _sum(call.terms() + 1, _squared(call), o)
-
-
-def _convolution(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
-    squares, terms = _squared(call), call.terms()
-    allowed = _sum(terms + 1, squares, o)
-    weight = a["weight"]
-    plain = tuple(weight.shape[2:]) == (3, 3) and not a.get("transposed", False)
-    if plain and set(a["stride"]) == {1} and set(a["dilation"]) == {1}:
-        # A tile's error goes to all its places, however small their own terms.
-        window = 2 * _WINOGRAD_TILE - 1
-        around = torch.nn.functional.max_pool2d(squares, window, 1, window // 2)
-        allowed += _WINOGRAD * (terms / 9 / 2 + CHAIN) * around
-    return allowed
-
-
-def _total(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
-    return _sum(_reduced(a, o), _squared(call), o)
-
-
-def _cumulative(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
-    return _sum(a["self"].shape[a["dim"]] if o.dim() else 1, _squared(call), o)
-
-
-def _mean(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
-    # Terms x / n: n sum (x / n)^2 is the mean of the squares.
-    return _squared(call) + _reduced(a, o) * o.square()
-
-
-def _mean_of_two(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
-    """The mean that var_mean and std_mean give beside their first result."""
-    x: Tensor = a["self"]
-    squares = x.square().mean(a.get("dim"), keepdim=bool(a.get("keepdim", False)))
-    return squares + _reduced(a, o) * o.square()
-
-
-def _pool(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
-    divisor: int | None = a.get("divisor_override")
-    window: int = math.prod(_pair(a["kernel_size"], o.dim() - 2))
-    squares = _squared(call) / (divisor or 1)  # divisor^-1 instead of divisor^-2
-    return squares * (window / divisor if divisor else 1.0) + window * o.square()
-
-
-def _adaptive_pool(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
-    sizes = zip(a["self"].shape[-2:], o.shape[-2:], strict=True)
-    window: int = math.prod(-(-size // out) + 1 for size, out in sizes)
-    return _squared(call) + window * o.square()
-
-
-def _pair(value: Any, count: int) -> list[int]:
-    values = [value] if isinstance(value, int) else list(value)
-    return values * count if len(values) == 1 else values
-
-
-def _positive(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
-    """Sums of squares, their roots and products: every error is relative."""
-    return (_reduced(a, o) + 2 * CHAIN) * o.square()
-
-
-def _reduced(a: dict[str, Any], o: Tensor) -> float:
-    return max(1.0, next(iter(_tensors(a))).numel() / max(1, o.numel()))
-
-
-def _tensors(a: dict[str, Any]) -> list[Tensor]:
-    return [value for value in a.values() if isinstance(value, Tensor)]
 
 
 def _normalised(
@@ -270,42 +184,47 @@ def _softmax(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
 
 def _attention(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
     query, key, value = a["query"], a["key"], a["value"]
-    width = query.shape[-1]
+    width, keys = query.shape[-1], key.shape[-2]
     scale = a.get("scale") or width**-0.5
-    if query.shape[-3] != key.shape[-3]:  # keys' and values' heads serve several queries' each
-        share = query.shape[-3] // key.shape[-3]
-        key, value = (tensor.repeat_interleave(share, -3) for tensor in (key, value))
-    squares, score = [], []
-    # An image at a time: the weights of all take memory.
-    for item in range(len(query)):
-        weights = _weights(query[item], key[item], scale, a, item)
-        squares.append(weights.square() @ value[item].square())
-        longest = torch.linalg.vector_norm(key[item], dim=-1).amax(-1)[..., None]
-        score.append((scale * torch.linalg.vector_norm(query[item], dim=-1) * longest).square())
-    # Errors of the scores and of their exponentials are independent from key to key, and one
-    # that all keys share changes nothing.
-    terms = torch.stack(squares)
-    own = _ULPS + 2 * (width + 2) * torch.stack(score)[..., None]
-    allowed: Tensor = (key.shape[-2] + 4 * CHAIN) * (terms + o.square()) + own * terms
-    return allowed
-
-
-def _weights(query: Tensor, key: Tensor, scale: float, a: dict[str, Any], item: int) -> Tensor:
-    """Softmax of the scores [heads, queries, keys] of one image."""
-    scores = scale * (query @ key.transpose(-1, -2))
+    if a.get("enable_gqa"):  # keys' and values' heads serve several queries' each
+        key, value = (
+            tensor.repeat_interleave(query.shape[-3] // tensor.shape[-3], -3)
+            for tensor in (key, value)
+        )
+    lead = torch.broadcast_shapes(*(tensor.shape[:-2] for tensor in (query, key, value)))
+    query, key, value = (
+        tensor.expand(*lead, *tensor.shape[-2:]).reshape(-1, *tensor.shape[-2:])
+        for tensor in (query, key, value)
+    )
     mask: Tensor | None = a.get("attn_mask")
     if a.get("is_causal"):
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+        mask = torch.ones(query.shape[-2], keys, dtype=torch.bool).tril()
     if mask is not None:
-        own = mask[item] if mask.dim() == 4 and len(mask) > 1 else mask
-        own = own[0] if own.dim() == 4 else own
-        scores = scores.masked_fill(~own, -torch.inf) if own.dtype == torch.bool else scores + own
-    return torch.softmax(scores, -1).nan_to_num()
+        mask = mask.expand(*lead, query.shape[-2], keys).reshape(-1, query.shape[-2], keys)
+    terms, score = [], []
+    for item, (q, k) in enumerate(zip(query, key, strict=True)):  # all weights would take memory
+        scores = scale * (q @ k.T)
+        if mask is not None:
+            own = mask[item]
+            barred = own.dtype == torch.bool
+            scores = scores.masked_fill(~own, -torch.inf) if barred else scores + own
+        weights = torch.softmax(scores, -1).nan_to_num()
+        terms.append(weights.square() @ value[item].square())
+        longest = torch.linalg.vector_norm(k, dim=-1).amax()
+        score.append((scale * longest * torch.linalg.vector_norm(q, dim=-1)).square())
+    # Errors of the scores and of their exponentials are independent from key to key, and one
+    # that all keys share changes nothing.
+    summed = torch.stack(terms)
+    own = _ULPS + 2 * (width + 2) * torch.stack(score)[..., None]
+    allowed: Tensor = (keys + 4 * CHAIN) * (
+        summed + o.reshape(summed.shape).square()
+    ) + own * summed
+    return allowed.reshape(o.shape)
 
 
 def _function(size: Callable[[dict[str, Any], Tensor], Tensor | float]) -> Rule:
     def rule(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
-        absolute = torch.as_tensor(size(a, _tensors(a)[0].to(o.dtype)), dtype=o.dtype)
+        absolute = torch.as_tensor(size(a, sums.tensors(a)[0].to(o.dtype)), dtype=o.dtype)
         return _ULPS * o.square() + _ZERO_ULPS * absolute.square()
 
     return rule
@@ -313,7 +232,7 @@ def _function(size: Callable[[dict[str, Any], Tensor], Tensor | float]) -> Rule:
 
 def _exponential(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
     """exp(x) by 2^(x log2 e) errs by |x| roundings, and so does what is made of it."""
-    x = _tensors(a)[0].to(o.dtype)
+    x = sums.tensors(a)[0].to(o.dtype)
     return (_ULPS + x.square()) * o.square()
 
 
@@ -342,7 +261,7 @@ def _resampled(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
 
 def _transformed(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
     """Fourier transforms spread every error over all of the result."""
-    terms = max(2, _tensors(a)[0].numel())
+    terms = max(2, sums.tensors(a)[0].numel())
     return (CHAIN + 4 * math.log2(terms)) * o.square().mean()
 
 
@@ -370,16 +289,16 @@ _ROUNDED_ONCE = frozenset(
 _RULES: dict[tuple[str, int], Rule] = {
     (name, number): rule
     for rule, number, names in (
-        (_product, 0, "mm bmm addmm baddbmm linear matmul mv dot addmv addbmm"),
-        (_convolution, 0, "convolution _convolution conv2d"),
-        (_total, 0, "sum"),
-        (_cumulative, 0, "cumsum"),
-        (_mean, 0, "mean"),
-        (_mean_of_two, 1, "var_mean std_mean"),
-        (_pool, 0, "avg_pool1d avg_pool2d avg_pool3d"),
-        (_adaptive_pool, 0, "_adaptive_avg_pool2d adaptive_avg_pool2d"),
+        (sums.product, 0, "mm bmm addmm baddbmm linear matmul mv dot addmv addbmm"),
+        (sums.convolution, 0, "convolution _convolution conv2d"),
+        (sums.total, 0, "sum"),
+        (sums.cumulative, 0, "cumsum"),
+        (sums.mean, 0, "mean"),
+        (sums.mean_of_two, 1, "var_mean std_mean"),
+        (sums.pool, 0, "avg_pool1d avg_pool2d avg_pool3d"),
+        (sums.adaptive_pool, 0, "_adaptive_avg_pool2d adaptive_avg_pool2d"),
         (
-            _positive,
+            sums.positive,
             0,
             "var std var_mean std_mean linalg_vector_norm norm _fused_rms_norm rms_norm",
         ),
@@ -393,6 +312,7 @@ _RULES: dict[tuple[str, int], Rule] = {
         (_power, 0, "pow"),
         (_resampled, 0, "upsample_bilinear2d upsample_bicubic2d upsample_linear1d grid_sampler_2d"),
         (_resampled, 0, "_upsample_bilinear2d_aa _upsample_bicubic2d_aa upsample_trilinear3d"),
+        (_resampled, 0, "grid_sampler_3d"),
         (_transformed, 0, "_fft_r2c _fft_c2r _fft_c2c"),
     )
     for name in names.split()

@@ -131,6 +131,11 @@ def qualified_name(func: Any) -> str:
 def why_not_comparable(call: Call) -> str:
     """Why a call has no result to compare; "" when it has one."""
     func = call.func
+    if any(tensor.layout != torch.strided for tensor in call.tensors()):
+        return "sparse"
+    name = call.name.partition("::")[2]
+    if name.startswith(("linalg_", "_linalg_", "matrix_exp")) and "vector_norm" not in name:
+        return "its error is that of the matrix's condition"
     if func.is_view or torch.Tag.inplace_view in func.tags:
         return "view"
     if func in _UNDEFINED:
@@ -144,6 +149,19 @@ def why_not_comparable(call: Call) -> str:
     if torch.Tag.nondeterministic_seeded in func.tags:
         return "random"
     return ""
+
+
+# Results that jump where their arguments, or numbers beside them, are rounded.
+_JUMPS = frozenset(
+    {"fmod", "remainder", "floor_divide", "histc", "round", "floor", "ceil", "trunc"}
+)
+
+
+def is_choice(call: Call, result: torch.Tensor) -> bool:
+    """Whether a rounding of a call's numbers may change its result altogether: comparisons."""
+    floats = any(tensor.is_floating_point() for tensor in call.tensors())
+    jumps = call.name.partition("::")[2].partition(".")[0].rstrip("_") in _JUMPS
+    return floats and (jumps or not result.is_floating_point())
 
 
 def results(call: Call, value: Any) -> list[torch.Tensor]:

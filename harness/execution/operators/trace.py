@@ -122,7 +122,7 @@ def trace(
     with recording(model, device.torch_device, tracer.on_call):
         output = model(images)
     outputs = {
-        name: tracer.device_side.twin(tensor).cpu().float().numpy()
+        name: tracer.device_side.twin(tensor).detach().cpu().float().numpy()
         for name, tensor in flatten(output)
     }
     return tracer.rows, outputs, tracer.device_side.restarts
@@ -189,7 +189,8 @@ class _Tracer:
     def _inherited(self, call: Call, row: OperatorRow, value: Any) -> OperatorRow:
         worst = row
         for tensor in results(call, value):
-            if not (self.device_side.has(tensor) and tensor.is_floating_point() and tensor.numel()):
+            single = tensor.dtype in (torch.float32, torch.float64)
+            if not (self.device_side.has(tensor) and single and tensor.numel()):
                 continue  # such as the real view of a complex result, which the pass does not know
             reference = tensor.numpy()
             device = self.device_side.twin(tensor).cpu().float().numpy()

@@ -9,12 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness.execution.operators import allowance
+from harness.devices.cpu import CpuDevice
+from harness.execution.operators import allowance, trace
 from harness.execution.operators.calls import Call, results, run_oracle
 from harness.execution.operators.comparison import rounding_of
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.operator_error import OwnError, misrounding, own_error
-from harness.judgement.operator_rows import RATIO_LIMIT, SLICE_RATIO_LIMIT
+from harness.judgement.operator_rows import (
+    RATIO_LIMIT,
+    SLICE_RATIO_LIMIT,
+    OperatorRow,
+    culprits,
+)
 
 aten = torch.ops.aten
 
@@ -319,3 +325,74 @@ def test_terms_beyond_the_range_of_float32_do_not_excuse_anything():
     call = Call(aten.mm.default, (x, w), {})
     assert within(call, one_by_one(x, w))
     assert not within(call, one_by_one(x, w) * 1.001)
+
+
+def compared_off(form: Callable[[Tensor], Tensor], x: Tensor, factor: float) -> OperatorRow:
+    """The last comparable call of a form on a device whose results are off by a factor."""
+
+    class Form(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            """Any."""
+            return form(x)
+
+    class Off(CpuDevice):
+        def operator(self, func):  # type: ignore[no-untyped-def]
+            return lambda *args, **kwargs: func(*args, **kwargs) * factor
+
+    rows = [row for row in trace.check(Form(), x, Off(), Arithmetic()) if not row.skipped]
+    return rows[-1]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: x @ torch.ones(12),
+        lambda x: torch.dot(x[0], x[1]),
+        lambda x: torch.addmv(torch.ones(6), x, torch.ones(12)),
+        lambda x: torch.addbmm(torch.ones(6, 6), x[None], x.T[None]),
+        lambda x: functional.scaled_dot_product_attention(x[None], x[None], x[None]),
+        lambda x: functional.scaled_dot_product_attention(
+            x[None, None].expand(2, 3, -1, -1), x[None, None], x[None, None]
+        ),
+        lambda x: functional.scaled_dot_product_attention(
+            x.expand(1, 4, 6, 12), x.expand(1, 2, 6, 12), x.expand(1, 2, 6, 12), enable_gqa=True
+        ),
+        lambda x: torch.softmax(x.sum(), 0),
+    ],
+)
+def test_no_form_of_a_call_is_left_out_because_its_rule_does_not_know_it(form):
+    x = randn(6, 12)
+    assert not culprits([compared_off(form, x, 1.0)])
+    wrong = compared_off(form, x, 1.1)
+    assert culprits([wrong]) and wrong.ratio > 100
+
+
+def test_what_a_format_cannot_hold_is_no_fault_of_the_device():
+    class Steep(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            """Overflows float16 in some places."""
+            return 1 / (1 + torch.exp(x * 30))
+
+    rows = trace.check(Steep(), randn(4, 64), CpuDevice(), Arithmetic("float16"))
+    assert not culprits(rows) and any(row.operator == "aten::exp.default" for row in rows)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_choices_that_a_rounding_decides_are_not_compared_in_short_formats(dtype):
+    class Chooses(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            """A threshold that the format cannot hold."""
+            return x * (x > 0.3) * torch.fmod(x, 0.3)
+
+    x = torch.cat([torch.full((2, 8), 0.3), randn(2, 8)])
+    rows = trace.check(Chooses(), x, CpuDevice(), Arithmetic(dtype))
+    assert not culprits(rows)
+    assert {row.skipped for row in rows} == {"", "a choice that the rounding of its format decides"}
+    assert not any(row.skipped for row in trace.check(Chooses(), x, CpuDevice(), Arithmetic()))
+
+
+def test_the_absolute_value_of_a_complex_number_is_no_move():
+    z = torch.complex(randn(4, 9), randn(4, 9, seed=1))
+    call = Call(aten.abs.default, (z,), {})
+    assert not allowance.moves(call)
+    assert within(call, torch.sqrt(z.real**2 + z.imag**2))
