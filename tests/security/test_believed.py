@@ -8,6 +8,7 @@ import pytest
 from harness.entry.commands.main import main
 from harness.judgement.budget import FORMAT_LIMIT
 from harness.judgement.metrics import Discrimination
+from harness.judgement.separation import Separation
 from harness.judgement.verdict import RULES
 from harness.records import results_file
 from harness.runs import resume
@@ -18,6 +19,7 @@ from tests.makers.records import leg, measured, run_record
 
 LABELS = list("abcdef")
 TOLD_APART = Discrimination(6, 0.5, 6, 1.0, 1.0, 0.9)
+APART = Separation(40.0, 0, 1, "output")
 NOW = "2026-01-01T00:00:00Z"
 
 
@@ -25,8 +27,8 @@ def judged(ratio=1.0, status=Status.PASS, **changes):
     """A record as the harness writes it."""
     findings = [] if status is Status.PASS else [Finding(status, Stage.COMPARE, "why")]
     given = {
-        "labels": LABELS, "discrimination": TOLD_APART, "findings": findings, "rules": RULES,
-        "candidate": leg("cpu"),
+        "labels": LABELS, "discrimination": TOLD_APART, "separation": APART,
+        "findings": findings, "rules": RULES, "candidate": leg("cpu"),
     }  # fmt: skip
     return measured(ratio, status=status, **{**given, **changes})
 
@@ -71,7 +73,7 @@ CHANGES = {
     "a ratio that is no number": (judged(), edited(budgets__0__ratio="NaN")),
     "the limit": (judged(50.0), edited(budgets__0__limit=1e9)),
     "no numbers": (judged(), edited(budgets=[])),
-    "images that are alike": (judged(), edited(discrimination__max_cosine=0.9999)),
+    "images that are alike": (judged(), edited(separation__distance=0.9)),
     "one image": (judged(), edited(labels=["a"])),
     "a noisy format": (judged(), edited(budgets__0__budget_nrmse=0.9)),
     "the gate's count": (judged(), edited(gate__rows__0__device_top1=7)),
