@@ -158,10 +158,14 @@ _JUMPS = frozenset(
 
 
 def is_choice(call: Call, result: torch.Tensor) -> bool:
-    """Whether a rounding of a call's numbers may change its result altogether: comparisons."""
+    """Whether a rounding of a call's scalars may change its result altogether: x > 0.3.
+
+    Its tensors are rounded before, so that a choice among them (argmax) is given.
+    """
     floats = any(tensor.is_floating_point() for tensor in call.tensors())
+    scalars = any(isinstance(value, float) for value in (*call.args, *call.kwargs.values()))
     jumps = call.name.partition("::")[2].partition(".")[0].rstrip("_") in _JUMPS
-    return floats and (jumps or not result.is_floating_point())
+    return floats and (jumps or (scalars and not result.is_floating_point()))
 
 
 def results(call: Call, value: Any) -> list[torch.Tensor]:
