@@ -226,7 +226,7 @@ def prepared(device_name: str, model: str = MODEL) -> Iterator[tuple[Sides, LegR
 
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "case.toml"
-        path.write_text(_CASE.replace(MODEL, model), encoding="utf-8")
+        path.write_text((_CASE + _DEFAULT).replace(MODEL, model), encoding="utf-8")
         [case] = case_files.read(path)
         spec = choose(device_name).spec
         sides = Sides(RunSettings(spec))
