@@ -94,6 +94,9 @@ def _worst_rows(oracle: Array, values: Array) -> Array:
     chosen = []
     for image, exact in enumerate(oracle):
         rows = values[image :: len(oracle)]
+        if len(rows) == 1:
+            chosen.append(rows[0])
+            continue
         errors = budget.image_rmse(np.broadcast_to(exact, rows.shape), rows)
         chosen.append(rows[int(np.argmax(np.nan_to_num(errors, nan=np.inf)))])
     return np.stack(chosen)

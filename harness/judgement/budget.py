@@ -136,7 +136,11 @@ def image_budget(oracle: Array, budgets: Sequence[Array]) -> Float64:
     `budgets`: one or more honest runs in the declared arithmetic; the greatest error counts.
     The floor is half a unit in the last place of float32, for runs that happen to be exact.
     """
-    errors = np.max([image_rmse(oracle, run) for run in budgets], axis=0)
+    return _image_budget(oracle, [image_rmse(oracle, run) for run in budgets])
+
+
+def _image_budget(oracle: Array, runs: Sequence[Float64]) -> Float64:
+    errors = np.max(runs, axis=0)
     overall = metrics.root_mean_square(errors)
     floor = _FLOAT32_ROUNDOFF * metrics.root_mean_square(np.asarray(oracle, np.float64))
     return np.asarray(np.maximum(np.maximum(errors, _LEAST_SHARE * overall), floor), np.float64)
@@ -168,11 +172,12 @@ def allowance(oracle: Array, cpu: Array, budgets: Sequence[Array], *, exact: boo
     """
     oracle = np.asarray(oracle, np.float64)
     spread = metrics.spread(oracle)
+    runs = [_squares(oracle, run) for run in budgets]
     return Allowance(
         oracle=oracle,
         spread=spread,
-        images=image_budget(oracle, budgets),
-        slices=_slice_budgets(oracle, budgets),
+        images=_image_budget(oracle, [_of_images(run, oracle) for run in runs]),
+        slices=_slice_budgets(oracle, runs),
         cpu=oracle_error(oracle, cpu, spread),
         limit=limit(exact=exact),
     )
@@ -182,7 +187,7 @@ def compare(name: str, device: Array, allowed: Allowance) -> OutputBudget:
     """Compare the error of one output on the device, [N, ...] and finite, with its budget."""
     error = oracle_error(allowed.oracle, device, allowed.spread)
     ratio, *of_images = _ratios(np.array(error.image_rmse), allowed)
-    of_slices = _worst_slice(device, allowed)
+    of_slices = _worst_slice(_squares(allowed.oracle, device), allowed)
     return OutputBudget(
         name=name,
         device=error,
@@ -199,18 +204,28 @@ def compare(name: str, device: Array, allowed: Allowance) -> OutputBudget:
 def worst_ratio(values: Array, allowed: Allowance) -> float:
     """The greatest ratio of other values [N, ...], slices too; NaN where some are not finite."""
     with np.errstate(invalid="ignore"):
-        ratios = _ratios(image_rmse(allowed.oracle, values), allowed)
-        return float(np.max([*ratios, _worst_slice(values, allowed)[0]]))
+        squares = _squares(allowed.oracle, values)
+        ratios = _ratios(_of_images(squares, allowed.oracle), allowed)
+        return float(np.max([*ratios, _worst_slice(squares, allowed)[0]]))
 
 
-def _slice_budgets(oracle: Float64, budgets: Sequence[Array]) -> tuple[Float64, ...]:
+def _squares(oracle: Array, values: Array) -> list[Float64]:
+    """Sums of squared differences of the slices of every dimension, that of the images first."""
+    return operator_error.square_sums(np.subtract(values, oracle, dtype=np.float64))
+
+
+def _of_images(squares: list[Float64], oracle: Array) -> Float64:
+    """Root mean square of each image, float64 [N]."""
+    return np.asarray(np.sqrt(squares[0] * len(oracle) / oracle.size), np.float64)
+
+
+def _slice_budgets(oracle: Float64, runs: Sequence[list[Float64]]) -> tuple[Float64, ...]:
     """What `Allowance.slices` holds; each is drawn towards the whole as an operator's slices are.
 
     Chance is in it: the quantile of as many Gaussian errors as the slice has elements.
     """
     prior = operator_error.SLICE_PRIOR
     floor = _FLOAT32_ROUNDOFF**2 * float(np.mean(np.square(oracle)))
-    runs = [operator_error.square_sums(np.asarray(run, np.float64) - oracle) for run in budgets]
     whole = max(floor, max(float(np.sum(run[0])) for run in runs) / oracle.size)
     found = []
     for axis in range(1, oracle.ndim):
@@ -221,9 +236,8 @@ def _slice_budgets(oracle: Float64, budgets: Sequence[Array]) -> tuple[Float64, 
     return tuple(found)
 
 
-def _worst_slice(values: Array, allowed: Allowance) -> tuple[float, tuple[int, int] | None]:
+def _worst_slice(errors: list[Float64], allowed: Allowance) -> tuple[float, tuple[int, int] | None]:
     """The greatest ratio of any slice, and which it is: (dimension, index)."""
-    errors = operator_error.square_sums(np.asarray(values, np.float64) - allowed.oracle)
     worst: tuple[float, tuple[int, int] | None] = (0.0, None)
     for axis, budgets in enumerate(allowed.slices, start=1):
         elements = allowed.oracle.size // allowed.oracle.shape[axis]

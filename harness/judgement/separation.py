@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 from harness.judgement import budget, metrics
@@ -17,10 +18,11 @@ SEPARATION_LIMIT = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Separation:
-    """How far the two images that are most alike are apart, in the output that shows it best.
+    """How far the two images that are most alike are apart, in an output that shows it.
 
     `distance`: rmse between the float64 outputs of images `first` and `second`, in units of the
-    greatest error that passes for either (limit x the greater of both budgets); `output`: in which.
+    greatest error that passes for either (limit x the greater of both budgets); `output`: in which,
+    the smallest that tells them apart, else the one that comes nearest to it.
     From 1 on a device that gave one image's result for the other would fail.
     """
 
@@ -32,20 +34,21 @@ class Separation:
 
 def separation(allowed: Mapping[str, Allowance]) -> Separation | None:
     """Measure it over all outputs; None for fewer than two images.  `allowed`: by output."""
-    images = len(next(iter(allowed.values())).oracle)
-    worst = None
-    for first in range(images):
-        for second in range(first + 1, images):
-            best = max(
-                (
-                    Separation(_distance(own, first, second), first, second, name)
-                    for name, own in allowed.items()
-                ),
-                key=lambda found: found.distance,
-            )
-            if worst is None or best.distance < worst.distance:
-                worst = best
-    return worst
+    outputs = sorted(allowed.items(), key=lambda item: item[1].oracle.size)
+    pairs = itertools.combinations(range(len(outputs[0][1].oracle)), 2)
+    found = (_of_pair(outputs, *pair) for pair in pairs)
+    return min(found, key=lambda one: one.distance, default=None)
+
+
+def _of_pair(outputs: list[tuple[str, Allowance]], first: int, second: int) -> Separation:
+    best = Separation(-1.0, first, second, "")
+    for name, own in outputs:
+        distance = _distance(own, first, second)
+        if distance > best.distance:
+            best = Separation(distance, first, second, name)
+        if distance > SEPARATION_LIMIT:
+            break
+    return best
 
 
 def _distance(own: Allowance, first: int, second: int) -> float:
