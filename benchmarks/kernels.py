@@ -23,7 +23,7 @@ import harness  # noqa: F401  (before torch)
 from benchmarks import measured
 from harness.cases.case import Case, InputSource, ModelSource
 from harness.detection.sensitivity import same
-from harness.detection.study_results import FORMATS
+from harness.detection.study_results import FORMATS, case_of
 from harness.devices import emulated_kernels
 from harness.devices.broken_kernels import BROKEN
 from harness.devices.choice import choose
@@ -31,6 +31,7 @@ from harness.devices.npu import TakeKernels
 from harness.devices.spec import DeviceSpec
 from harness.execution.settings import RunSettings
 from harness.execution.sides import Sides
+from harness.judgement import operator_rows
 from harness.judgement.metrics import Array
 from harness.judgement.operator_rows import OperatorRow
 from harness.records.lines import CaseRecord
@@ -142,11 +143,8 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _case(model: str, format_name: str, classes: int, seed: int) -> Case:
-    if format_name not in FORMATS:
-        raise UsageProblem(f"Unknown format {format_name!r}: give {', '.join(FORMATS)}.")
-    dtype, numerics = FORMATS[format_name]
     source = ModelSource("architecture", model, num_classes=classes, seed=seed)
-    return Case(source, InputSource("synthetic", seed=seed), dtype=dtype, numerics=numerics)
+    return case_of(source, InputSource("synthetic", seed=seed), format_name)
 
 
 def _take(sides: Sides, name: str) -> None:
@@ -184,7 +182,7 @@ def _measure(
 
 def _judged(row: Row, record: CaseRecord) -> Row:
     found = record.localization
-    compared = [one for one in found.rows if not one.skipped] if found is not None else []
+    compared = operator_rows.compared(found.rows) if found is not None else []
     accused = list(found.culprits if found is not None else [])
     if not accused and record.operators is not None and record.operators.culprits:
         accused = list(record.operators.worst[: record.operators.culprits])

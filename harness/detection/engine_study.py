@@ -13,9 +13,16 @@ import time
 from collections.abc import Callable, Sequence
 
 from harness.cases import inputs
-from harness.cases.case import Case, InputSource, ModelSource
+from harness.cases.case import InputSource, ModelSource
 from harness.detection.engines import EngineDevice, open_engine
-from harness.detection.study_results import FORMATS, EngineRow, EngineStudy, Kind, Operators
+from harness.detection.study_results import (
+    EngineRow,
+    EngineStudy,
+    Kind,
+    Operators,
+    case_of,
+    dtype_and_numerics,
+)
 from harness.execution import legs
 from harness.execution.operators import trace
 from harness.execution.sides import Sides
@@ -23,7 +30,7 @@ from harness.judgement import arithmetic, operator_rows
 from harness.judgement.operator_rows import OperatorRow
 from harness.judgement.verdict import Verdict
 from harness.system import environment, processor
-from harness.system.status import CaseProblem, UsageProblem
+from harness.system.status import CaseProblem
 
 # Small architectures of different families.
 MODELS = tuple(
@@ -48,8 +55,7 @@ class EnginePlan:
 
     def __post_init__(self) -> None:
         for name in self.formats:
-            if name not in FORMATS:
-                raise UsageProblem(f"Unknown format {name!r}: give {', '.join(FORMATS)}.")
+            dtype_and_numerics(name)
 
 
 def run(sides: Sides, plan: EnginePlan, report: Callable[[str], None]) -> EngineStudy:
@@ -65,17 +71,12 @@ def run(sides: Sides, plan: EnginePlan, report: Callable[[str], None]) -> Engine
     problems: list[str] = []
     for model in plan.models:
         for format_name in plan.formats:
-            dtype, numerics = FORMATS[format_name]
-            case = Case(
-                ModelSource("architecture", model),
-                InputSource("synthetic"),
-                dtype=dtype,
-                numerics=numerics,
-            )
+            source = ModelSource("architecture", model)
+            case = case_of(source, InputSource("synthetic"), format_name)
             for engine in engines:
                 what = engine.title, format_name, model
                 try:
-                    one = _One(sides, EngineDevice(engine, dtype), what)
+                    one = _One(sides, EngineDevice(engine, case.dtype), what)
                     request = sides.request(case)
                     if plan.share:
                         operators.append(one.operators(request, plan.share))

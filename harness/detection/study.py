@@ -17,7 +17,14 @@ from harness.cases.models import timm_config
 from harness.cases.models.sample import SAMPLE_NAME
 from harness.detection import catalogue
 from harness.detection.sensitivity import Bench, spread_over, worst_ratio
-from harness.detection.study_results import FORMATS, SETTINGS, FaultResult, HonestRow, Study
+from harness.detection.study_results import (
+    FORMATS,
+    SETTINGS,
+    FaultResult,
+    HonestRow,
+    Study,
+    case_of,
+)
 from harness.execution.sides import Sides
 from harness.judgement import arithmetic
 from harness.judgement.verdict import Verdict
@@ -68,7 +75,7 @@ def run(sides: Sides, plan: StudyPlan, report: Callable[[str], None]) -> Study:
     for setting in plan.settings:
         for model, inputs in sources(setting, plan.models, sides.settings.cache_dir):
             for format_name in plan.formats:
-                case = _case(model, inputs, format_name)
+                case = case_of(model, inputs, format_name)
                 report(f"[{setting}] {case.id}")
                 try:
                     honest += _honest(sides, setting, format_name, case)
@@ -146,18 +153,13 @@ def plain_random(architecture: str, cache_dir: Path) -> Path:
     return target
 
 
-def _case(model: ModelSource, inputs: InputSource, format_name: str) -> Case:
-    dtype, numerics = FORMATS[format_name]
-    return Case(model, inputs, dtype=dtype, numerics=numerics)
-
-
 def _unseen(plan: StudyPlan, cache_dir: Path) -> Iterator[tuple[str, str, Case]]:
     """Cases on weights and images that no limit was derived from."""
     for setting in plan.settings:
         for seed in range(1, plan.seeds + 1):
             for model, inputs in sources(setting, plan.models, cache_dir, 100 + seed):
                 for format_name in plan.formats:
-                    yield setting, format_name, _case(model, inputs, format_name)
+                    yield setting, format_name, case_of(model, inputs, format_name)
 
 
 def _honest(sides: Sides, setting: str, format_name: str, case: Case) -> Iterator[HonestRow]:

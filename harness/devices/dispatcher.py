@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 # Kernels that run on any device by calling other operators (which are then seen themselves).
-_COMPOSITE = ("CompositeImplicitAutograd", "CompositeExplicitAutograd")
+COMPOSITE = "CompositeImplicitAutograd"  # PyTorch can take it apart before a device sees it
+_COMPOSITES = (COMPOSITE, "CompositeExplicitAutograd")
 # A structured operator's generated kernel: it only allocates the result and calls the `out`
 # overload, so the question moves to that one.
 _STRUCTURED = "CompositeExplicitAutogradNonFunctional"
@@ -32,10 +33,10 @@ def _computes(name: str) -> bool:
 def _runs_on(name: str, backend_key: str) -> bool:
     base, _, overload = name.rpartition(".")
     qualified = base if overload == "default" else name
-    if any(_has(qualified, key) for key in (backend_key, *_COMPOSITE)):
+    if any(has_kernel(qualified, key) for key in (backend_key, *_COMPOSITES)):
         return True
-    return _has(qualified, _STRUCTURED) and any(
-        _has(f"{base}.{out}", backend_key) for out in _out_overloads(base)
+    return has_kernel(qualified, _STRUCTURED) and any(
+        has_kernel(f"{base}.{out}", backend_key) for out in _out_overloads(base)
     )
 
 
@@ -49,5 +50,6 @@ def _out_overloads(base: str) -> list[str]:
     ]
 
 
-def _has(qualified: str, key: str) -> bool:
+def has_kernel(qualified: str, key: str) -> bool:
+    """Whether an operator ("aten::mean.dim", no ".default") has a kernel of a dispatch key."""
     return bool(torch._C._dispatch_has_kernel_for_dispatch_key(qualified, key))

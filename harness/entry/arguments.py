@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from harness.system import signing
 from harness.system.files import ROOT
@@ -28,6 +29,16 @@ def run_arguments() -> list[str]:
         # Where it is installed, hypothesis would import itself for the summary, for seconds.
         *("-p", "no:hypothesispytest"),
     ]
+
+
+def add_allow_pickle(add: Callable[..., Any]) -> None:
+    """Add --allow-pickle by `add`, which is argparse's or pytest's own method."""
+    add(
+        "--allow-pickle",
+        action="store_true",
+        help="also read weights that are there as pickle only (pytorch_model.bin, .pth, .pth.tar), "
+        "with weights_only=True",
+    )
 
 
 def guarded(command: Callable[[], int]) -> int:

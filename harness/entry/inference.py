@@ -13,6 +13,7 @@ from harness.cases.case import InputSource
 from harness.cases.models import directory
 from harness.devices.choice import choose
 from harness.devices.opening import open_device
+from harness.entry import arguments
 from harness.entry.arguments import guarded, parsed
 from harness.system import files, quantities, shown
 from harness.system.status import ExitCode, UsageProblem
@@ -181,12 +182,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATTERN",
         help="a weight that may be missing, unexpected or of another shape (repeatable)",
     )
-    add(
-        "--allow-pickle",
-        action="store_true",
-        help="also read weights that are there as pickle only (pytorch_model.bin, .pth, .pth.tar), "
-        "with weights_only=True",
-    )
+    arguments.add_allow_pickle(add)
     add(
         "--features",
         type=Path,

@@ -15,7 +15,7 @@ _aten = torch.ops.aten
 
 CONVOLUTIONS = frozenset({_aten.convolution.default, _aten._convolution.default})
 # Matrix product -> positions of its factors; the last dimension of the left one is summed over.
-MATRIX_PRODUCTS: dict[Any, tuple[int, int]] = {
+_PRODUCTS: dict[Any, tuple[int, int]] = {
     _aten.mm.default: (0, 1),
     _aten.bmm.default: (0, 1),
     _aten.addmm.default: (1, 2),
@@ -24,9 +24,7 @@ MATRIX_PRODUCTS: dict[Any, tuple[int, int]] = {
     _aten.dot.default: (0, 1),
     _aten.addmv.default: (1, 2),
     _aten.addbmm.default: (1, 2),
-}
-# Products that PyTorch takes apart unless a device has a kernel for the whole (`dispatch.py`).
-_WHOLE_PRODUCTS: dict[Any, tuple[int, int]] = {
+    # PyTorch takes these apart unless a device has a kernel for the whole (`dispatch.py`).
     _aten.matmul.default: (0, 1),
     _aten.linear.default: (0, 1),
 }
@@ -41,12 +39,9 @@ def kind(func: Any) -> Kind:
     """Which part of a declared arithmetic concerns an operator."""
     if func in CONVOLUTIONS:
         return "convolution"
-    known = func in MATRIX_PRODUCTS or func in _WHOLE_PRODUCTS or func in _ATTENTIONS
-    return "product" if known else ""
+    return "product" if func in _PRODUCTS or func in _ATTENTIONS else ""
 
 
 def factors(func: Any) -> tuple[int, ...]:
     """Positions of the arguments whose products an operator sums up; attention hides its own."""
-    if func in CONVOLUTIONS:
-        return _CONVOLUTION_FACTORS
-    return (MATRIX_PRODUCTS | _WHOLE_PRODUCTS).get(func, ())
+    return _CONVOLUTION_FACTORS if func in CONVOLUTIONS else _PRODUCTS.get(func, ())

@@ -18,7 +18,9 @@ from collections.abc import Callable, Mapping
 import torch
 
 from harness.execution.imitation import round_mantissa
-from harness.judgement.arithmetic import FULL_BITS, HF32_BITS, TF32_BITS, Factors, declared
+from harness.judgement.arithmetic import FULL_BITS, HF32_BITS, TF32_BITS, Factors, Kind, declared
+
+Run = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 _HF32 = frozenset(Factors(HF32_BITS, ties) for ties in ("even", "away"))
 _HF32_950 = _HF32 | {Factors(10, ties) for ties in ("even", "away")}
@@ -30,41 +32,34 @@ _CANDIDATES = (
 _WIDTH = 16  # a cube unit's
 
 
-def measure(device: torch.device, numerics: Mapping[str, str], chip: str) -> tuple[
-    dict[str, str], list[str]
-]:  # fmt: skip
+def measure(
+    device: torch.device, numerics: Mapping[str, str], chip: str
+) -> tuple[dict[str, str], list[str]]:
     """Settings to add to `numerics`, which declare what was measured, and what is not declared.
 
     `numerics`: as the device has them, float32 on both sides of a product; `chip`: its name.
     """
     arithmetic = declared("float32", numerics)
     found, undeclared = {}, []
-    for part, kind, run in (
-        ("conv", "convolution", _convolution),
-        ("matmul", "product", _product),
-    ):
-        allowed = arithmetic.factors("convolution" if kind == "convolution" else "product")
+    for part, kind, run in _PARTS:
         seen = _seen(device, run)
-        if allowed is None:
-            published: frozenset[Factors] = frozenset()
-        elif numerics.get(f"{part}.allow_hf32") == "True":
+        published: frozenset[Factors] = frozenset()
+        if numerics.get(f"{part}.allow_hf32") == "True":
             published = _HF32_950 if "950" in chip else _HF32
-        else:
+        elif arithmetic.factors(kind) is not None:
             published = _TF32
-        if seen in published and seen is not None:
+        if seen is not None and seen in published:
             found[f"{part}.factors"] = str(seen)
         elif seen != Factors(FULL_BITS):
             what = "in no way known here" if seen is None else f"to {seen}"
             undeclared.append(
-                f"{kind} rounds its float32 factors {what}, where "
-                f"{arithmetic.of('convolution' if kind == 'convolution' else 'product')} is "
+                f"{kind} rounds its float32 factors {what}, where {arithmetic.of(kind)} is "
                 "declared (measured on it after the forward)"
             )
     return found, undeclared
 
 
-def _seen(device: torch.device, run: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-) -> Factors | None:  # fmt: skip
+def _seen(device: torch.device, run: Run) -> Factors | None:
     """The only form that both factors of an operator agree with, bit by bit; None for none."""
     values = _values()
     ones = torch.ones(_WIDTH, _WIDTH)
@@ -87,12 +82,15 @@ def _values() -> torch.Tensor:
     return torch.cat([values, -values])
 
 
-def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    return torch.mm(left, right)
-
-
 def _convolution(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """The product of [M, K] and [K, N] as a convolution of M places, K to N channels."""
     image = left.T.reshape(1, left.shape[1], left.shape[0], 1)
     weight = right.T.reshape(right.shape[1], right.shape[0], 1, 1)
     return torch.nn.functional.conv2d(image, weight)[0, :, :, 0].T
+
+
+# The part of the settings, the kind of operators that it is about, and the probe.
+_PARTS: tuple[tuple[str, Kind, Run], ...] = (
+    ("conv", "convolution", _convolution),
+    ("matmul", "product", torch.mm),
+)

@@ -15,6 +15,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness.devices.dispatcher import COMPOSITE, has_kernel
 from harness.execution import aten, gelu
 from harness.execution.aten import CPU_ATTENTION
 from harness.judgement.arithmetic import FULL_BITS, Arithmetic, Factors
@@ -45,11 +46,8 @@ def storage_dtype(arithmetic: Arithmetic) -> torch.dtype:
 
 
 @functools.cache
-def is_composite(func: Any) -> bool:
-    """Whether PyTorch can take an operator apart into others."""
-    return bool(
-        torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
-    )
+def _is_composite(func: Any) -> bool:
+    return has_kernel(func.name(), COMPOSITE)
 
 
 class Imitation(TorchDispatchMode):
@@ -63,7 +61,7 @@ class Imitation(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator with rounded factors or a rounded result."""
         kwargs = gelu.declared(func, kwargs or {}, self.arithmetic.gelu)
-        if is_composite(func):
+        if _is_composite(func):
             # Seen whole where a device has a kernel for it: imitated by its parts.
             with self:
                 return func.decompose(*args, **kwargs)

@@ -130,16 +130,13 @@ def oracle_error(oracle: Array, values: Array, spread: float | None = None) -> O
     )
 
 
-def image_budget(oracle: Array, budgets: Sequence[Array]) -> Float64:
+def _image_budget(oracle: Array, runs: Sequence[Float64]) -> Float64:
     """Budget of each image, float64 [N], in the output's unit.
 
-    `budgets`: one or more honest runs in the declared arithmetic; the greatest error counts.
-    The floor is half a unit in the last place of float32, for runs that happen to be exact.
+    `runs`: errors of each image in one or more honest runs in the declared arithmetic; the
+    greatest counts.  The floor is half a unit in the last place of float32, for runs that happen
+    to be exact.
     """
-    return _image_budget(oracle, [image_rmse(oracle, run) for run in budgets])
-
-
-def _image_budget(oracle: Array, runs: Sequence[Float64]) -> Float64:
     errors = np.max(runs, axis=0)
     overall = metrics.root_mean_square(errors)
     floor = _FLOAT32_ROUNDOFF * metrics.root_mean_square(np.asarray(oracle, np.float64))
@@ -256,7 +253,7 @@ def _ratios(image_errors: Float64, allowed: Allowance) -> list[float]:
     overall = map(metrics.root_mean_square, (image_errors, allowed.images))
     size = allowed.oracle.size
     chance, image_chance = (
-        float(operator_error.chance(np.array([count]), allowed.limit)[0]) if count < 20 else 1.0
+        float(operator_error.chance(count, allowed.limit))
         for count in (size, size // len(allowed.oracle))
     )
     pairs = zip(image_errors.tolist(), allowed.images.tolist(), strict=True)

@@ -19,7 +19,7 @@ def test_every_form_is_told_from_the_others(bits, ties):
     form = Factors(bits, ties)
     with imitation.Imitation(Arithmetic(short_conv=form, short_matmul=form)):
         assert factors._seen(CPU, factors._convolution) == form
-        assert factors._seen(CPU, factors._product) == form
+        assert factors._seen(CPU, torch.mm) == form
 
 
 def test_float32_is_seen_and_needs_no_word():

@@ -12,6 +12,7 @@ from pytest_metadata.plugin import metadata_key
 
 from harness.cases.case import DTYPES, NUMERICS, TIERS, Case
 from harness.devices import emulated_kernels
+from harness.entry import arguments
 from harness.entry.pytest_plugin import ray_state, state, xdist
 from harness.execution.reference import cache
 from harness.execution.settings import RunSettings
@@ -69,12 +70,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="seed of synthetic inputs and random weights",
     )
     add("--images", metavar="FILE|DIR", help="run every case on these images")
-    add(
-        "--allow-pickle",
-        action="store_true",
-        help="also read weights that are there as pickle only (pytorch_model.bin, .pth, .pth.tar), "
-        "with weights_only=True",
-    )
+    arguments.add_allow_pickle(add)
     add(
         "--repeat",
         type=quantities.positive,

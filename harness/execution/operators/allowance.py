@@ -59,7 +59,7 @@ Rule = Callable[[dict[str, Any], Tensor, Call], Tensor | float]
 def moves(call: Call) -> bool:
     """Whether a call only moves numbers, so that every bit of its result is given."""
     # The absolute value of a complex number is a root.
-    return _name(call) in _MOVES and not any(map(torch.is_complex, call.tensors()))
+    return call.base in _MOVES and not any(map(torch.is_complex, call.tensors()))
 
 
 def rounds_once(call: Call, result: Tensor) -> bool:
@@ -71,7 +71,7 @@ def rounds_once(call: Call, result: Tensor) -> bool:
     if result.dtype not in (torch.float16, torch.bfloat16):
         return False
     scaled = any(call.kwargs.get(name, 1) != 1 for name in ("alpha", "beta"))
-    return _name(call) in _ROUNDED_ONCE and not scaled
+    return call.base in _ROUNDED_ONCE and not scaled
 
 
 def inner(call: Call, exact: list[Tensor]) -> list[Tensor]:
@@ -85,7 +85,7 @@ def inner(call: Call, exact: list[Tensor]) -> list[Tensor]:
         if moves(call) or not o.is_floating_point():
             allowed.append(torch.zeros(()).expand(o.shape))
             continue
-        rule = _RULES.get((_name(call), number)) or _RULES.get((_name(call), 0), _other)
+        rule = _RULES.get((call.base, number)) or _RULES.get((call.base, 0), _other)
         units = _safely(rule, call, o)
         allowed.append((SINGLE / math.sqrt(3)) * torch.sqrt(units.expand(o.shape)))
     return allowed
@@ -112,10 +112,6 @@ def _widened(call: Call) -> Call:
         return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
     return Call(call.func, mapped(widen, call.args), mapped(widen, call.kwargs))
-
-
-def _name(call: Call) -> str:
-    return str(call.func._schema.name).partition("::")[2].rstrip("_")
 
 
 def _normalised(
@@ -179,7 +175,7 @@ def _softmax(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
     below = (x - x.amax(dim, keepdim=True)).nan_to_num(neginf=0.0)
     relative = below.square() + _ULPS + x.shape[dim] / 2
     # The logarithm of such a softmax has its relative error as an absolute one.
-    return relative if "log" in _name(call) else relative * o.square()
+    return relative if "log" in call.base else relative * o.square()
 
 
 def _attention(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:

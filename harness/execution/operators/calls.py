@@ -58,6 +58,11 @@ class Call:
         """Qualified name with overload: "aten::convolution.default"."""
         return qualified_name(self.func)
 
+    @property
+    def base(self) -> str:
+        """What the operator does, without namespace, overload and the mark of in-place: "mean"."""
+        return str(self.func._schema.name).partition("::")[2].rstrip("_")
+
     def tensors(self) -> list[torch.Tensor]:
         """Every tensor argument, lists included, in order."""
         return tensors_in((self.args, list(self.kwargs.values())))
@@ -133,8 +138,8 @@ def why_not_comparable(call: Call) -> str:
     func = call.func
     if any(tensor.layout != torch.strided for tensor in call.tensors()):
         return "sparse"
-    name = call.name.partition("::")[2]
-    if name.startswith(("linalg_", "_linalg_", "matrix_exp")) and "vector_norm" not in name:
+    base = call.base
+    if base.startswith(("linalg_", "_linalg_", "matrix_exp")) and "vector_norm" not in base:
         return "its error is that of the matrix's condition"
     if func.is_view or torch.Tag.inplace_view in func.tags:
         return "view"
@@ -164,8 +169,7 @@ def is_choice(call: Call, result: torch.Tensor) -> bool:
     """
     floats = any(tensor.is_floating_point() for tensor in call.tensors())
     scalars = any(isinstance(value, float) for value in (*call.args, *call.kwargs.values()))
-    jumps = call.name.partition("::")[2].partition(".")[0].rstrip("_") in _JUMPS
-    return floats and (jumps or (scalars and not result.is_floating_point()))
+    return floats and (call.base in _JUMPS or (scalars and not result.is_floating_point()))
 
 
 def results(call: Call, value: Any) -> list[torch.Tensor]:

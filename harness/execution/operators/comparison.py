@@ -210,28 +210,23 @@ class OperatorComparison:
         judged = []
         for oracle, budget, host, inside in zip(oracles, budgets, hosts, inner, strict=True):
             if oracle.numel():
-                exact = _array(oracle)
+                exact, got = _array(oracle), _array(host)
+                within = None if inside is None else _array(inside)
+                rounding = rounding_of(call, oracle, self._arithmetic)
                 error = own_error(
                     exact,
                     exact if budget is oracle else _array(budget),
-                    _array(host),
-                    rounding_of(call, oracle, self._arithmetic),
-                    inner=None if inside is None else _array(inside),
+                    got,
+                    rounding,
+                    inner=within,
                 )
                 where = error.worst_slice
                 ratio = error.ratio
                 if allowance.rounds_once(call, host) and ratio <= NEAREST_LIMIT:
-                    rounding = rounding_of(call, oracle, self._arithmetic)
-                    least = rounding.inner / math.sqrt(3) * np.abs(exact)
-                    ratio = max(
-                        ratio,
-                        misrounding(
-                            _array(oracle.to(host.dtype)),
-                            _array(host),
-                            least if inside is None else _array(inside),
-                            rounding,
-                        ),
-                    )
+                    if within is None:
+                        within = rounding.inner / math.sqrt(3) * np.abs(exact)
+                    nearest = _array(oracle.to(host.dtype))
+                    ratio = max(ratio, misrounding(nearest, got, within, rounding))
                 judged.append(
                     dataclasses.replace(
                         row,

@@ -10,17 +10,18 @@ runs, has the dispatcher do on the CPU as it does for the device.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.library import _scoped_library
 
+from harness.devices.dispatcher import COMPOSITE, has_kernel
 from harness.execution import aten
 
 # Whole for every device: what PyTorch makes of it on the CPU exists on the CPU alone.
 _ALWAYS = (aten.ATTENTION,)
-_COMPOSITE = "CompositeImplicitAutograd"
 
 
 @contextlib.contextmanager
@@ -36,23 +37,22 @@ def _parts_of(func: Any) -> Any:
     return lambda *args, **kwargs: func.decompose(*args, **kwargs)
 
 
-def _whole(key: str) -> list[Any]:
+@functools.cache
+def _whole(key: str) -> tuple[Any, ...]:
     """Composite operators with a kernel of a backend's own that the CPU has none for."""
     if key in ("CPU", "Meta"):
-        return []
+        return ()
     found = []
     for name in torch._C._dispatch_get_all_op_names():
-        if not (name.startswith("aten::") and _has(name, key) and _has(name, _COMPOSITE)):
+        if not (
+            name.startswith("aten::") and has_kernel(name, key) and has_kernel(name, COMPOSITE)
+        ):
             continue
         packet, _, overload = name.removeprefix("aten::").partition(".")
         func = getattr(getattr(torch.ops.aten, packet), overload or "default")
         schema = func._schema
         # What may give back or write to its arguments is no kernel's own result.
         aliases = any(value.alias_info for value in (*schema.returns, *schema.arguments))
-        if not aliases and not _has(name, "CPU"):
+        if not aliases and not has_kernel(name, "CPU"):
             found.append(func)
-    return found
-
-
-def _has(name: str, key: str) -> bool:
-    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(name, key))
+    return tuple(found)

@@ -37,6 +37,7 @@ SOURCES = (
     "cases/models",
     "devices/cpu.py",
     "devices/device.py",
+    "devices/dispatcher.py",
     "execution/aten.py",
     "execution/cpu_variants.py",
     "execution/gelu.py",
