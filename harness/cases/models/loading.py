@@ -68,6 +68,16 @@ def check_architecture(name: str) -> None:
     raise fail(f"timm {timm.__version__} has no architecture {name!r}: {hint}")
 
 
+def build(directory_: Path, num_classes: int | None = None) -> nn.Module:
+    """The model that a directory describes, without its weights, where tensors are made by default.
+
+    Raises UsageProblem without a directory, and CaseProblem (fail_load) for what timm cannot build.
+    """
+    directory.check_there(directory_)
+    config = directory.read_config(directory_)
+    return _build(config, num_classes, str(directory_ / "config.json"))[0]
+
+
 def _build(
     config: dict[str, Any], num_classes: int | None, where: str
 ) -> tuple[nn.Module, list[str]]:

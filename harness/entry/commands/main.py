@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.entry.arguments import guarded, parsed, run_arguments
-from harness.entry.commands import large_runs, report, upgrade
+from harness.entry.commands import large_runs, operators, report, upgrade
 from harness.system import files, private, quantities
 from harness.system.status import ExitCode, UsageProblem
 
@@ -44,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     emulate.add_argument("script", type=Path)
     emulate.add_argument("arguments", nargs=argparse.REMAINDER)
 
-    further = {**upgrade.add(commands), **report.add(commands), **large_runs.add(commands)}
+    further: dict[str, Any] = {}
+    for room in (upgrade, report, large_runs, operators):
+        further |= room.add(commands)
     _add_study(commands)
     _add_cache(commands)
 

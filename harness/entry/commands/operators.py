@@ -1,0 +1,109 @@
+"""Commands of `python -m harness operators`: a catalogue of calls, and their qualification."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.system import quantities
+from harness.system.status import ExitCode, UsageProblem
+
+Command = Callable[[argparse.Namespace], int]
+_DTYPES = ("float32", "float16", "bfloat16")
+_LEVEL_SECONDS = 600.0
+
+
+def add(commands: Any) -> Mapping[str, Command]:
+    """Add the command's parsers; returns what it runs."""
+    operators = commands.add_parser(
+        "operators", help="qualify the operator calls of all timm once, for every model"
+    )
+    actions = operators.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _add_catalogue(actions)
+    return {"operators": lambda given: _ACTIONS[given.action](given)}
+
+
+def _add_catalogue(actions: Any) -> None:
+    catalogue = actions.add_parser(
+        "catalogue", help="list the distinct calls of models, on shapes alone, with their models"
+    )
+    add = catalogue.add_argument
+    _add_choice(add)
+    add("--all", action="store_true", help="every architecture of the installed timm")
+    add("--dtype", choices=_DTYPES, default="float32")
+    add("--device", default="auto", help="whose dispatcher decides which calls are one")
+    add("--batch-size", type=quantities.natural, default=2, metavar="N")
+    add("-n", "--processes", type=quantities.natural, default=os.cpu_count() or 1, metavar="N")
+    add("--output", type=Path, required=True, metavar="FILE")
+
+
+def _add_choice(add: Callable[..., Any]) -> None:
+    add("--family", action="append", default=[], metavar="F", help="a module of timm, such as "
+        "vision_transformer (repeatable)")  # fmt: skip
+    add("--model", action="append", default=[], metavar="NAME|DIR", help="an architecture, or a "
+        "model directory (repeatable)")  # fmt: skip
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _catalogue(given: argparse.Namespace) -> int:
+    from harness.devices.choice import choose
+    from harness.execution.worker import DeviceWorker
+    from harness.qualification import building, catalogue
+
+    names = _names(given)
+    worker = DeviceWorker(choose(given.device).spec)
+    try:
+        level = worker.ask(building.AskLevel(), _LEVEL_SECONDS)
+    finally:
+        worker.stop()
+    header = catalogue.Header.now(given.dtype, max(1, given.batch_size), level)
+    part = given.output.with_name(given.output.name + ".part")
+    found = building.build(header, names, part, _say, processes=given.processes)
+    catalogue.write(found, given.output)
+    part.unlink()
+    print(
+        f"{given.output}: {len(found.models)} models make {found.total} calls, "
+        f"{len(found.signatures)} of them distinct ({given.output.stat().st_size} bytes)"
+    )
+    for name, problem in found.untraced.items():
+        print(f"not traced: {name}: {problem}")
+    return ExitCode.FAILED if found.untraced else ExitCode.OK
+
+
+def _names(given: argparse.Namespace) -> list[str]:
+    """The models that were asked for.  Raises UsageProblem for an unknown one, or none."""
+    from harness.cases import architectures
+
+    known = architectures.families()
+    names = list(known) if given.all else []
+    for family in given.family:
+        members = [name for name, of in known.items() if of == family]
+        if not members:
+            raise UsageProblem(
+                f"timm has no family {family!r}: give one of its modules, such as "
+                "vision_transformer, resnet or efficientnet."
+            )
+        names += members
+    for name in given.model:
+        if os.sep in name or Path(name).is_dir():
+            names.append(str(Path(name).absolute()))
+        elif architectures.is_known(name):
+            names.append(name)
+        else:
+            raise UsageProblem(
+                f"timm has no architecture {name!r}, and there is no such directory: see "
+                "timm.list_models()."
+            )
+    if not names:
+        raise UsageProblem("Give the catalogue models: --all, --family F or --model NAME|DIR.")
+    return list(dict.fromkeys(names))
+
+
+_ACTIONS: Mapping[str, Command] = {"catalogue": _catalogue}
