@@ -24,6 +24,7 @@ def add(commands: Any) -> Mapping[str, Command]:
     )
     actions = operators.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_catalogue(actions)
+    _add_run(actions)
     return {"operators": lambda given: _ACTIONS[given.action](given)}
 
 
@@ -39,6 +40,36 @@ def _add_catalogue(actions: Any) -> None:
     add("--batch-size", type=quantities.natural, default=2, metavar="N")
     add("-n", "--processes", type=quantities.natural, default=os.cpu_count() or 1, metavar="N")
     add("--output", type=Path, required=True, metavar="FILE")
+
+
+def _add_run(actions: Any) -> None:
+    run = actions.add_parser("run", help="run and judge the calls of a catalogue on a device")
+    add = run.add_argument
+    _add_choice(add)
+    add("--catalogue", type=Path, metavar="FILE", help="default: the one shipped for this timm; "
+        "models that are named are traced where there is none")  # fmt: skip
+    add("--dtype", choices=_DTYPES, default="float32")
+    add("--numerics", choices=("strict", "default"), default="strict")
+    add("--device", default="auto")
+    add("--results", type=Path, default=Path("reports/operators"), metavar="DIR")
+    add("--resume", action="store_true", help="keep what the results already hold")
+    add("--changed-since", type=Path, metavar="RUN", help="results of another version on the same "
+        "chip: only what comes out otherwise is judged")  # fmt: skip
+    add("--shard", type=_shard, default=(1, 1), metavar="I/N")
+    add("--variants", action="store_true", help="also in other layouts and batches")
+    add("--largest", type=float, default=4.0, metavar="GFLOP", help="calls beyond are cropped "
+        "(default: %(default)s)")  # fmt: skip
+    add("--call-timeout", type=quantities.seconds, default=120.0, metavar="S")
+    add("--emulated-kernels", default="default", metavar="NAME")
+    add("--fault-plan", type=Path, metavar="FILE")
+    add("--format", choices=("text", "json"), default="text")
+
+
+def _shard(text: str) -> tuple[int, int]:
+    from harness.runs import shards
+
+    found = shards.parse(text)
+    return found.number, found.of
 
 
 def _add_choice(add: Callable[..., Any]) -> None:
@@ -77,6 +108,62 @@ def _catalogue(given: argparse.Namespace) -> int:
     return ExitCode.FAILED if found.untraced else ExitCode.OK
 
 
+def _run(given: argparse.Namespace) -> int:
+    from harness.devices import emulated_kernels, fault_plan
+    from harness.devices.choice import choose
+    from harness.qualification import certificate, results, run
+
+    chosen = choose(given.device)
+    plan = run.Plan(
+        device=chosen.spec,
+        dtype=given.dtype,
+        numerics=given.numerics,
+        shard=given.shard,
+        since=results.read(given.changed_since) if given.changed_since else None,
+        variants=given.variants,
+        call_seconds=given.call_timeout,
+        largest=given.largest * 1e9,
+        kernels=emulated_kernels.check_for(given.emulated_kernels, chosen.spec),
+        fault_plan=fault_plan.read_for(given.fault_plan, chosen.spec) if given.fault_plan else None,
+    )
+    calls = _calls(given, plan)
+    found = run.run(calls, plan, given.results / results.FILE, _say, resume=given.resume)
+    made = certificate.certify(calls, found, plan.since)
+    certificate.write(made, given.results)
+    print(certificate.as_json(made) if given.format == "json" else certificate.as_text(made))
+    return run.exit_code(found)
+
+
+def _calls(given: argparse.Namespace, plan: Any) -> Any:
+    """The catalogue's part that was asked for; models that no catalogue holds are traced."""
+    from harness.execution.worker import DeviceWorker
+    from harness.qualification import building, catalogue
+
+    path = given.catalogue
+    named = given.model or given.family
+    shipped = catalogue.default_path(given.dtype).exists()
+    if path is not None or (shipped and not any(os.sep in name for name in given.model)):
+        return catalogue.choose(
+            catalogue.for_installed(path, given.dtype), given.family, given.model
+        )
+    if not named:
+        return catalogue.for_installed(None, given.dtype)  # says that there is none
+    given.all = False
+    names = _names(given)
+    worker = DeviceWorker(plan.device)
+    try:
+        level = worker.ask(building.AskLevel(), _LEVEL_SECONDS)
+    finally:
+        worker.stop()
+    header = catalogue.Header.now(given.dtype, 2, level)
+    part = given.results / "calls.part"
+    found = building.build(header, names, part, _say)
+    part.unlink()
+    for name, problem in found.untraced.items():
+        raise UsageProblem(f"{name} could not be traced: {problem}.")
+    return found
+
+
 def _names(given: argparse.Namespace) -> list[str]:
     """The models that were asked for.  Raises UsageProblem for an unknown one, or none."""
     from harness.cases import architectures
@@ -106,4 +193,4 @@ def _names(given: argparse.Namespace) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-_ACTIONS: Mapping[str, Command] = {"catalogue": _catalogue}
+_ACTIONS: Mapping[str, Command] = {"catalogue": _catalogue, "run": _run}
