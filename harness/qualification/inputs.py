@@ -66,12 +66,12 @@ def make(signature: Signature, which: str) -> Call:
         key = hashlib.sha256(f"{signature.id} {which} {number}".encode()).digest()[:16]
         random = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
         role = ranges.names[number]
-        return _placed(_values(signature, which, layout, role, random, ranges), layout)
+        return placed(_values(signature, which, layout, role, random, ranges), layout)
 
     return signature.call(tensor)
 
 
-def _placed(values: torch.Tensor, layout: Layout) -> torch.Tensor:
+def placed(values: torch.Tensor, layout: Layout) -> torch.Tensor:
     """Values as their layout says; NaN between the elements, where the dtype has one."""
     if layout.contiguous and not layout.offset:
         return values
@@ -79,14 +79,14 @@ def _placed(values: torch.Tensor, layout: Layout) -> torch.Tensor:
         storage = torch.full((layout.extent,), torch.nan, dtype=values.dtype)
     else:
         storage = torch.zeros(layout.extent, dtype=values.dtype)
-    placed = storage.as_strided(layout.shape, layout.strides, layout.offset)
+    view = storage.as_strided(layout.shape, layout.strides, layout.offset)
     if 0 in layout.strides and layout.elements:
         # One element in several places: the first of them is written.
         first = tuple(slice(0, 1) if step == 0 else slice(None) for step in layout.strides)
-        placed[first].copy_(values[first])
+        view[first].copy_(values[first])
     else:
-        placed.copy_(values)
-    return placed
+        view.copy_(values)
+    return view
 
 
 def _values(
@@ -155,12 +155,10 @@ _MOVED = frozenset(
 
 def _normalised(name: str, normal: Values, random: Generator, *, hard: bool) -> Values:
     if name in ("weight", "bias"):
-        return np.float32(0.2) * normal + np.float32(name == "weight")
+        return np.asarray(np.float32(0.2) * normal + np.float32(name == "weight"))
     if name == "running_var":
-        return np.float32(0.3) + np.float32(1.7) * random.random(normal.shape, np.float32)
-    if name == "running_mean":
-        return normal + (_OFF_CENTRE if hard else 0.0)
-    return normal + (_OFF_CENTRE if hard else 0.0)
+        return np.asarray(0.3 + 1.7 * random.random(normal.shape), np.float32)
+    return np.asarray(normal + np.float32(_OFF_CENTRE * hard))
 
 
 def _factor(normal: Values, axis: int, random: Generator, *, hard: bool) -> Values:

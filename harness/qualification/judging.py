@@ -13,6 +13,7 @@ import hashlib
 import time
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,6 +30,7 @@ from harness.qualification.outcomes import Outcome, SetResult
 from harness.qualification.placing import Placing
 from harness.qualification.signatures import Signature, parse
 from harness.records.leg import DeviceInfo
+from harness.system import files
 from harness.system.status import CaseProblem, Stage, StageCallback, Status, worst
 
 if TYPE_CHECKING:
@@ -86,6 +88,50 @@ class Batch:
                 if found[-1].status in DISTRUSTED:
                     break
         return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Single:
+    """A request to a device's process: one call again, on its sets or on given tensors.
+
+    `path`: a safetensors file whose tensors, in the order of their names, are the arguments.
+    """
+
+    batch: Batch
+    path: Path | None = None
+
+    def answer(self, device: Device, on_stage: StageCallback) -> list[Outcome]:
+        """Run and judge.  Raises CaseProblem (fail_load) for tensors that do not fit."""
+        if self.path is None:
+            return self.batch.answer(device, on_stage)
+        ((name, text),) = self.batch.calls.items()
+        call = _given(parse(text), self.path)
+        device.apply_numerics(self.batch.numerics)
+        device.plant(self.batch.fault_plan)
+        judge = Judge(device, self.batch.dtype, self.batch.read, largest=self.batch.largest)
+        with torch.no_grad():
+            return [judge.outcome(name, text, {}, given=call)]
+
+
+def _given(signature: Signature, path: Path) -> Call:
+    try:
+        tensors, _ = files.tensors_of(path.read_bytes())
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = f"{path} cannot be read as safetensors: {error}."
+        raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, reason) from error
+    values = [tensors[name] for name in sorted(tensors)]
+    layouts = signature.layouts()
+    if [tuple(value.shape) for value in values] != [layout.shape for layout in layouts]:
+        shapes = ", ".join("x".join(map(str, layout.shape)) for layout in layouts)
+        reason = f"The tensors of {path}, in the order of their names, must have shapes {shapes}."
+        raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, reason)
+    halves = (torch.float16, torch.bfloat16)
+    return signature.call(
+        lambda number, layout: inputs.placed(
+            values[number].float() if layout.dtype in halves else values[number].to(layout.dtype),
+            layout,
+        )
+    )
 
 
 class Judge:

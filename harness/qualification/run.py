@@ -15,7 +15,7 @@ from harness.devices.spec import DeviceSpec
 from harness.execution.worker import DeviceWorker
 from harness.qualification import inputs, results
 from harness.qualification.catalogue import Catalogue
-from harness.qualification.judging import DISTRUSTED, Batch, Describe
+from harness.qualification.judging import DISTRUSTED, Batch, Describe, Single
 from harness.qualification.outcomes import Outcome, settled
 from harness.qualification.results import Results, Run, Writer
 from harness.system.status import CaseProblem, ExitCode, Status, UsageProblem
@@ -97,6 +97,28 @@ def run(catalogue: Catalogue, plan: Plan, path: Path, say: Say, *, resume: bool 
         found = Results(this, done, ended=True)
         writer.end(exit_code(found))
         return found
+    finally:
+        worker.stop()
+
+
+def again(call: str, text: str, plan: Plan, path: Path | None = None) -> Outcome:
+    """One call again; `path`: its arguments, see `judging.Single`.
+
+    Raises CaseProblem when the device does not answer, or the arguments do not fit.
+    """
+    worker = DeviceWorker(plan.device, plan.kernels)
+    try:
+        _, read = worker.ask(Describe(plan.numerics), _DESCRIBE_SECONDS)
+        batch = Batch(
+            {call: text},
+            plan.dtype,
+            plan.numerics,
+            read,
+            variants=plan.variants,
+            largest=plan.largest,
+            fault_plan=plan.fault_plan,
+        )
+        return worker.ask(Single(batch, path), plan.call_seconds)[0]
     finally:
         worker.stop()
 

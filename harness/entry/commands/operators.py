@@ -25,6 +25,7 @@ def add(commands: Any) -> Mapping[str, Command]:
     actions = operators.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_catalogue(actions)
     _add_run(actions)
+    _add_merge(actions)
     return {"operators": lambda given: _ACTIONS[given.action](given)}
 
 
@@ -62,6 +63,19 @@ def _add_run(actions: Any) -> None:
     add("--call-timeout", type=quantities.seconds, default=120.0, metavar="S")
     add("--emulated-kernels", default="default", metavar="NAME")
     add("--fault-plan", type=Path, metavar="FILE")
+    add("--call", metavar="ID", help="one call of the catalogue again, and nothing else")
+    add("--inputs", type=Path, metavar="FILE", help="with --call: its tensor arguments, as "
+        "safetensors in the order of their names")  # fmt: skip
+    add("--format", choices=("text", "json"), default="text")
+
+
+def _add_merge(actions: Any) -> None:
+    merge = actions.add_parser("merge", help="join the results of shards, and certify the whole")
+    add = merge.add_argument
+    add("runs", type=Path, nargs="+", metavar="RUN")
+    _add_choice(add)
+    add("--catalogue", type=Path, metavar="FILE")
+    add("--results", type=Path, required=True, metavar="DIR")
     add("--format", choices=("text", "json"), default="text")
 
 
@@ -126,12 +140,67 @@ def _run(given: argparse.Namespace) -> int:
         kernels=emulated_kernels.check_for(given.emulated_kernels, chosen.spec),
         fault_plan=fault_plan.read_for(given.fault_plan, chosen.spec) if given.fault_plan else None,
     )
+    if given.call:
+        return _again(given, plan)
     calls = _calls(given, plan)
     found = run.run(calls, plan, given.results / results.FILE, _say, resume=given.resume)
     made = certificate.certify(calls, found, plan.since)
     certificate.write(made, given.results)
     print(certificate.as_json(made) if given.format == "json" else certificate.as_text(made))
     return run.exit_code(found)
+
+
+def _again(given: argparse.Namespace, plan: Any) -> int:
+    import json
+
+    from harness.devices.spec import EMULATED_MEANS
+    from harness.qualification import catalogue, run
+
+    calls = catalogue.for_installed(given.catalogue, given.dtype)
+    text = calls.signatures.get(given.call)
+    if text is None:
+        raise UsageProblem(
+            f"The catalogue has no call {given.call!r}: take an id from a certificate of the same "
+            "timm and dtype, or give its --catalogue."
+        )
+    outcome = run.again(given.call, text, plan, given.inputs)
+    if given.format == "json":
+        print(json.dumps(outcome.plain))
+    else:
+        models = calls.models_of[given.call]
+        named = ", ".join(models[:6]) + ", ..." * (len(models) > 6)
+        print(
+            f"{given.call}: {outcome.status.value}" + f": {outcome.reason}" * bool(outcome.reason)
+        )
+        print(f"  {text}" + f"\n  cropped: {outcome.cropped}" * bool(outcome.cropped))
+        print(f"  in {len(models)} models: {named}")
+        for name, item in outcome.sets.items():
+            print(
+                f"  {name}: {item.status.value}, ratio {item.ratio}, worst slice "
+                f"{item.slice_ratio} {item.where}, bits {item.bits}"
+            )
+        if plan.device.emulated:
+            print(f"  {EMULATED_MEANS}")
+    if outcome.status.is_error:
+        return ExitCode.INFRASTRUCTURE
+    return ExitCode.OK if outcome.status.value in ("pass", "skip") else ExitCode.FAILED
+
+
+def _merge(given: argparse.Namespace) -> int:
+    from harness.qualification import catalogue, certificate, results, run
+
+    parts = [(path, results.read(path)) for path in given.runs]
+    whole = results.merge(parts)
+    calls = catalogue.for_installed(given.catalogue, whole.run.dtype)
+    calls = catalogue.choose(calls, given.family, given.model)
+    code = run.exit_code(whole)
+    made = certificate.certify(calls, whole)
+    if any(model.missing for model in made.models):
+        code = ExitCode.INCOMPLETE if code in (ExitCode.OK, ExitCode.INFRASTRUCTURE) else code
+    results.write(whole, given.results / results.FILE, code)
+    certificate.write(made, given.results)
+    print(certificate.as_json(made) if given.format == "json" else certificate.as_text(made))
+    return code
 
 
 def _calls(given: argparse.Namespace, plan: Any) -> Any:
@@ -193,4 +262,4 @@ def _names(given: argparse.Namespace) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-_ACTIONS: Mapping[str, Command] = {"catalogue": _catalogue, "run": _run}
+_ACTIONS: Mapping[str, Command] = {"catalogue": _catalogue, "run": _run, "merge": _merge}
