@@ -47,10 +47,21 @@ class Describe:
     """A request to a device's process: what it is, and its settings as read back."""
 
     numerics: str
+    dtype: str = "float32"
 
     def answer(self, device: Device, on_stage: StageCallback) -> tuple[DeviceInfo, dict[str, str]]:
-        """With the form of GELU that it computes, where it is not the one asked for."""
+        """With the form of GELU that it computes, where it is not the one asked for.
+
+        Raises CaseProblem (fail_unsupported) for a device that does not compute in the dtype.
+        """
         read = device.apply_numerics(self.numerics)
+        try:
+            one = torch.ones(2, dtype=getattr(torch, self.dtype)).to(device.torch_device)
+            device.operator(torch.ops.aten.add.Tensor)(one, one).cpu()
+            device.synchronize()
+        except (RuntimeError, TypeError, NotImplementedError) as error:
+            reason = f"{device.spec} does not compute in {self.dtype}: give another --dtype."
+            raise CaseProblem(Status.FAIL_UNSUPPORTED, Stage.LOAD, reason) from error
         form = gelu.instead(device.torch_device, {"none", "tanh"})
         return device.describe(), {**read, **({} if form is None else {"gelu": form})}
 

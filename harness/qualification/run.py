@@ -18,6 +18,7 @@ from harness.qualification.catalogue import Catalogue
 from harness.qualification.judging import DISTRUSTED, Batch, Describe, Single
 from harness.qualification.outcomes import Outcome, settled
 from harness.qualification.results import Results, Run, Writer
+from harness.records.leg import DeviceInfo
 from harness.system.status import CaseProblem, ExitCode, Status, UsageProblem
 
 Say = Callable[[str], None]
@@ -60,7 +61,7 @@ def run(catalogue: Catalogue, plan: Plan, path: Path, say: Say, *, resume: bool 
     """
     worker = DeviceWorker(plan.device, plan.kernels)
     try:
-        info, read = worker.ask(Describe(plan.numerics), _DESCRIBE_SECONDS)
+        info, read = _described(worker, plan)
         versions = {**catalogue.header.versions, "cann": info.details.get("cann", "")}
         if not info.kind.startswith("npu"):
             versions = {k: v for k, v in versions.items() if k not in ("cann", "torch_npu")}
@@ -108,7 +109,7 @@ def again(call: str, text: str, plan: Plan, path: Path | None = None) -> Outcome
     """
     worker = DeviceWorker(plan.device, plan.kernels)
     try:
-        _, read = worker.ask(Describe(plan.numerics), _DESCRIBE_SECONDS)
+        _, read = _described(worker, plan)
         batch = Batch(
             {call: text},
             plan.dtype,
@@ -121,6 +122,16 @@ def again(call: str, text: str, plan: Plan, path: Path | None = None) -> Outcome
         return worker.ask(Single(batch, path), plan.call_seconds)[0]
     finally:
         worker.stop()
+
+
+def _described(worker: DeviceWorker, plan: Plan) -> tuple[DeviceInfo, dict[str, str]]:
+    """Raises UsageProblem for a device that lacks the dtype."""
+    try:
+        return worker.ask(Describe(plan.numerics, plan.dtype), _DESCRIBE_SECONDS)
+    except CaseProblem as problem:
+        if problem.status is Status.FAIL_UNSUPPORTED:
+            raise UsageProblem(problem.reason) from problem
+        raise
 
 
 def exit_code(found: Results) -> ExitCode:
