@@ -6,7 +6,8 @@
 Every call runs once with the default kernels.  With others only those of their operators run, and
 only those whose bits changed are judged, as an upgrade does it.  Broken kernels are effective where
 any bit changed, and found where a call fails whose bits changed; honest ones give a false alarm
-where any call fails.  `--calls`: at most so many calls an operator, spread over its shapes.  Rows
+where any call fails.  `--calls`: at most so many calls a kernel family,
+spread over its shapes.  Rows
 are appended, one JSON object a line; those that the output has are not measured again.  All of it
 is EMULATED.
 """
@@ -28,6 +29,7 @@ from harness.devices.choice import choose
 from harness.devices.npu import TakeKernels
 from harness.execution.worker import DeviceWorker
 from harness.qualification import catalogue
+from harness.qualification.grouping import family
 from harness.qualification.judging import Batch, Describe
 from harness.qualification.outcomes import Outcome, settled
 from harness.qualification.signatures import parse
@@ -148,13 +150,13 @@ class _Measure:
 
 
 def chosen(calls: dict[str, str], most: int) -> dict[str, str]:
-    """At most so many calls of each operator, evenly from those in the order of their text."""
-    by_operator: dict[str, list[str]] = {}
+    """At most so many calls of each kernel family, evenly from those in the order of their text."""
+    by_family: dict[str, list[str]] = {}
     for name, text in sorted(calls.items(), key=lambda pair: pair[1]):
-        by_operator.setdefault(parse(text).operator, []).append(name)
+        by_family.setdefault(family(text), []).append(name)
     kept = {
         names[number * len(names) // min(most, len(names))]
-        for names in by_operator.values()
+        for names in by_family.values()
         for number in range(min(most, len(names)))
     }
     return {name: text for name, text in calls.items() if name in kept}

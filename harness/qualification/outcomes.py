@@ -21,6 +21,7 @@ VARIANTS = {
     "strided": "every argument with gaps between its elements, at another offset",
     "permuted": "the batch in reverse order",
     "split": "the first item of the batch alone",
+    "grown": "the batch four times over",
 }
 
 

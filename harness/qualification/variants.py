@@ -8,6 +8,7 @@ import torch
 
 from harness.execution.operators.calls import Call
 
+_TIMES = 4  # of a catalogue's two images: some kernels take other ways beyond four
 # Operators that treat the items of their first argument's first dimension alike and apart.
 _BATCHED = frozenset(
     """convolution native_batch_norm _native_batch_norm_legit_no_training native_group_norm gelu
@@ -31,6 +32,7 @@ def of(call: Call) -> Iterator[tuple[str, Call]]:
         return
     yield "permuted", _with(call, first.flip(0))
     yield "split", _with(call, first[:1].clone())
+    yield "grown", _with(call, first.repeat(_TIMES, *[1] * (first.dim() - 1)))
 
 
 def _with(call: Call, first: torch.Tensor) -> Call:
