@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cases import image_files
 from harness.cases.case import MOST_IMAGES, InputSource
 from harness.cases.image_files import Found
+from harness.cases.samples import Samples
 from harness.system import environment, foreign
 from harness.system.files import (
     as_text,
@@ -55,6 +56,10 @@ class InputSet:
     description: str
     source: InputSource
     left_out: str = ""  # files of a folder that were not read, and why
+
+    def load(self) -> Samples:
+        """The images as the only argument of a model; raises as `load_inputs`."""
+        return Samples.of(load_inputs(self))
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -246,9 +251,3 @@ def load_inputs(inputs: InputSet) -> torch.Tensor:
             "delete the file and run again.",
         )
     return found[0]
-
-
-def filled(images: torch.Tensor, batch_size: int) -> torch.Tensor:
-    """Images [N, 3, H, W] repeated in order to the next multiple of a batch size, at least one."""
-    count = -(-len(images) // batch_size) * batch_size
-    return images[[row % len(images) for row in range(count)]]

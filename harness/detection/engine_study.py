@@ -12,7 +12,6 @@ import datetime
 import time
 from collections.abc import Callable, Sequence
 
-from harness.cases import inputs
 from harness.cases.case import InputSource, ModelSource
 from harness.detection.engines import EngineDevice, open_engine
 from harness.detection.study_results import (
@@ -109,9 +108,8 @@ class _One:
     def operators(self, request: legs.LegRequest, share: float) -> Operators:
         """Every operator of the forward pass by itself.  Raises CaseProblem."""
         numerics = self._device.apply_numerics(request.numerics)
-        images = inputs.load_inputs(request.inputs)
         request = dataclasses.replace(request, operator_share=share)
-        rows = legs.operators_alone(self._device, request, images, numerics)
+        rows = legs.operators_alone(self._device, request, request.inputs.load(), numerics)
         self._check = operator_rows.summarise(rows, share)
         return Operators(*self._what, kinds(rows), tuple(operator_rows.culprits(rows)))
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils import benchmark
 
-from harness.cases import inputs
 from harness.execution import legs
 from harness.execution.memory_meter import MemoryMeter
 from harness.execution.outputs import flatten
@@ -100,7 +99,7 @@ class _Measurement:
         device.apply_numerics(leg.numerics)
         self.dtype = getattr(torch, leg.dtype)
         self.model = device.place(leg.model.load().model, self.dtype)
-        self.images = self._repeated(inputs.load_inputs(leg.inputs))  # on the host
+        self.images = self._repeated(leg.inputs.load().tensors["images"])  # on the host
         self.is_cpu = device.spec.kind == "cpu"
         self.events = device.event_pair()
 

@@ -66,9 +66,10 @@ class VariantCpu(CpuDevice):
 
     def place_batch(self, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Round the images as the arithmetic stores them, and lay them out."""
-        if self.variant.imitate is not None:
+        if self.variant.imitate is not None and images.is_floating_point():
             images = images.to(getattr(torch, self.variant.imitate.dtype))
-        layout = torch.channels_last if self.variant.reorder else torch.contiguous_format
+        last = self.variant.reorder and images.dim() == 4
+        layout = torch.channels_last if last else torch.contiguous_format
         return super().place_batch(images, dtype).contiguous(memory_format=layout)
 
     @contextlib.contextmanager

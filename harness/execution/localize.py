@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.cases import inputs
 from harness.execution.legs import LegRequest
 from harness.execution.operators import reproducer
 from harness.execution.operators.trace import trace
@@ -78,12 +77,12 @@ def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Lo
     numerics = device.apply_numerics(leg.numerics)
     declared = arithmetic.declared(leg.dtype, request.numerics)
     model = leg.model.load().model
-    images = inputs.load_inputs(leg.inputs)[request.start : request.stop]
-    count = len(images)
+    samples = leg.inputs.load().rows(slice(request.start, request.stop))
+    count = len(samples)
     if request.way == "permuted":
-        images = images.flip(0)
+        samples = samples.backwards()
     elif request.way == "full":
-        images = inputs.filled(images, leg.batch_size)
+        samples = samples.filled(leg.batch_size)
     on_stage(Stage.FORWARD)
     scripts = None
     if request.directory is not None:
@@ -91,7 +90,7 @@ def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Lo
         scripts = reproducer.Reproducers(described, declared, numerics, request.directory)
     rows, ends, restarts = trace(
         model,
-        images,
+        samples,
         device,
         declared,
         repeats=request.repeats,

@@ -9,8 +9,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.cases import inputs
 from harness.cases.case import Case
+from harness.cases.inputs import InputSet
+from harness.cases.models.own_module import OwnInputs
 from harness.detection import sensitivity
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.localize import LocalizeRequest
@@ -230,7 +231,7 @@ class _Progress:
 
     case: Case
     emulated: bool
-    inputs: inputs.InputSet | None = None
+    inputs: InputSet | OwnInputs | None = None
     reference: LegResult | None = None
     candidate: LegResult | None = None
     verdict: Verdict | None = None

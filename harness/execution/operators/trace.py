@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from harness.cases.samples import Samples
 from harness.execution import imitation
 from harness.execution.operators.calls import Call, results, stored
 from harness.execution.operators.choice import Choice
 from harness.execution.operators.comparison import OperatorComparison, rounding_of
 from harness.execution.operators.recorder import recording
 from harness.execution.operators.shadow import Shadow
-from harness.execution.outputs import flatten
+from harness.execution.outputs import collect, flatten
 from harness.judgement import metrics
 from harness.judgement.arithmetic import Arithmetic, Factors
 from harness.judgement.operator_rows import OperatorRow
@@ -40,7 +41,7 @@ OnRow = Callable[[Call, OperatorRow], None]
 
 def check(
     model: torch.nn.Module,
-    images: torch.Tensor,
+    given: Samples | torch.Tensor,
     device: Device,
     arithmetic: Arithmetic,
     *,
@@ -48,7 +49,8 @@ def check(
 ) -> list[OperatorRow]:
     """Compare a choice of a forward pass' calls; one row a call, in order of execution.
 
-    `model`: float32, on the CPU, in eval mode.  `images`: float32 [N, 3, H, W] on the CPU.
+    `model`: float32, on the CPU, in eval mode.  `given`: one batch of samples, float32 on the CPU,
+    or images [N, 3, H, W].
     `device`: opened in this process, with its numerics profile applied.  `arithmetic`: what the
     device declares, see `arithmetic.declared`.  `share`: see `Choice`; rows that are not compared
     say why in `skipped`.
@@ -61,7 +63,7 @@ def check(
         OperatorComparison(model, device, arithmetic), Choice(model, arithmetic, share)
     )
     with recording(model, device.torch_device, checker.on_call):
-        model(images)
+        Samples.of(given).call(model)
     checker.finish()
     return checker.rows
 
@@ -106,7 +108,7 @@ class _Checker:
 
 def trace(
     model: torch.nn.Module,
-    images: torch.Tensor,
+    given: Samples | torch.Tensor,
     device: Device,
     declared: Arithmetic,
     *,
@@ -115,16 +117,15 @@ def trace(
 ) -> tuple[list[OperatorRow], dict[str, np.ndarray[Any, Any]], int]:
     """Trace a forward pass; returns rows, the device's outputs and its restarts.
 
-    `model`, `images`, `device`, `declared`: as `check`; `repeats`: runs of every call on the
+    `model`, `given`, `device`, `declared`: as `check`; `repeats`: runs of every call on the
     device; `on_row`: gets every compared call, with its arguments as they were before it ran.
     """
     tracer = _Tracer(model, device, declared, repeats, on_row)
+    samples = Samples.of(given)
     with recording(model, device.torch_device, tracer.on_call):
-        output = model(images)
-    outputs = {
-        name: tracer.device_side.twin(tensor).detach().cpu().float().numpy()
-        for name, tensor in flatten(output)
-    }
+        output = samples.call(model)
+    twins = {name: tracer.device_side.twin(tensor) for name, tensor in flatten(output)}
+    outputs = collect([twins], apart=samples.apart)
     return tracer.rows, outputs, tracer.device_side.restarts
 
 
