@@ -124,6 +124,8 @@ def _architecture(model: ModelSource) -> str | None:
         return model.ref
     if model.kind == "sample":
         return sample.ARCHITECTURE
+    if model.kind == "module":
+        return None
     try:
         config = foreign.loads(foreign.read_text(Path(model.ref) / "config.json"))
         name = config.get("architecture")

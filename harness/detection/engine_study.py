@@ -23,7 +23,6 @@ from harness.detection.study_results import (
     dtype_and_numerics,
 )
 from harness.execution import legs
-from harness.execution.operators import trace
 from harness.execution.sides import Sides
 from harness.judgement import operator_rows
 from harness.judgement.operator_rows import OperatorRow
@@ -139,7 +138,7 @@ def kinds(rows: Sequence[OperatorRow]) -> tuple[Kind, ...]:
     """What was found of each kind of operator, in the order of first use."""
     found: dict[str, list[OperatorRow]] = collections.defaultdict(list)
     for row in rows:
-        if row.skipped not in trace.NO_LAYER:
+        if row.skipped not in operator_rows.NO_LAYER:
             found[row.operator].append(row)
     return tuple(_kind(name, of_kind) for name, of_kind in found.items())
 

@@ -25,15 +25,13 @@ from harness.execution.operators.shadow import Shadow
 from harness.execution.outputs import collect, flatten
 from harness.judgement import metrics
 from harness.judgement.arithmetic import Arithmetic, Factors
-from harness.judgement.operator_rows import OperatorRow
+from harness.judgement.operator_rows import NO_LAYER, OperatorRow
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
 
 # Of 23 mantissa bits: one less rounds factors as coarsely as float32 rounds their products.
 _LAST_BIT = Arithmetic(short_conv=Factors(22), short_matmul=Factors(22))
-# Reasons for which a call is no layer and gets no row in a trace.
-NO_LAYER = ("view", "uninitialised memory", "no tensor result")
 _NOT_CHOSEN = "not in the share"
 
 OnRow = Callable[[Call, OperatorRow], None]
@@ -160,7 +158,7 @@ class _Tracer:
     def on_call(self, call: Call, index: int, module: str) -> Any:
         """One operator on every side."""
         described = self._comparison.describe(call, index, module)
-        row = None if described.skipped in NO_LAYER else described
+        row = None if described.skipped in NO_LAYER else described  # no layer has no row
         # A call that writes to its input comes last on the reference's side.  The own error is
         # taken before the device's forward pass arrives there: a planned fault counts on it.
         writes = bool(call.written())

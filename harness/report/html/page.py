@@ -13,10 +13,11 @@ from collections.abc import Collection, Sequence
 
 from markupsafe import Markup
 
+from harness.devices.spec import EMULATED_MEANS
 from harness.records import consistency
 from harness.records.lines import CaseRecord, RunRecord
 from harness.report.html import fragments, glossary
-from harness.report.html.assets import SCRIPT
+from harness.report.html.assets import SCRIPT, STYLESHEET
 from harness.report.tables import cells, expected, per_case, provenance, trend
 from harness.report.tables.cells import Table
 from harness.upgrade.history import HistoryEntry
@@ -115,6 +116,15 @@ def render_summary(
         ],
         more=len(bad) - len(shown) if many else 0,
     )
+
+
+def render_alone(case: CaseRecord) -> str:
+    """Render one case with its style, for a notebook."""
+    emulated = f'<p class="harness-banner">{EMULATED_MEANS}</p>' * case.emulated
+    title = Markup("<h3>{}</h3>").format(cells.label(case, case.case_id))
+    style = STYLESHEET.read_text(encoding="utf-8")
+    body = fragments.render_case(case, full=False)
+    return f"<style>{style}</style>{emulated}{title}{body}"
 
 
 def render_trend(found: Sequence[HistoryEntry]) -> str:
