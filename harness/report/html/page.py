@@ -83,6 +83,19 @@ _SCRIPTS = fragments.ENVIRONMENT.from_string(
 )
 
 
+_ALONE = fragments.ENVIRONMENT.from_string(
+    """\
+<div class="harness-alone"><style>@scope (.harness-alone) {
+{{ style }}
+}</style>
+{% if emulated %}<p class="harness-banner">{{ emulated }}</p>{% endif %}
+<h3>{{ title }}</h3>
+{{ body }}
+</div>
+"""
+)
+
+
 def render_summary(
     run: RunRecord | None, cases: Sequence[CaseRecord], missing: Sequence[str] = ()
 ) -> str:
@@ -119,12 +132,15 @@ def render_summary(
 
 
 def render_alone(case: CaseRecord) -> str:
-    """Render one case with its style, for a notebook."""
-    emulated = f'<p class="harness-banner">{EMULATED_MEANS}</p>' * case.emulated
-    title = Markup("<h3>{}</h3>").format(cells.label(case, case.case_id))
+    """Render one case for a notebook, whose own style the case's must not reach."""
     style = STYLESHEET.read_text(encoding="utf-8")
-    body = fragments.render_case(case, full=False)
-    return f"<style>{style}</style>{emulated}{title}{body}"
+    style = style.replace(":root {", ":scope {").replace("\nbody {", "\n:scope {")
+    return _ALONE.render(
+        style=Markup(style),
+        emulated=EMULATED_MEANS * case.emulated,
+        title=cells.label(case, case.case_id),
+        body=Markup(fragments.render_case(case, full=False)),
+    )
 
 
 def render_trend(found: Sequence[HistoryEntry]) -> str:
