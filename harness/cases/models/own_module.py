@@ -142,7 +142,7 @@ def save_module(module: nn.Module, name: str, folder: Path) -> OwnModule:
 
 def save_inputs(samples: Samples, folder: Path) -> OwnInputs:
     """Write samples to a file of `folder`.  Raises UsageProblem for values that cannot be."""
-    path, of_file = _pickled(samples, folder / "inputs.pt", "the inputs cannot be sent")
+    path, of_file = _pickled(samples, folder / "inputs.pt", "The inputs cannot be sent")
     count = len(samples)
     what = ", ".join(
         f"{name} {'x'.join(map(str, tensor.shape[samples.apart :])) or 'scalar'}"
@@ -161,20 +161,22 @@ def save_inputs(samples: Samples, folder: Path) -> OwnInputs:
 
 
 def _pickled(value: Any, path: Path, refusal: str) -> tuple[Path, str]:
+    """Write a value; packages that cannot go along by value are imported again, by name."""
     import cloudpickle
 
-    try:
-        with _by_value(value):
-            torch.save(value, path, pickle_module=cloudpickle)
-    except OSError as error:
-        raise UsageProblem(f"{path} cannot be written: {error.strerror}.") from error
-    except Exception as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise UsageProblem(
-            f"{refusal[0].upper()}{refusal[1:]} to the device's process: it cannot be pickled "
-            f"({said})."
-        ) from error
-    return path, files.sha256_file(path)
+    for how in (_by_value(value), contextlib.nullcontext()):
+        try:
+            with how:
+                torch.save(value, path, pickle_module=cloudpickle)
+            return path, files.sha256_file(path)
+        except OSError as error:
+            raise UsageProblem(f"{path} cannot be written: {error.strerror}.") from error
+        except Exception as error:
+            problem = error
+    said = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]
+    raise UsageProblem(
+        f"{refusal} to the device's process: it cannot be pickled ({said})."
+    ) from problem
 
 
 def _unpickled(path: Path, digest: str) -> Any:
