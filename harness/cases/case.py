@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPES = ("float32", "float16", "bfloat16", "autocast-float16", "autocast-bfloat16")
 NUMERICS = ("default", "strict")
 TIERS = ("smoke", "core", "full")
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from harness.devices.cpu import CpuDevice
 from harness.devices.device import Counters
-from harness.execution import imitation
+from harness.execution import autocast, imitation
 from harness.execution.fault_hooks import FaultHooks
 from harness.judgement.arithmetic import Arithmetic
 
@@ -78,6 +78,8 @@ class VariantCpu(CpuDevice):
         threads = torch.get_num_threads()
         with contextlib.ExitStack() as stack:
             if self.variant.imitate is not None:
+                if self.variant.imitate.autocast is not None:
+                    stack.enter_context(autocast.imitated(self.variant.imitate.autocast))
                 stack.enter_context(imitation.Imitation(self.variant.imitate))
             # The hooks come last and so act first: what they change is then rounded.
             if self._hooks is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from harness.cases.inputs import InputSet
 from harness.cases.models.loading import LoadedModel
 from harness.cases.models.own_module import AnyModel, OwnInputs
 from harness.cases.samples import Samples
-from harness.execution import factors, gelu, outputs
+from harness.execution import autocast, factors, gelu, outputs
 from harness.execution.memory_meter import MemoryMeter
 from harness.execution.operators import trace
 from harness.execution.operators.counter import OperatorCounter
@@ -31,12 +32,12 @@ if TYPE_CHECKING:
 class LegRequest:
     """All that a leg needs; small enough to send to another process.
 
-    `dtype`: torch dtype name; "float64" is the oracle.  `repeat`: timed forwards after the
-    warm-up, whose outputs are compared bit by bit.  `batch_checks`: also run the images in reverse
-    order, one by one and in full batches.  `operator_share`: part of the operators to compare one
-    by one as well, 0 for none, None for the usual choice (`operators/choice.py`).  `fault_plan`:
-    JSON, for a device that can plant faults.  `fill`: repeat the images to fill every batch; row r
-    of the outputs is of image r modulo N.
+    `dtype`: torch dtype name; "float64" is the oracle, "autocast-float16" float32 under autocast.
+    `repeat`: timed forwards after the warm-up, whose outputs are compared bit by bit.
+    `batch_checks`: also run the images in reverse order, one by one and in full batches.
+    `operator_share`: part of the operators to compare one by one as well, 0 for none, None for the
+    usual choice (`operators/choice.py`).  `fault_plan`: JSON, for a device that can plant faults.
+    `fill`: repeat the images to fill every batch; row r of the outputs is of image r modulo N.
     """
 
     model: AnyModel
@@ -53,6 +54,7 @@ class LegRequest:
     def on_cpu(self, **changes: Any) -> LegRequest:
         """The same model and images for one plain CPU forward, with `changes`."""
         plain: dict[str, Any] = {
+            "dtype": arithmetic.storage(self.dtype),
             "numerics": "strict",
             "repeat": 0,
             "batch_checks": False,
@@ -145,6 +147,9 @@ def run(
         undeclared: list[str] = []
         if form is not None:
             numerics = {**numerics, "gelu": form}
+        if request.dtype != arithmetic.storage(request.dtype):
+            short = request.dtype.removeprefix(arithmetic.AUTOCAST)
+            numerics |= autocast.measure(device.torch_device, short).settings()
         if request.dtype == "float32" and device.torch_device.type != "cpu":
             seen, undeclared = factors.measure(device.torch_device, numerics, described.name)
             numerics = {**numerics, **seen}
@@ -207,7 +212,8 @@ class _Passes:
     def __init__(self, device: Device, request: LegRequest, loaded: LoadedModel) -> None:
         self.device = device
         self.batch_size = request.batch_size
-        self.dtype: torch.dtype = getattr(torch, request.dtype)
+        self.dtype: torch.dtype = getattr(torch, arithmetic.storage(request.dtype))
+        self.autocast = functools.partial(autocast.of, request.dtype, device.torch_device)
         self.model = device.place(loaded.model, self.dtype)
         self._features: Any = None
         inner = getattr(self.model, "forward_features", None)
@@ -232,7 +238,7 @@ class _Passes:
         """Run all batches; returns the raw outputs and the synchronised seconds."""
         found = []
         started = time.perf_counter()
-        with torch.no_grad(), self.device.around_forward():
+        with torch.no_grad(), self.device.around_forward(), self.autocast():
             for batch in batches:
                 self._features = None
                 output = batch.call(self.model)

@@ -40,6 +40,7 @@ SOURCES = (
     "devices/device.py",
     "devices/dispatcher.py",
     "execution/aten.py",
+    "execution/autocast.py",
     "execution/cpu_variants.py",
     "execution/gelu.py",
     "execution/imitation.py",
