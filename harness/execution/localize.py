@@ -27,7 +27,7 @@ import numpy as np
 
 from harness.execution.legs import LegRequest
 from harness.execution.operators import reproducer
-from harness.execution.operators.trace import trace
+from harness.execution.operators.trace import OnRow, check, trace
 from harness.judgement import arithmetic
 from harness.judgement.localization import Localization
 from harness.system.status import Stage, StageCallback
@@ -88,14 +88,16 @@ def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Lo
     if request.directory is not None:
         described = device.describe()
         scripts = reproducer.Reproducers(described, declared, numerics, request.directory)
-    rows, ends, restarts = trace(
-        model,
-        samples,
-        device,
-        declared,
-        repeats=request.repeats,
-        on_row=scripts.consider if scripts else lambda call, row: None,
-    )
+    on_row: OnRow = scripts.consider if scripts else lambda call, row: None
+    ends: dict[str, np.ndarray[Any, Any]] = {}
+    restarts = 0
+    if declared.autocast is not None:
+        # The device's own forward pass is not followed: every operator's own error alone.
+        rows = check(model, samples, device, declared, repeats=request.repeats, on_row=on_row)
+    else:
+        rows, ends, restarts = trace(
+            model, samples, device, declared, repeats=request.repeats, on_row=on_row
+        )
     return Localized(
         Localization(
             arithmetic=str(declared),
