@@ -20,7 +20,7 @@ STACK ?= auto
 WHEELS ?=
 EMULATOR = harness/devices/emulator/src
 
-.PHONY: accuracy bench bundle check installed lint lock test test-all
+.PHONY: accuracy bench bundle check installed lint lock test test-all wheel
 
 # Quick where nothing has changed.  It says what is large before it fetches it.
 installed:
@@ -32,6 +32,11 @@ BUNDLE ?= wheels
 bundle:
 	@$(PYTHON) -m harness.entry.install bundle $(BUNDLE) --stack "$(STACK)" \
 		--machine "$(FOR_MACHINE)" --python "$(FOR_PYTHON)"
+
+# The package, for another project's environment (docs/library.md).
+DIST ?= dist
+wheel:
+	@$(PYTHON) -m harness.entry.install wheel $(DIST)
 
 accuracy: installed
 	$(RUN) -m harness sample-model

@@ -51,7 +51,7 @@ class Level:
     def on_meta(self) -> Iterator[None]:
         """While inside, calls on the meta device are those of this level."""
         funcs = [Signature(name, (), {}).func for name in self.whole]
-        with dispatch.whole(funcs, "Meta"):
+        with dispatch.as_one(funcs, "Meta"):
             yield
 
 

@@ -58,11 +58,11 @@ class Run:
 
     @property
     def stack(self) -> str:
-        """The versions that matter, in words."""
-        names = {"torch_npu": "torch_npu", "cann": "CANN", "torch": "torch"}
+        """The versions that decide, in words: torch_npu's and CANN's, else torch's."""
+        names = {"torch_npu": "torch_npu", "cann": "CANN"}
         found = [f"{shown} {self.versions[name]}" for name, shown in names.items()
                  if self.versions.get(name) not in (None, "", "not installed")]  # fmt: skip
-        return " / ".join(found) + f" on {self.device}"
+        return " / ".join(found or [f"torch {self.versions.get('torch')}"]) + f" on {self.device}"
 
     def differs(self, other: Run) -> str:
         """What keeps results of both out of one file; "" for nothing."""

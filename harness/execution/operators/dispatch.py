@@ -27,7 +27,18 @@ _ALWAYS = (aten.ATTENTION,)
 @contextlib.contextmanager
 def as_on(device: torch.device) -> Iterator[None]:
     """While inside, composites that a device has kernels for are one call on the CPU as well."""
-    with whole(whole_on(device), "CPU"):
+    with as_one(whole_on(device)):
+        yield
+
+
+@contextlib.contextmanager
+def as_one(composites: Iterable[Any], key: str = "CPU") -> Iterator[None]:
+    """While inside, these composites are one call on the CPU, or with key "Meta" there."""
+    with _scoped_library("aten", "IMPL") as library:
+        for func in composites:
+            # `Library.impl` itself refuses composites for the meta device, which are meant to fall
+            # apart there; that they do not is what this is for.
+            library.m.impl(func.name().removeprefix("aten::"), key, _parts_of(func), False)
         yield
 
 
@@ -35,17 +46,6 @@ def whole_on(device: torch.device) -> tuple[Any, ...]:
     """The composites that are one call on a device, in the order of their names."""
     found = {*_ALWAYS, *_whole(torch._C._dispatch_key_for_device(device.type))}
     return tuple(sorted(found, key=str))
-
-
-@contextlib.contextmanager
-def whole(funcs: Iterable[Any], key: str) -> Iterator[None]:
-    """While inside, these composites are one call of a backend: "CPU" or "Meta"."""
-    with _scoped_library("aten", "IMPL") as library:
-        for func in funcs:
-            # `Library.impl` itself refuses composites for the meta device, which are meant to fall
-            # apart there; that they do not is what this is for.
-            library.m.impl(func.name().removeprefix("aten::"), key, _parts_of(func), False)
-        yield
 
 
 def _parts_of(func: Any) -> Any:
