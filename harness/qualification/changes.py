@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from harness.qualification.catalogue import Catalogue
-from harness.qualification.grouping import cause, family
+from harness.qualification.grouping import cause, counted, family
 from harness.qualification.outcomes import Outcome
 from harness.qualification.results import Results
 
@@ -31,7 +31,7 @@ class Change:
         verdicts = ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items()))
         more = len(self.models) - _EXAMPLES
         named = ", ".join(self.models[:_EXAMPLES]) + (f" and {more} more" if more > 0 else "")
-        return f"{self.cause}: {verdicts}; in {len(self.models)} models: {named}"
+        return f"{self.cause}: {verdicts}; in {counted(len(self.models), 'model')}: {named}"
 
 
 def differs(old: Outcome, new: Outcome) -> bool:

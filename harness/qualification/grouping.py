@@ -36,9 +36,14 @@ class Group:
         return [
             f"  {self.status}: {self.cause}",
             f"    worst {self.worst}: {self.reason}",
-            f"    in {len(self.models)} models: {named}",
+            f"    in {counted(len(self.models), 'model')}: {named}",
             f"    repeat it: python -m harness operators run --call {self.worst}",
         ]
+
+
+def counted(count: int, what: str) -> str:
+    """ "1 model", "2 models"."""
+    return f"{count} {what}" + "s" * (count != 1)
 
 
 def family(text: str) -> str:
