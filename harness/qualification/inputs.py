@@ -267,7 +267,8 @@ class _IntegerRanges:
 _SAFE_INTEGERS = frozenset(
     """add sub mul div eq ne lt le gt ge abs neg clone copy _to_copy cat stack floor_divide
     remainder where masked_fill fill sum _unsafe_view constant_pad_nd rsub flip roll repeat
-    bitwise_and minimum maximum max min amax amin all any clamp pow square sign cumsum bitwise_not logical_not""".split()
+    bitwise_and minimum maximum max min amax amin all any clamp pow
+    square sign cumsum bitwise_not logical_not""".split()
 )
 
 
