@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from harness.qualification import building, catalogue
+from harness.cases import architectures
+from harness.qualification import building, catalogue, signatures
 from harness.qualification.calls import Level
 from harness.qualification.catalogue import Header, ModelCalls
 from harness.system import environment
@@ -113,3 +114,18 @@ def test_what_another_version_left_is_not_taken_up(tmp_path):
     building.build(header(versions={}), ["test_resnet"], part, said.append)
     building.build(header(), ["test_resnet"], part, said.append)
     assert said == []
+
+
+def test_the_shipped_catalogue_is_of_the_table_of_architectures_and_can_be_read():
+    version, rows = architectures.table()
+    path = catalogue.SHIPPED / f"timm-{version}-float32.gz"
+    assert path.stat().st_size <= 3_000_000
+    found = catalogue.read(path)
+    assert found.header.versions["timm"] == version and not found.untraced
+    assert set(found.models) == set(rows)
+    assert found.families["resnet50"] == "resnet"
+    for name, text in list(found.signatures.items())[::200]:
+        signature = signatures.parse(text)
+        assert signature.text == text and signature.id == name
+        assert signature.operator.startswith("aten::") and signature.func is not None
+    assert all(found.models_of.values())
