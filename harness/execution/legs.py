@@ -229,7 +229,8 @@ class _Passes:
             for batch in batches:
                 self._features = None
                 output = self.model(batch)
-                found.append({"output": output, "forward_features": self._features})
+                features = outputs.tensors(self._features)
+                found.append({"output": output, "forward_features": features})
         self.device.synchronize()
         return found, time.perf_counter() - started
 

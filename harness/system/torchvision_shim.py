@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.system import process
+from harness.system import own_models, process
 
 # Name -> schema, as in torchvision's csrc/ops/nms.cpp and csrc/ops/quantized (they are the ones
 # for which torchvision/_meta_registrations.py calls torch.library.register_fake on import).
@@ -76,6 +76,7 @@ def ensure() -> str | None:
 def import_timm() -> Any:
     """Return the module timm (with timm.data and timm.models), after :func:`ensure`.
 
+    The user's own architectures are registered (`own_models`; raises UsageProblem as that does).
     Typed Any: timm's packages re-export without saying so, and parts of it are not annotated.
     """
     if "timm.models" not in sys.modules:
@@ -83,6 +84,7 @@ def import_timm() -> Any:
             ensure()
             importlib.import_module("timm.data")
             importlib.import_module("timm.models")
+    own_models.register()
     import timm
 
     return timm

@@ -20,7 +20,7 @@ import torch
 
 from harness.cases.models.model_files import ModelFiles
 from harness.execution.cpu_variants import CpuVariant
-from harness.system import environment, files
+from harness.system import environment, files, own_models
 from harness.system.files import ROOT
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ def _software() -> Mapping[str, str]:
         "torch_build": build[:16],  # MKL and oneDNN with their versions, compiler, flags
         "timm": environment.version("timm"),
         "harness": own.hexdigest()[:16],
+        "own_models": own_models.fingerprint(),
     }
 
 
