@@ -188,13 +188,15 @@ def _check_operators(
     if request.operator_share == 0:
         return None
     device.plant(request.fault_plan)  # counts calls from the first operator again
-    rows = trace.check(
-        request.model.load().model,
-        inputs.filled(images[: request.batch_size], request.batch_size),
-        device,
-        arithmetic.declared(request.dtype, numerics),
-        share=request.operator_share,
-    )
+    model = request.model.load().model
+    with device.watching(model):
+        rows = trace.check(
+            model,
+            inputs.filled(images[: request.batch_size], request.batch_size),
+            device,
+            arithmetic.declared(request.dtype, numerics),
+            share=request.operator_share,
+        )
     return operator_rows.summarise(rows, request.operator_share)
 
 
@@ -225,7 +227,7 @@ class _Passes:
         """Run all batches; returns the raw outputs and the synchronised seconds."""
         found = []
         started = time.perf_counter()
-        with torch.no_grad(), self.device.around_forward():
+        with torch.no_grad(), self.device.around_forward(), self.device.watching(self.model):
             for batch in batches:
                 self._features = None
                 output = self.model(batch)

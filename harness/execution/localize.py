@@ -89,14 +89,15 @@ def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Lo
     if request.directory is not None:
         described = device.describe()
         scripts = reproducer.Reproducers(described, declared, numerics, request.directory)
-    rows, ends, restarts = trace(
-        model,
-        images,
-        device,
-        declared,
-        repeats=request.repeats,
-        on_row=scripts.consider if scripts else lambda call, row: None,
-    )
+    with device.watching(model):
+        rows, ends, restarts = trace(
+            model,
+            images,
+            device,
+            declared,
+            repeats=request.repeats,
+            on_row=scripts.consider if scripts else lambda call, row: None,
+        )
     return Localized(
         Localization(
             arithmetic=str(declared),

@@ -40,8 +40,17 @@ def test_a_case_without_faults_has_no_plan():
     ("text", "said"),
     [
         ("{", "not JSON|Expecting"),
-        ("[]", "one field, the list 'faults'"),
+        ("[]", "object with the list 'faults'"),
         ('{"faults": [{"kind": "abort", "cases": 3}]}', "must be a glob"),
+        ('{"schema_version": 2, "faults": []}', "schema_version 2, this harness reads 1"),
+        ('{"faults": [], "fault": 1}', "'fault' is unknown"),
+        ('{"faults": [{"kind": "abort", "module": 3}]}', "'module' must be"),
+        ('{"faults": [{"kind": "abort", "module": "a\\tb"}]}', "'module' must be"),
+        ('{"faults": [{"kind": "abort", "operator": "aclnn"}]}', "'operator' must be"),
+        ('{"faults": [{"kind": "slow", "magnitude": 1' + "0" * 400 + "}]}", "a finite number"),
+        ('{"faults": [{"kind": "slow", "first": 1' + "0" * 40 + "}]}", "below 2"),
+        ('{"faults": 3}', "object with the list 'faults'"),
+        ('{"faults": [{"kind": ["abort"]}]}', "'kind' must be one of"),
         # Wrong in a fault that would concern no case of the run.
         ('{"faults": [{"kind": "abrot", "cases": "none"}]}', "'kind' must be one of"),
         ('{"faults": ["abort"]}', "must hold objects"),

@@ -298,7 +298,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
     result = results_file.read(run.results)
     terminalreporter.section("accuracy")
-    terminalreporter.write_line(text.render_run(result.cases, result.unfinished))
+    terminalreporter.write_line(
+        text.render_run(result.cases, result.unfinished, folder=run.results.parent.resolve())
+    )
     if table := trend.trend(history.of_run(run.history, result)):
         terminalreporter.write_line(f"\n{text.render_table(table)}")
     if run.comparison is not None:
