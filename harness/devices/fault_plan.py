@@ -1,10 +1,9 @@
 """Fault plans: which operator goes wrong, when and how.
 
-docs/fault-plans.md has the form of a plan: its fields, its kinds, and how calls are counted.  A fault
-that comes and goes (`probability`) is drawn for every execution anew, also for the rehearsed ones
-(`Emulator.rehearsal`); calls are counted from 1 since the plan was set or the counters were reset.
-Whether a fault had an effect is counted as well (`Counters.fault_effects`): compare it with what was
-expected.
+docs/fault-plans.md has the form of a plan: its fields, its kinds, and how calls are counted.  A
+fault that comes and goes (`probability`) is drawn for every execution anew, also for the rehearsed
+ones (`Emulator.rehearsal`); calls are counted from 1 since the plan was set or the counters were
+reset.  How often a fault had an effect is counted as well (`Counters.fault_effects`).
 """
 
 from __future__ import annotations
