@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -92,9 +93,9 @@ def find(path: Path) -> Found:
 
     Sorted by name; labels are relative to the folder.  Raises UsageProblem when there is none.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise UsageProblem(f"Image path {path} does not exist: check the path.")
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return Found({as_text(path.name): path})
     images: dict[str, Path] = {}
     left_out: list[tuple[str, str]] = []

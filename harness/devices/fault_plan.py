@@ -12,6 +12,7 @@ import fnmatch
 import json
 import math
 import re
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -288,3 +289,23 @@ def plan_for(text: str, case_id: str | None = None) -> str | None:
         if case_id is None or fnmatch.fnmatch(case_id, fault.cases)
     ]
     return FaultPlan(tuple(chosen)).to_json() if chosen else None
+
+
+def idle_faults(text: str, case_ids: Collection[str]) -> list[int]:
+    """Numbers, from 1, of the faults of a checked plan that concern none of these cases.
+
+    Raises UsageProblem when that is all of them.
+    """
+    faults = FaultPlan.from_json(text).faults
+    idle = [
+        number
+        for number, fault in enumerate(faults, start=1)
+        if not any(fnmatch.fnmatch(case_id, fault.cases) for case_id in case_ids)
+    ]
+    if len(idle) == len(faults):
+        globs = ", ".join(repr(fault.cases) for fault in faults[:3]) or "none"
+        raise UsageProblem(
+            f"The fault plan concerns no case of this run: its faults are for cases {globs}, the "
+            f"run has {', '.join(sorted(case_ids)[:3])}."
+        )
+    return idle

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from harness.devices.fault_plan import plan_for, read_fault_plan
+from harness.devices.fault_plan import idle_faults, plan_for, read_fault_plan
 from harness.system.status import UsageProblem
 
 PLAN = json.dumps(
@@ -34,6 +34,14 @@ def test_faults_are_confined_to_cases(case, kinds):
 def test_a_case_without_faults_has_no_plan():
     plan = json.dumps({"faults": [{"kind": "abort", "cases": "vit_*"}]})
     assert plan_for(plan, "resnet18") is None
+
+
+def test_faults_of_no_case_are_numbered_and_a_plan_of_none_is_refused():
+    assert idle_faults(PLAN, ["resnet18-float32-default"]) == [1, 2]
+    assert idle_faults(PLAN, ["vit_tiny-float32-strict"]) == []
+    typo = json.dumps({"faults": [{"kind": "abort", "cases": "vti_*"}]})
+    with pytest.raises(UsageProblem, match="concerns no case of this run.*'vti_.*vit_tiny"):
+        idle_faults(typo, ["vit_tiny-float32-strict"])
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def run_script(
     from harness.devices import emulator
     from harness.devices.fault_plan import FaultPlan
 
-    if not script.is_file():
+    if not os.path.isfile(script):
         raise UsageProblem(f"No script {script}: give the path of a Python file.")
     try:
         named, module = emulation.read(script)
