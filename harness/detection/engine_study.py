@@ -26,7 +26,7 @@ from harness.detection.study_results import (
 from harness.execution import legs
 from harness.execution.operators import trace
 from harness.execution.sides import Sides
-from harness.judgement import arithmetic, operator_rows
+from harness.judgement import operator_rows
 from harness.judgement.operator_rows import OperatorRow
 from harness.judgement.verdict import Verdict
 from harness.system import environment, processor
@@ -109,13 +109,9 @@ class _One:
     def operators(self, request: legs.LegRequest, share: float) -> Operators:
         """Every operator of the forward pass by itself.  Raises CaseProblem."""
         numerics = self._device.apply_numerics(request.numerics)
-        rows = trace.check(
-            request.model.load().model,
-            inputs.load_inputs(request.inputs)[: request.batch_size],
-            self._device,
-            arithmetic.declared(request.dtype, numerics),
-            share=share,
-        )
+        images = inputs.load_inputs(request.inputs)
+        request = dataclasses.replace(request, operator_share=share)
+        rows = legs.operators_alone(self._device, request, images, numerics)
         self._check = operator_rows.summarise(rows, share)
         return Operators(*self._what, kinds(rows), tuple(operator_rows.culprits(rows)))
 

@@ -18,7 +18,7 @@ from harness.execution.operators import trace
 from harness.execution.operators.counter import OperatorCounter
 from harness.judgement import arithmetic, operator_rows
 from harness.judgement.metrics import Array
-from harness.judgement.operator_rows import OperatorCheck
+from harness.judgement.operator_rows import OperatorCheck, OperatorRow
 from harness.records.leg import LegRecord, Timing
 from harness.system.status import CaseProblem, Stage, StageCallback, Status
 
@@ -163,7 +163,10 @@ def run(
             weights_sha256=loaded.weights_sha256,
             memory=used,
         )
-        check = _check_operators(device, request, images, record.numerics)
+        check = None
+        if request.operator_share:
+            rows = operators_alone(device, request, images, record.numerics)
+            check = operator_rows.summarise(rows, request.operator_share)
     except CaseProblem:
         raise
     except Exception as error:
@@ -181,23 +184,23 @@ def run(
     )
 
 
-def _check_operators(
+def operators_alone(
     device: Device, request: LegRequest, images: torch.Tensor, numerics: dict[str, str]
-) -> OperatorCheck | None:
-    """Compare operators one by one, in the first batch as the model runs it."""
-    if request.operator_share == 0:
-        return None
+) -> list[OperatorRow]:
+    """Compare operators one by one, in the first batch of `images` as the model runs it.
+
+    `numerics`: what the device says of itself (`Device.apply_numerics`).
+    """
     device.plant(request.fault_plan)  # counts calls from the first operator again
     model = request.model.load().model
     with device.watching(model):
-        rows = trace.check(
+        return trace.check(
             model,
             inputs.filled(images[: request.batch_size], request.batch_size),
             device,
             arithmetic.declared(request.dtype, numerics),
             share=request.operator_share,
         )
-    return operator_rows.summarise(rows, request.operator_share)
 
 
 class _Passes:

@@ -27,7 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     That a report cannot be written is said before the run, not after hours of it.
     """
-    if state.will_run_cases(config):
+    runs = hasattr(config.option, "fault_plan")  # not a page of records alone
+    if runs and state.will_run_cases(config):
         for option, name in _REPORTS.items():
             if path := config.getoption(option, None):
                 try:
