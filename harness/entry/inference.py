@@ -207,7 +207,7 @@ def _classify(given: argparse.Namespace) -> int:
 
     given_images = [image_files.check(Path(one)) for group in given.image for one in group]
     paths = [path for found in given_images for path in found.images.values()]
-    left_out = [found.account for found in given_images if found.left_out]
+    left_out = [found.account for found in given_images if found.account]
     for account in left_out:
         print(shown.line(f"note: {account}."), file=sys.stderr)
     classifier = TimmClassifier(

@@ -23,6 +23,8 @@ from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 from harness.upgrade import expected_file
 from tests.makers.records import case_record, run_record
 
+pytestmark = pytest.mark.slow  # models are built, and pages of records rendered
+
 SCALARS = (
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=9)
     | st.sampled_from([0, -1, 1, 3, 224, 1e308, "", "*", "../x", "\0", "1" * 400, 10**400])
@@ -81,7 +83,7 @@ ARGUMENT_KEYS = ("in_chans", "img_size", "global_pool", "drop_rate", "act_layer"
                  "replace_stem_pool", "scriptable", "dynamic_img_size")  # fmt: skip
 
 
-@examples(120)
+@examples(60)
 @hypothesis.given(data=st.data())
 def test_config_json(data, tiny_model, tmp_path):
     config = json.loads((tiny_model / "config.json").read_text())
@@ -177,7 +179,7 @@ def test_fault_plans(data, tmp_path):
             assert all(abs(int(fields[key])) < 2**63 for key in ("first", "last", "every"))
 
 
-@examples(60)
+@examples(40)
 @hypothesis.given(data=st.data())
 def test_bytes_of_results(data, tmp_path):
     path = tmp_path / "results.jsonl"
