@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def within(path: str, pattern: str) -> bool:
     """Whether a module, or one that it lies in, matches a glob: "blocks.3" has "blocks.3.attn"."""
     parts = path.split(".")
-    return any(
+    return bool(path) and any(
         fnmatch.fnmatchcase(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1)
     )
 
