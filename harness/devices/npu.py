@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from harness.devices import dispatcher, emulated_kernels, npu_settings
 from harness.devices.device import Counters, Device, Plain, TimingEvent, refuse_faults
+from harness.devices.module_path import ModulePath
 from harness.devices.spec import EMULATED_DEVICES, DeviceSpec
 from harness.records.leg import DeviceInfo
 from harness.system import visible_devices
@@ -136,6 +138,17 @@ class NpuDevice(Plain):
 
         self.emulator.set_faults(FaultPlan.from_json(fault_plan) if fault_plan else None)
         self.emulator.reset_counters()
+
+    def watching(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """Tell the emulator, where a planned fault asks for it."""
+        if self.emulator is None or not self.emulator.faults.modules:
+            return contextlib.nullcontext()
+
+        def change(path: str) -> None:
+            self.synchronize()  # what waits in torch_npu's queue is of the module before
+            self.emulator.set_module(path)
+
+        return ModulePath(change).watching(model)
 
     def _other_kernels(self) -> dict[str, str]:
         name = emulated_kernels.DEFAULT if self.emulator is None else self.emulator.kernels

@@ -197,13 +197,15 @@ def operators_alone(
     `numerics`: what the device says of itself (`Device.apply_numerics`).
     """
     device.plant(request.fault_plan)  # counts calls from the first operator again
-    return trace.check(
-        request.model.load().model,
-        samples.rows(slice(request.batch_size)).filled(request.batch_size),
-        device,
-        arithmetic.declared(request.dtype, numerics),
-        share=request.operator_share,
-    )
+    model = request.model.load().model
+    with device.watching(model):
+        return trace.check(
+            model,
+            samples.rows(slice(request.batch_size)).filled(request.batch_size),
+            device,
+            arithmetic.declared(request.dtype, numerics),
+            share=request.operator_share,
+        )
 
 
 class _Passes:
@@ -238,11 +240,13 @@ class _Passes:
         """Run all batches; returns the raw outputs and the synchronised seconds."""
         found = []
         started = time.perf_counter()
-        with torch.no_grad(), self.device.around_forward(), self.autocast():
+        watching = self.device.watching(self.model)
+        with torch.no_grad(), self.device.around_forward(), watching, self.autocast():
             for batch in batches:
                 self._features = None
                 output = batch.call(self.model)
-                found.append({"output": output, "forward_features": self._features})
+                features = outputs.tensors(self._features)
+                found.append({"output": output, "forward_features": features})
         self.device.synchronize()
         return found, time.perf_counter() - started
 

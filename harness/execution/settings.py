@@ -11,7 +11,7 @@ from harness.devices import emulated_kernels
 from harness.devices.spec import DeviceSpec
 from harness.records.throughput import ThroughputPlan
 from harness.system import private, signing
-from harness.system.files import default_cache_dir
+from harness.system.files import check_writable, default_cache_dir
 from harness.system.status import UsageProblem
 
 # A result depends on it beside the case itself, so that records keep it and --resume compares it.
@@ -68,6 +68,16 @@ class RunSettings:
         except OSError:  # a run goes on without a cache
             pass
         signing.cache_key(self.reference_cache_key)
+
+    def check_cache(self) -> None:
+        """Raise UsageProblem where models cannot be kept, as the doctor does."""
+        try:
+            check_writable(self.cache_dir / "any")
+        except OSError as error:
+            raise UsageProblem(
+                f"The cache {self.cache_dir} cannot be written ({error.strerror}): set "
+                "HARNESS_CACHE_DIR to a directory on a disk with room."
+            ) from error
 
     def recorded(self) -> dict[str, str]:
         """The settings that a result depends on, as a run's record keeps them."""

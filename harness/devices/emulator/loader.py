@@ -90,8 +90,9 @@ class Emulator:
         self._library = library
         self._faults = FaultPlan()
         self._kernels = emulated_kernels.DEFAULT
-        library.harness_emulator_set_kernels.argtypes = [ctypes.c_char_p]
-        library.harness_emulator_set_kernels.restype = None
+        for setting in ("kernels", "module"):
+            call = getattr(library, f"harness_emulator_set_{setting}")
+            call.argtypes, call.restype = [ctypes.c_char_p], None
         for query in ("operator_counts", "missing_operators", "fault_effects", "outputs"):
             getattr(library, f"harness_emulator_{query}").restype = ctypes.c_char_p
         for command in ("reset_counters", "mark_calls", "rewind_calls", "list_outputs"):
@@ -151,6 +152,10 @@ class Emulator:
                 f"({plan.faults[line - 1]}): the cached build does not fit the Python side."
             )
         self._faults = plan
+
+    def set_module(self, path: str) -> None:
+        """Says which module of a model runs, for faults that name one; "" for none."""
+        self._library.harness_emulator_set_module(path.encode())
 
     @property
     def kernels(self) -> str:

@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "emulate", help="run a Python script on the emulated NPU, for example a reproducer"
     )
     emulate.add_argument("--fault-plan", type=Path, metavar="FILE", help="faults to plant (JSON)")
-    emulate.add_argument("--emulated-kernels", default="default", metavar="NAME")
+    emulate.add_argument(
+        "--emulated-kernels", metavar="NAME", help="default: those that a reproducer names"
+    )
     emulate.add_argument("script", type=Path)
     emulate.add_argument("arguments", nargs=argparse.REMAINDER)
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness.devices.module_path import ModulePath
 from harness.execution.operators import dispatch
 from harness.execution.operators.calls import Call
-from harness.execution.operators.module_path import ModulePath
 
 # Gets a call, its place in the pass and the module; answers with the call's result.
 OnCall = Callable[[Call, int, str], Any]

@@ -143,7 +143,10 @@ def trace(
     samples = Samples.of(given)
     with recording(model, device.torch_device, tracer.on_call):
         output = samples.call(model)
-    twins = {name: tracer.device_side.twin(tensor) for name, tensor in flatten(output)}
+    twins = {
+        name: tracer.device_side.twin(tensor)
+        for name, tensor in flatten(output, rows=not samples.apart)
+    }
     outputs = collect([twins], apart=samples.apart)
     return tracer.rows, outputs, tracer.device_side.restarts
 

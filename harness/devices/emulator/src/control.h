@@ -38,6 +38,7 @@ EMULATOR_SHARED bool stream_is_live(const void* stream);
 struct Fault {
   std::string kind;
   std::string op;
+  std::string module;  // glob over paths of modules; "": wherever
   int64_t first = 1;
   int64_t last = -1;  // -1: no end
   int64_t every = 1;
