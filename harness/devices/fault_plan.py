@@ -36,13 +36,14 @@ out_of_memory          the operator returns 207001; on "Malloc" torch raises Out
 slow                   the host sleeps magnitude (1.0) seconds
 hang                   the call never returns: end the process
 abort                  the process aborts (SIGABRT)
+waive_contract         the operator computes what CANN as published refuses (`contract`)
 =====================  ============================================================================
 
 The weight kinds act on Convolution, ConvDepthwise2d and the matrix products (the right factor is
 the weight), drop_bias on Convolution, Addmm and Baddbmm, swap_channels on convolutions, stale_mean
 on BatchNorm in inference.  On other operators these kinds have no effect: compare
 `Emulator.fault_effects` with what was expected.  The numeric output kinds leave integer outputs
-alone.
+alone.  Of waive_contract only the calls that the contract refuses are counted.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ KINDS = (
     "slow",
     "hang",
     "abort",
+    "waive_contract",
 )
 _WHOLE = ("first", "last", "every", "index", "seed", "bit", "batch_over", "code")
 
