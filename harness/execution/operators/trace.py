@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from harness.execution import imitation
+from harness.execution.operators import dispatch
 from harness.execution.operators.calls import Call, results, stored
 from harness.execution.operators.choice import Choice
 from harness.execution.operators.comparison import OperatorComparison, rounding_of
@@ -60,7 +61,7 @@ def check(
     checker = _Checker(
         OperatorComparison(model, device, arithmetic), Choice(model, arithmetic, share)
     )
-    with recording(model, device.torch_device, checker.on_call):
+    with recording(model, dispatch.as_on(device.torch_device), checker.on_call):
         model(images)
     checker.finish()
     return checker.rows
@@ -119,7 +120,7 @@ def trace(
     device; `on_row`: gets every compared call, with its arguments as they were before it ran.
     """
     tracer = _Tracer(model, device, declared, repeats, on_row)
-    with recording(model, device.torch_device, tracer.on_call):
+    with recording(model, dispatch.as_on(device.torch_device), tracer.on_call):
         output = model(images)
     outputs = {
         name: tracer.device_side.twin(tensor).detach().cpu().float().numpy()
