@@ -33,9 +33,10 @@ class LegRequest:
     `dtype`: torch dtype name; "float64" is the oracle.  `repeat`: timed forwards after the
     warm-up, whose outputs are compared bit by bit.  `batch_checks`: also run the images in reverse
     order, one by one and in full batches.  `operator_share`: part of the operators to compare one
-    by one as well, 0 for none, None for the usual choice (`operators/choice.py`).  `fault_plan`:
-    JSON, for a device that can plant faults.  `fill`: repeat the images to fill every batch; row r
-    of the outputs is of image r modulo N.
+    by one as well, 0 for none, None for the usual choice (`operators/choice.py`);
+    `operator_standard`: also by CANN's own standards (`vendor_standard`).  `fault_plan`: JSON, for
+    a device that can plant faults.  `fill`: repeat the images to fill every batch; row r of the
+    outputs is of image r modulo N.
     """
 
     model: ModelFiles
@@ -47,6 +48,7 @@ class LegRequest:
     batch_checks: bool = False
     fault_plan: str | None = None
     operator_share: float | None = 0.0
+    operator_standard: bool = False
     fill: bool = False
 
     def on_cpu(self, **changes: Any) -> LegRequest:
@@ -57,6 +59,7 @@ class LegRequest:
             "batch_checks": False,
             "fault_plan": None,
             "operator_share": 0.0,
+            "operator_standard": False,
             "fill": False,
         }
         return dataclasses.replace(self, **(plain | changes))
@@ -194,6 +197,7 @@ def _check_operators(
         device,
         arithmetic.declared(request.dtype, numerics),
         share=request.operator_share,
+        standard=request.operator_standard,
     )
     return operator_rows.summarise(rows, request.operator_share)
 

@@ -94,7 +94,7 @@ def is_fused(call: Call) -> bool:
     heads, shared = query.shape[1], key.shape[1]
     fitting = 0 < shared <= heads <= _MOST_HEADS and heads % shared == 0
     masked = mask is None or mask.dtype == torch.bool
-    return fitting and masked and query.shape[3] <= _GREATEST_HEAD
+    return bool(fitting and masked and query.shape[3] <= _GREATEST_HEAD)
 
 
 def device_call(call: Call, result: Any) -> DeviceCall | None:

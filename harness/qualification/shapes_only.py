@@ -25,6 +25,9 @@ _LARGE = 1 << 14
 class Unfilled(TorchDispatchMode):
     """While inside, nothing is written in place to large tensors."""
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         first = func._schema.arguments[:1]
         written = bool(first) and first[0].alias_info is not None and first[0].alias_info.is_write

@@ -141,21 +141,28 @@ class _Examination:
         for problem in dict.fromkeys(refusal.problem for refusal in refusals):
             alike = [refusal for refusal in refusals if refusal.problem == problem]
             rule = f"{', '.join(refusal.rule.argument for refusal in alike)}: {problem}"
-            rest = (rule, alike[0].rule.cited, _remedy(alike[0]))
-            self._note("refused", call, module, f"aclnn{name}", *rest)
+            source, remedy = alike[0].rule.cited, _remedy(alike[0])
+            self._note("refused", call, module, f"aclnn{name}", rule, source, remedy)
         if not refusals and (unruled := contract.unruled(name, arguments)):
             what = ", ".join(unruled)
             why = f"the contract has no row for {what} of this operator"
             self._note("unknown", call, module, f"aclnn{name}", why, "", _ASK)
 
     def _note(
-        self, answer: Answer, call: Call, module: str, operator: str, rule: str, *rest: str
+        self,
+        answer: Answer,
+        call: Call,
+        module: str,
+        operator: str,
+        rule: str,
+        source: str,
+        remedy: str,
     ) -> None:
         text = _shown(call)
         key = (answer, text, operator, rule)
         known = self.objections.get(key)
         self.objections[key] = (
-            Objection(answer, text, module, operator, rule, *rest)
+            Objection(answer, text, module, operator, rule, source, remedy)
             if known is None
             else dataclasses.replace(known, times=known.times + 1)
         )

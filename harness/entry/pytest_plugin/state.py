@@ -37,8 +37,8 @@ _KNOWN: pytest.StashKey[list[Case]] = pytest.StashKey()
 _PLAN: pytest.StashKey[RunPlan] = pytest.StashKey()
 _RECORD: pytest.StashKey[CaseRecord] = pytest.StashKey()
 # Options whose value is the setting of the same name.
-_SAME = ("case_timeout", "repeat", "allow_cpu_fallback", "operator_share", "sensitivity",
-         "localize", "reference_cache", "reference_cache_key")  # fmt: skip
+_SAME = ("case_timeout", "repeat", "allow_cpu_fallback", "operator_share", "operator_standard",
+         "sensitivity", "localize", "reference_cache", "reference_cache_key")  # fmt: skip
 
 
 def session(config: pytest.Config) -> Session:

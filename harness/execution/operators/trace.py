@@ -46,20 +46,22 @@ def check(
     arithmetic: Arithmetic,
     *,
     share: float | None = 1.0,
+    standard: bool = False,
 ) -> list[OperatorRow]:
     """Compare a choice of a forward pass' calls; one row a call, in order of execution.
 
     `model`: float32, on the CPU, in eval mode.  `images`: float32 [N, 3, H, W] on the CPU.
     `device`: opened in this process, with its numerics profile applied.  `arithmetic`: what the
     device declares, see `arithmetic.declared`.  `share`: see `Choice`; rows that are not compared
-    say why in `skipped`.
+    say why in `skipped`.  `standard`: see `OperatorComparison`.
 
     Holds the tensors of one or two calls at a time, and the parameters on the device.  Raises
     ValueError for a share outside (0, 1], and CaseProblem when the device fails: the process is
     then not to be used again.
     """
     checker = _Checker(
-        OperatorComparison(model, device, arithmetic), Choice(model, arithmetic, share)
+        OperatorComparison(model, device, arithmetic, standard=standard),
+        Choice(model, arithmetic, share),
     )
     with recording(model, dispatch.as_on(device.torch_device), checker.on_call):
         model(images)
