@@ -198,7 +198,7 @@ class NpuDevice(Plain):
             return CaseProblem(
                 Status.FAIL_UNSUPPORTED,
                 Stage.FORWARD,
-                f"{self.spec} has no kernel of {refused[1]} for an operator of this model: "
+                f"{self.spec} refuses an operator of this model ({refused[1]}): "
                 f"{detail[0][:400] if detail else first}",
             )
         if code and code[2] == "011":
