@@ -1,7 +1,7 @@
 """A model's operator calls by shapes and dtypes alone: no weights, no arithmetic, no device.
 
-A model is built with its large tensors left as they are allocated, so that none of their memory is
-touched, and runs once on PyTorch's fake tensors.
+A model is built with its large tensors zero, in memory that is never touched, and runs once on
+PyTorch's fake tensors.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -20,10 +21,14 @@ from harness.execution.operators.recorder import OnCall, recording
 # Elements from which on a tensor is not filled while a model is built: smaller ones may be looked
 # at (rates of stochastic depth, sizes of a grid).
 _LARGE = 1 << 14
+_ALLOCATIONS = frozenset(("empty", "empty_like", "empty_strided", "new_empty"))
 
 
 class Unfilled(TorchDispatchMode):
-    """While inside, nothing is written in place to large tensors."""
+    """While inside, large tensors on the CPU are zero and stay so: their memory is never touched.
+
+    Not left as they are found: initialisers that draw again what lies out of bounds would not end.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -33,7 +38,17 @@ class Unfilled(TorchDispatchMode):
         written = bool(first) and first[0].alias_info is not None and first[0].alias_info.is_write
         if written and isinstance(args[0], torch.Tensor) and args[0].numel() >= _LARGE:
             return args[0]
-        return func(*args, **(kwargs or {}))
+        value = func(*args, **(kwargs or {}))
+        base = func._schema.name.partition("::")[2]
+        if base in _ALLOCATIONS and value.numel() >= _LARGE and value.device.type == "cpu":
+            return _zero(value)
+        return value
+
+
+def _zero(like: torch.Tensor) -> torch.Tensor:
+    """From the system, which gives memory that is zero without writing to it."""
+    memory = np.zeros(like.numel() * like.element_size(), np.uint8)
+    return torch.from_numpy(memory).view(like.dtype).as_strided(like.shape, like.stride())
 
 
 def cast(value: Any, dtype: torch.dtype | None) -> Any:
