@@ -12,12 +12,12 @@ import torch
 
 from harness.cases.inputs import InputSet
 from harness.cases.models.loading import LoadedModel
-from harness.cases.models.own_module import AnyModel, OwnInputs
 from harness.cases.samples import Samples
 from harness.execution import autocast, factors, gelu, outputs
 from harness.execution.memory_meter import MemoryMeter
 from harness.execution.operators import trace
 from harness.execution.operators.counter import OperatorCounter
+from harness.execution.own_module import AnyModel, OwnInputs
 from harness.judgement import arithmetic, operator_rows
 from harness.judgement.metrics import Array
 from harness.judgement.operator_rows import OperatorCheck, OperatorRow

@@ -8,10 +8,10 @@ from typing import Any
 from harness.cases import inputs
 from harness.cases.case import Case, InputSource
 from harness.cases.models.model_files import ModelFiles
-from harness.cases.models.own_module import OwnModule
 from harness.devices.fault_plan import FaultPlan, plan_for
 from harness.devices.spec import DeviceSpec
 from harness.execution.legs import LegRequest, LegResult
+from harness.execution.own_module import OwnModule
 from harness.execution.reference.cache import ReferenceCache
 from harness.execution.reference.cpu_side import CpuSide
 from harness.execution.settings import RunSettings

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.cases.models.own_module import AnyModel
 from harness.execution.cpu_variants import CpuVariant
+from harness.execution.own_module import AnyModel
 from harness.system import environment, files
 from harness.system.files import ROOT
 
@@ -46,6 +46,7 @@ SOURCES = (
     "execution/imitation.py",
     "execution/legs.py",
     "execution/outputs.py",
+    "execution/own_module.py",
     "judgement/arithmetic.py",
     "system/files.py",
     "system/foreign.py",
