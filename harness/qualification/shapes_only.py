@@ -63,15 +63,15 @@ def cast(value: Any, dtype: torch.dtype | None) -> Any:
 
 def run(
     model: torch.nn.Module,
-    inputs: tuple[Any, ...],
+    inputs: tuple[Any, ...] | dict[str, Any],
     whole: contextlib.AbstractContextManager[None],
     on_call: OnCall,
     dtype: torch.dtype | None = None,
 ) -> None:
     """Have `on_call` run every operator call of one forward pass, on fake tensors.
 
-    `model`: in eval mode, on the CPU; its weights are not read.  `inputs`: its arguments, tensors
-    of which the values are not read either.  `whole`: which composites are one call
+    `model`: in eval mode, on the CPU; its weights are not read.  `inputs`: its arguments, those of
+    a dict by name; values of tensors are not read either.  `whole`: which composites are one call
     (`dispatch.py`).  `dtype`: of all that is floating point; None: as they are.  Raises whatever
     the model does, and PyTorch's own error where it looks at values.
     """
@@ -85,7 +85,8 @@ def run(
         )
         state, arguments = cast(state, dtype), cast(arguments, dtype)
         with _plain_tensors(model, dtype), recording(model, whole, on_call):
-            torch.func.functional_call(model, state, arguments)
+            named = arguments if isinstance(arguments, dict) else {}
+            torch.func.functional_call(model, state, () if named else arguments, named)
 
 
 def _empty_like(tensor: torch.Tensor) -> torch.Tensor:

@@ -81,12 +81,15 @@ def code(found: Sequence[Support]) -> ExitCode:
 
 
 def examine(
-    name: str, model: torch.nn.Module, inputs: tuple[Any, ...], dtype: torch.dtype | None
+    name: str,
+    model: torch.nn.Module,
+    inputs: tuple[Any, ...] | dict[str, Any],
+    dtype: torch.dtype | None,
 ) -> Support:
     """Follow one forward pass and hold every call against the contract.
 
-    `model`: in eval mode on the CPU; `inputs`: its arguments, tensors of which only dtypes and
-    shapes count; `dtype`: of all that is floating point, None: as it is.
+    `model`: in eval mode on the CPU; `inputs`: its arguments, those of a dict by name; of
+    tensors only dtypes and shapes count; `dtype`: of all that is floating point, None: as it is.
     """
     examination = _Examination()
     stopped = ""

@@ -90,6 +90,16 @@ def test_a_pass_that_needs_values_is_unknown():
     assert found.calls == 1 or found.calls == 2
 
 
+def test_named_inputs():
+    class Named(nn.Module):
+        def forward(self, one, *, other):
+            return one + other.relu()
+
+    inputs = {"one": torch.ones(2), "other": torch.ones(2)}
+    found = support.examine("named", Named(), inputs, torch.float16)
+    assert (found.answer, found.operators) == ("accepted", {"Relu": 1, "Add": 1})
+
+
 def test_refused_wins_over_unknown_and_alike_calls_are_one():
     class Both(nn.Module):
         def forward(self, x):

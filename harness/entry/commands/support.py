@@ -17,7 +17,7 @@ Command = Callable[[argparse.Namespace], int]
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
 _RETURNS = (
     "a function or class without arguments that gives (module, inputs), or a module with the "
-    "attribute example_inputs; inputs are a tensor or a tuple"
+    "attribute example_inputs; inputs are a tensor, a tuple, or a dict of named ones"
 )
 
 
@@ -92,7 +92,7 @@ def _model(name: str) -> tuple[Any, tuple[Any, ...]]:
     return model.eval(), (torch.empty(1, *size),)
 
 
-def _module(named: str) -> tuple[Any, tuple[Any, ...]]:
+def _module(named: str) -> tuple[Any, Any]:
     """What the user's file makes.  Raises UsageProblem, whatever it does."""
     import torch
 
@@ -121,7 +121,7 @@ def _module(named: str) -> tuple[Any, tuple[Any, ...]]:
             f"--module {named} gave {type(made).__name__}: NAME has to be {_RETURNS}."
         )
     model, inputs = made
-    return model.eval(), tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+    return model.eval(), inputs if isinstance(inputs, (tuple, dict)) else (inputs,)
 
 
 def _raised(named: str, error: BaseException) -> UsageProblem:
