@@ -110,6 +110,7 @@ MEANING: Mapping[str, str] = {
     "level of the worst": "Level of CANN's withdrawn commercial standard (opbase, commit 6049643) "
     "that the worst call reaches: L2 for quotients of MARE, MERE and RMSE up to 2, 1.2, 1.2, L1 up "
     "to 5, 1.5, 1.5, L0 up to 10, 2, 2. Moves: bits equal.",
+    "calls": "How often the model calls the operator, of the calls that were compared.",
     "levels": "How many calls reach which level.",
     "MARE ratio": "max |x - golden| / (|golden| + 1e-7) of the device / the same of the CPU in the "
     "declared arithmetic; golden: float64. Of the worst call.",
