@@ -1,5 +1,5 @@
-"""Operators qualified once for every model: the calls of all timm, judged on a device one by one.
+"""A stack's operators in question, without a model's accuracy: what CANN accepts, and every call.
 
-Face: `catalogue.build` and `read`, `calls.trace`, `run.run`, `certificate.certify`,
-`changes.between`. May import: `execution`, `devices`, `records`, `cases`, `judgement`, `system`.
+Face: `support.examine`; `building.build`, `catalogue.read`, `run.run`, `certificate.certify`,
+`changes.between`.  May import: `execution` and below.
 """

@@ -105,11 +105,14 @@ class _Tracing:
 
 
 def _model(name: str) -> Any:
-    from harness.cases.models import loading
+    from harness.cases.models import directory, loading
     from harness.system.torchvision_shim import import_timm
 
     if os.sep in name:
-        return loading.build(Path(name))
+        where = Path(name)
+        directory.check_there(where)
+        config = directory.read_config(where)
+        return loading.build(config, None, str(where / "config.json"))[0]
     return import_timm().create_model(name, pretrained=False)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from harness.execution import gelu
@@ -278,7 +279,7 @@ class _Run:
             self._seconds += time.perf_counter() - began
         self._checks |= dict.fromkeys((name, "two runs"))
         found = SetResult(Status.PASS, bits=bits(first), inputs=_checksum(call), judged=False)
-        same = bits(second) == found.bits
+        same = _equal(first, second)
         if known is not None and same and known == (found.bits, found.inputs):
             return found
         if name == inputs.NONFINITE:
@@ -413,6 +414,15 @@ def bits(tensors: list[torch.Tensor]) -> str:
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(_bytes(tensor))
     return digest.hexdigest()
+
+
+def _equal(ones: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
+    """Whether every bit is the same."""
+    pairs = zip(ones, others, strict=True)
+    return all(
+        one.shape == other.shape and np.array_equal(_bytes(one), _bytes(other))
+        for one, other in pairs
+    )
 
 
 def _checksum(call: Call) -> str:
