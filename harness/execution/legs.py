@@ -1,4 +1,7 @@
-"""Runs one leg: one model over one input set on one device, in this process."""
+"""Runs one leg: one model over one input set on one device, in this process.
+
+Torch, and what brings it in, is imported inside functions: the run's own process only asks.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from harness.cases import inputs
 from harness.cases.models.loading import LoadedModel
 from harness.cases.models.model_files import ModelFiles
-from harness.execution import factors, gelu, outputs
 from harness.execution.memory_meter import MemoryMeter
-from harness.execution.operators import trace
-from harness.execution.operators.counter import OperatorCounter
 from harness.judgement import arithmetic, operator_rows
 from harness.judgement.metrics import Array
 from harness.judgement.operator_rows import OperatorCheck
@@ -23,6 +21,8 @@ from harness.records.leg import LegRecord, Timing
 from harness.system.status import CaseProblem, Stage, StageCallback, Status
 
 if TYPE_CHECKING:
+    import torch
+
     from harness.devices.device import Counters, Device
 
 
@@ -101,6 +101,9 @@ def run(
     Raises CaseProblem with the status and stage of what went wrong; every other exception is
     the harness' own fault.
     """
+    from harness.execution import factors, gelu, outputs
+    from harness.execution.operators.counter import OperatorCounter
+
     stage = Stage.LOAD
 
     def enter(new: Stage) -> None:
@@ -185,6 +188,8 @@ def _check_operators(
     device: Device, request: LegRequest, images: torch.Tensor, numerics: dict[str, str]
 ) -> OperatorCheck | None:
     """Compare operators one by one, in the first batch as the model runs it."""
+    from harness.execution.operators import trace
+
     if request.operator_share == 0:
         return None
     device.plant(request.fault_plan)  # counts calls from the first operator again
@@ -202,6 +207,8 @@ class _Passes:
     """A model on its device, and forward passes through it as a request asks."""
 
     def __init__(self, device: Device, request: LegRequest, model: torch.nn.Module) -> None:
+        import torch
+
         self.device = device
         self.batch_size = request.batch_size
         self.dtype: torch.dtype = getattr(torch, request.dtype)
@@ -223,6 +230,8 @@ class _Passes:
 
     def forward(self, batches: list[torch.Tensor]) -> tuple[list[Any], float]:
         """Run all batches; returns the raw outputs and the synchronised seconds."""
+        import torch
+
         found = []
         started = time.perf_counter()
         with torch.no_grad(), self.device.around_forward():
@@ -236,6 +245,8 @@ class _Passes:
 
 def _batch_variants(passes: _Passes, images: torch.Tensor) -> dict[str, dict[str, Array]]:
     """The images in reverse order (put back afterwards), one by one, and in full batches."""
+    from harness.execution import outputs
+
     backwards, _ = passes.forward(passes.load(images.flip(0)))
     alone, _ = passes.forward(passes.load(images, batch_size=1))
     found = {

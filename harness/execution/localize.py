@@ -27,8 +27,6 @@ import numpy as np
 
 from harness.cases import inputs
 from harness.execution.legs import LegRequest
-from harness.execution.operators import reproducer
-from harness.execution.operators.trace import trace
 from harness.judgement import arithmetic
 from harness.judgement.localization import Localization
 from harness.system.status import Stage, StageCallback
@@ -71,6 +69,9 @@ class Localized:
 
 def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Localized:
     """Localise on an opened device.  Raises CaseProblem when it fails."""
+    from harness.execution.operators import reproducer  # these bring torch in
+    from harness.execution.operators.trace import trace
+
     started = time.perf_counter()
     leg = request.leg
     on_stage(Stage.LOAD)

@@ -1,4 +1,4 @@
-"""A device's own process: an error, crash or hang there costs one case, not the run.
+"""One side's own process: an error, crash or hang there costs one case, not the run.
 
 After a device error torch_npu may silently drop every later operator, so a process that has
 seen one is never asked again: it is replaced.  The process is started fresh (not forked: a
@@ -7,17 +7,20 @@ fork after NPU initialisation fails) and talks over a pipe.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from multiprocessing.connection import Connection, Pipe
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from harness.devices import emulated_kernels
 from harness.devices.spec import DeviceSpec
+from harness.system import process
 from harness.system.files import ROOT
 from harness.system.status import CaseProblem, Stage, StageCallback, Status, UsageProblem
 
@@ -39,22 +42,29 @@ _OLDER_SAFE_PATH = (
 _SAFE_PATH = ("-P", "-m") if sys.version_info >= (3, 11) else _OLDER_SAFE_PATH
 
 Answer = TypeVar("Answer", covariant=True)
+_Side = TypeVar("_Side")
+_Asked = TypeVar("_Asked", contravariant=True)
 
 
-class Request(Protocol[Answer]):
-    """A question to a device's process; it can be pickled, and so can its answer."""
+class Opening(Protocol):
+    """What a process opens when it starts; it can be pickled, and its text names the process."""
 
-    def answer(self, device: Device, on_stage: StageCallback) -> Answer:
+    def open(self) -> Any:
+        """Open it there.  Raises UsageProblem, with the remedy, when it is not to be had."""
+
+
+class Request(Protocol[_Asked, Answer]):
+    """A question to a process about what it opened; it can be pickled, and so can its answer."""
+
+    def answer(self, side: _Asked, on_stage: StageCallback, /) -> Answer:
         """Answer in that process; `on_stage` hears of each stage.  Raises CaseProblem."""
 
 
-class DeviceWorker:
-    """Answers requests on one device in a process of its own, replacing it when it must."""
+class Worker(Generic[_Side]):
+    """Answers requests in a process of its own, replacing it when it must."""
 
-    def __init__(self, device: DeviceSpec, kernels: str = emulated_kernels.DEFAULT) -> None:
-        """`kernels`: other kernels for the emulated NPU (`devices/emulated_kernels`)."""
-        self.device = device
-        self.kernels = kernels
+    def __init__(self, opening: Opening) -> None:
+        self.opening = opening
         self.started_processes = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection[Any, Any] | None = None
@@ -78,7 +88,7 @@ class DeviceWorker:
         )
         theirs.close()
         self._pipe = ours
-        self._pipe.send((self.device, self.kernels))
+        self._pipe.send(self.opening)
         self.started_processes += 1
         self._ready = False
 
@@ -101,40 +111,57 @@ class DeviceWorker:
         except OSError:  # it died
             return True
 
-    def ask(self, request: Request[Answer], timeout: float) -> Answer:
+    def ask(self, request: Request[_Side, Answer], timeout: float) -> Answer:
         """Have a request answered; `timeout` in seconds counts from when the process is ready.
 
-        Raises CaseProblem (the request's own, error_crash, error_timeout), or UsageProblem when
-        the device is not there.
+        Raises CaseProblem (the request's own, error_crash, error_oom, error_timeout), or
+        UsageProblem when what it is to open is not there.
         """
         self.start()
-        self._wait_ready()
+        answered = False
+        try:
+            self._wait_ready()
+            kind, value = self._exchange(request, timeout)
+            answered = True
+        finally:
+            # An interrupt, or another plugin's time limit: the answer that is still to come would
+            # be taken for that of the next request.
+            if not answered:
+                self._ready = False
+                self.stop()
+        if kind == "usage":
+            raise UsageProblem(value)
+        if kind == "failed":
+            raise self._failed(value)
+        answer: Answer = value
+        return answer
+
+    def _exchange(self, request: Request[_Side, Answer], timeout: float) -> tuple[str, Any]:
+        """Send a request; returns the last message of its answer."""
         assert self._pipe is not None
         stage = Stage.LOAD
         deadline = time.monotonic() + timeout
+        killed_before = process.killed_for_memory()
         try:
             self._pipe.send(request)
             while True:
                 if not self._pipe.poll(max(0.0, deadline - time.monotonic())):
-                    tail = self.log_tail()
-                    self.stop()
                     raise _WithLog(
                         Status.ERROR_TIMEOUT,
                         stage,
-                        f"No answer from {self.device} within {timeout:g} s, in stage "
+                        f"No answer from {self.opening} within {timeout:g} s, in stage "
                         f"{stage.value}: raise --case-timeout or look for a hanging operator.",
-                        tail,
+                        self.log_tail(),
                     )
                 kind, value = self._pipe.recv()
                 if kind == "stage":
                     stage = value
-                elif kind == "result":
-                    answer: Answer = value
-                    return answer
+                elif kind == "warning":
+                    warnings.warn(value, stacklevel=3)
                 else:
-                    raise self._failed(value)
-        except (EOFError, ConnectionError, BrokenPipeError):
-            raise self._crashed(stage) from None
+                    return kind, value
+        except (EOFError, ConnectionError):
+            raise self._crashed(stage, process.killed_for_memory() > killed_before) from None
 
     def log_tail(self, lines: int = 20) -> str:
         """Return the last lines that the process printed."""
@@ -145,12 +172,16 @@ class DeviceWorker:
         text: str = self._log.read().decode(errors="replace")
         return "\n".join(text.splitlines()[-lines:])
 
+    def leave(self) -> None:
+        """Let the process end by itself, which `stop` waits for."""
+        if self._pipe is not None:
+            self._pipe.close()
+
     def stop(self) -> None:
         """End the process, by force if it does not go."""
         if self._process is None:
             return
-        if self._pipe is not None:
-            self._pipe.close()
+        self.leave()
         try:
             self._process.wait(timeout=2 if self._ready else 0)
         except subprocess.TimeoutExpired:
@@ -165,19 +196,16 @@ class DeviceWorker:
         assert self._pipe is not None
         try:
             if not self._pipe.poll(START_SECONDS):
-                tail = self.log_tail()
-                self.stop()
                 raise _WithLog(
                     Status.ERROR_TIMEOUT,
                     Stage.LOAD,
-                    f"The process of {self.device} was not ready within {START_SECONDS} s.",
-                    tail,
+                    f"The process of {self.opening} was not ready within {START_SECONDS} s.",
+                    self.log_tail(),
                 )
             kind, value = self._pipe.recv()
         except (EOFError, ConnectionError):
             raise self._crashed(Stage.LOAD) from None
-        if kind == "unavailable":
-            self.stop()
+        if kind == "usage":
             raise UsageProblem(value)
         if kind == "failed":
             raise self._failed(value)
@@ -190,23 +218,55 @@ class DeviceWorker:
             self.stop()
         return _WithLog(status, stage, reason, tail)
 
-    def _crashed(self, stage: Stage) -> CaseProblem:
+    def _crashed(self, stage: Stage, for_memory: bool = False) -> CaseProblem:
         assert self._process is not None
         try:
             code = self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             code = 0
-        tail = self.log_tail()
-        self._ready = False
-        self.stop()
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        if code == -signal.SIGKILL and for_memory:
+            return _WithLog(
+                Status.ERROR_OOM,
+                stage,
+                f"The process of {self.opening} was killed in stage {stage.value} while the host "
+                "was out of memory: end other programs, or use fewer images or a smaller batch.",
+                self.log_tail(),
+            )
         return _WithLog(
             Status.ERROR_CRASH,
             stage,
-            f"The process of {self.device} died ({how}) in stage {stage.value}; the "
+            f"The process of {self.opening} died ({how}) in stage {stage.value}; the "
             "record keeps what it printed last.",
-            tail,
+            self.log_tail(),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class _OpenDevice:
+    """Opens a device."""
+
+    device: DeviceSpec
+    kernels: str
+
+    def __str__(self) -> str:
+        return str(self.device)
+
+    def open(self) -> Device:
+        from harness.devices.opening import open_device  # brings torch in
+
+        device = open_device(self.device, self.kernels)
+        device.describe()  # a device that waits to be asked for is there now
+        return device
+
+
+class DeviceWorker(Worker["Device"]):
+    """A device's process."""
+
+    def __init__(self, device: DeviceSpec, kernels: str = emulated_kernels.DEFAULT) -> None:
+        """`kernels`: other kernels for the emulated NPU (`devices/emulated_kernels`)."""
+        super().__init__(_OpenDevice(device, kernels))
+        self.device = device
 
 
 class _WithLog(CaseProblem):
