@@ -111,17 +111,19 @@ class Worker(Generic[_Side]):
         except OSError:  # it died
             return True
 
-    def ask(self, request: Request[_Side, Answer], timeout: float) -> Answer:
+    def ask(
+        self, request: Request[_Side, Answer], timeout: float, stage: Stage = Stage.LOAD
+    ) -> Answer:
         """Have a request answered; `timeout` in seconds counts from when the process is ready.
 
-        Raises CaseProblem (the request's own, error_crash, error_oom, error_timeout), or
-        UsageProblem when what it is to open is not there.
+        `stage`: what the request begins with.  Raises CaseProblem (the request's own, error_crash,
+        error_oom, error_timeout), or UsageProblem when what it is to open is not there.
         """
         self.start()
         answered = False
         try:
             self._wait_ready()
-            kind, value = self._exchange(request, timeout)
+            kind, value = self._exchange(request, timeout, stage)
             answered = True
         finally:
             # An interrupt, or another plugin's time limit: the answer that is still to come would
@@ -136,10 +138,11 @@ class Worker(Generic[_Side]):
         answer: Answer = value
         return answer
 
-    def _exchange(self, request: Request[_Side, Answer], timeout: float) -> tuple[str, Any]:
+    def _exchange(
+        self, request: Request[_Side, Answer], timeout: float, stage: Stage
+    ) -> tuple[str, Any]:
         """Send a request; returns the last message of its answer."""
         assert self._pipe is not None
-        stage = Stage.LOAD
         deadline = time.monotonic() + timeout
         killed_before = process.killed_for_memory()
         try:

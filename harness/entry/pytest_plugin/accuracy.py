@@ -13,7 +13,7 @@ from pytest_metadata.plugin import metadata_key
 from harness.cases.case import DTYPES, NUMERICS, TIERS, Case
 from harness.devices import emulated_kernels
 from harness.entry import arguments
-from harness.entry.pytest_plugin import ray_state, state, xdist
+from harness.entry.pytest_plugin import options, ray_state, state, xdist
 from harness.execution.reference import cache
 from harness.execution.settings import RunSettings
 from harness.records import results_file
@@ -27,10 +27,9 @@ _FAILED: pytest.StashKey[_Failed] = pytest.StashKey()
 _PROBLEM: pytest.StashKey[UsageProblem] = pytest.StashKey()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the harness' options."""
-    group = parser.getgroup("accuracy", "NPU accuracy harness")
-    add = group.addoption
+    add = options.adder(parser, pluginmanager, "accuracy", "NPU accuracy harness")
     add(
         "--device",
         default="auto",
@@ -164,7 +163,7 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     if state.will_run_cases(config):
         state.session(config)
-    images = config.getoption("images")
+    images = options.get(config, "images")
     try:
         if images is not None:
             from harness.cases import image_files
@@ -213,7 +212,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     if not xdist.is_worker(config):
         state.begin(config, cases)
-    if cases and config.option.ray is None:
+    if cases and options.get(config, "ray") is None:
         state.session(config).warm_up()
 
 

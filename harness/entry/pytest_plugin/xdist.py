@@ -16,6 +16,7 @@ from harness.devices import leases
 from harness.devices.choice import Choice, choose
 from harness.devices.leases import Lease
 from harness.devices.spec import DeviceSpec
+from harness.entry.pytest_plugin import options
 from harness.system import processor
 from harness.system.status import UsageProblem
 
@@ -43,7 +44,7 @@ def device(config: pytest.Config, *, runs_cases: bool) -> Choice:
     if is_worker(config):
         kind, index, reason = _input(config)[_DEVICE]
         return Choice(DeviceSpec(kind, index), reason)
-    choice = choose(config.getoption("device"))
+    choice = choose(options.get(config, "device"))
     if config.getoption("numprocesses", None) or not runs_cases:
         return choice
     lease = leases.take(choice.spec, exact=_names_index(config))
@@ -81,7 +82,7 @@ def auto_workers(config: pytest.Config) -> int | None:
     Emulated devices compute on this host's cores, so that there are not more of them.  Raises
     UsageProblem when the device is not there.
     """
-    spec = choose(config.getoption("device")).spec
+    spec = choose(options.get(config, "device")).spec
     count = 1 if _names_index(config) else len(leases.devices_of(spec.kind))
     return (min(count, len(processor.affinity())) if spec.emulated else count) or None
 
@@ -93,7 +94,7 @@ def check_workers(config: pytest.Config, workers: int, spec: DeviceSpec) -> None
     if names and workers > count:
         raise UsageProblem(
             f"-n {workers} asks for more processes than the {count} device(s) that --device "
-            f"{config.getoption('device')} stands for: give -n auto."
+            f"{options.get(config, 'device')} stands for: give -n auto."
         )
 
 
@@ -115,7 +116,7 @@ def _input(config: pytest.Config) -> Any:
 
 
 def _names_index(config: pytest.Config) -> bool:
-    return ":" in config.getoption("device")
+    return ":" in options.get(config, "device")
 
 
 def _leases(config: pytest.Config) -> dict[str, Lease]:

@@ -85,7 +85,7 @@ class CpuProcess:
         return found
 
     def _ask(self, name: str, *arguments: Any, stage: Stage = Stage.REFERENCE) -> Any:
-        return self.worker.ask(_Question(name, arguments, stage), self._timeout)
+        return self.worker.ask(_Question(name, arguments, stage), self._timeout, stage)
 
 
 @dataclasses.dataclass(frozen=True)
