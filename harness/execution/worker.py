@@ -67,35 +67,42 @@ class Worker(Generic[_Side]):
         self.opening = opening
         self.started_processes = 0
         self._process: subprocess.Popen[bytes] | None = None
-        self._pipe: Connection[Any, Any] | None = None
+        self._requests: Connection[Any, Any] | None = None
+        self._answers: Connection[Any, Any] | None = None
+        self._owner = 0  # process id
         self._log: Any = None
         self._ready = False
 
     def start(self) -> None:
         """Start the process without waiting for it to be ready."""
-        if self._process is not None:
+        if self._process is not None and self._owner == os.getpid():
             return
-        ours, theirs = Pipe()
+        # A process that was forked from the one that started it must not take its answers away.
+        self._owner = os.getpid()
+        # Two pipes and no socket: plugins that forbid sockets mean those to other hosts.
+        requests, self._requests = Pipe(duplex=False)
+        self._answers, answers = Pipe(duplex=False)
+        theirs = (requests.fileno(), answers.fileno())
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [sys.executable, *_SAFE_PATH, "harness.execution.worker_main", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, *_SAFE_PATH, "harness.execution.worker_main", *map(str, theirs)],
+            pass_fds=theirs,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONPATH": _python_path()},
             start_new_session=True,  # Ctrl-C is the run's to handle
         )
-        theirs.close()
-        self._pipe = ours
-        self._pipe.send(self.opening)
+        requests.close()
+        answers.close()
+        self._requests.send(self.opening)
         self.started_processes += 1
         self._ready = False
 
     @property
     def starting(self) -> bool:
         """Whether the process was started and has not said yet that it is ready or has failed."""
-        return self._pipe is not None and not self._ready and not self._said_something(0)
+        return self._process is not None and not self._ready and not self._said_something(0)
 
     def settle(self) -> None:
         """Wait a while until the process is ready or has failed, of which the next request tells.
@@ -107,7 +114,7 @@ class Worker(Generic[_Side]):
 
     def _said_something(self, seconds: float) -> bool:
         try:
-            return self._pipe is None or self._pipe.poll(seconds)
+            return self._answers is None or self._answers.poll(seconds)
         except OSError:  # it died
             return True
 
@@ -142,13 +149,13 @@ class Worker(Generic[_Side]):
         self, request: Request[_Side, Answer], timeout: float, stage: Stage
     ) -> tuple[str, Any]:
         """Send a request; returns the last message of its answer."""
-        assert self._pipe is not None
+        assert self._requests is not None and self._answers is not None
         deadline = time.monotonic() + timeout
         killed_before = process.killed_for_memory()
         try:
-            self._pipe.send(request)
+            self._requests.send(request)
             while True:
-                if not self._pipe.poll(max(0.0, deadline - time.monotonic())):
+                if not self._answers.poll(max(0.0, deadline - time.monotonic())):
                     raise _WithLog(
                         Status.ERROR_TIMEOUT,
                         stage,
@@ -156,7 +163,7 @@ class Worker(Generic[_Side]):
                         f"{stage.value}: raise --case-timeout or look for a hanging operator.",
                         self.log_tail(),
                     )
-                kind, value = self._pipe.recv()
+                kind, value = self._answers.recv()
                 if kind == "stage":
                     stage = value
                 elif kind == "warning":
@@ -177,8 +184,9 @@ class Worker(Generic[_Side]):
 
     def leave(self) -> None:
         """Let the process end by itself, which `stop` waits for."""
-        if self._pipe is not None:
-            self._pipe.close()
+        for pipe in (self._requests, self._answers):
+            if pipe is not None:
+                pipe.close()
 
     def stop(self) -> None:
         """End the process, by force if it does not go."""
@@ -191,21 +199,21 @@ class Worker(Generic[_Side]):
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._log.close()
-        self._process = self._pipe = self._log = None
+        self._process = self._requests = self._answers = self._log = None
 
     def _wait_ready(self) -> None:
         if self._ready:
             return
-        assert self._pipe is not None
+        assert self._answers is not None
         try:
-            if not self._pipe.poll(START_SECONDS):
+            if not self._answers.poll(START_SECONDS):
                 raise _WithLog(
                     Status.ERROR_TIMEOUT,
                     Stage.LOAD,
                     f"The process of {self.opening} was not ready within {START_SECONDS} s.",
                     self.log_tail(),
                 )
-            kind, value = self._pipe.recv()
+            kind, value = self._answers.recv()
         except (EOFError, ConnectionError):
             raise self._crashed(Stage.LOAD) from None
         if kind == "usage":

@@ -1,4 +1,4 @@
-"""Entry point of a side's process: `python -m harness.execution.worker_main FD`."""
+"""Entry point of a side's process: `python -m harness.execution.worker_main REQUESTS ANSWERS`."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _IDLE_SECONDS = 0.02
 
 
-def main(descriptor: int) -> int:
-    """Open what is asked for, then answer the requests that come over the pipe until it closes."""
-    pipe: Connection[Any, Any] = Connection(descriptor)
+def main(requests_descriptor: int, answers_descriptor: int) -> int:
+    """Open what is asked for, then answer the requests that come over a pipe until it closes."""
+    requests: Connection[Any, Any] = Connection(requests_descriptor, writable=False)
+    answers: Connection[Any, Any] = Connection(answers_descriptor, readable=False)
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    opening = pipe.recv()
+    opening = requests.recv()
     try:
         # Now, while the run prepares its first case.
         with process.importing():
@@ -42,20 +43,20 @@ def main(descriptor: int) -> int:
             # Every request needs it, and until the first one comes there is time.
             with contextlib.suppress(Exception):  # a request says what is wrong with it
                 torchvision_shim.import_timm()
-        pipe.send(("ready", None))
+        answers.send(("ready", None))
     except UsageProblem as problem:
-        pipe.send(("usage", str(problem)))
+        answers.send(("usage", str(problem)))
         return 0
     except Exception as error:
         traceback.print_exc()
         text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
         reason = f"{opening} could not be opened: {text}"
-        pipe.send(("failed", (Status.ERROR_DEVICE.value, Stage.LOAD.value, reason)))
+        answers.send(("failed", (Status.ERROR_DEVICE.value, Stage.LOAD.value, reason)))
         return 1
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if category.__module__.startswith("harness."):
-            pipe.send(("warning", message))  # what the harness says is for the run to show
+            answers.send(("warning", message))  # what the harness says is for the run to show
         else:
             print(warnings.formatwarning(message, category, *where[:2]), file=sys.stderr)
 
@@ -65,30 +66,30 @@ def main(descriptor: int) -> int:
     def enter(new: Stage) -> None:
         nonlocal stage
         stage = new
-        pipe.send(("stage", new))
+        answers.send(("stage", new))
 
     while True:
-        if not pipe.poll(_IDLE_SECONDS):
+        if not requests.poll(_IDLE_SECONDS):
             process.release()
         try:
-            request = pipe.recv()
+            request = requests.recv()
         except EOFError:
             return 0
         stage = Stage.LOAD
         try:
             result = request.answer(side, enter)
-            pipe.send(("result", result))
+            answers.send(("result", result))
         except CaseProblem as problem:
             traceback.print_exc()
-            pipe.send(("failed", (problem.status.value, problem.stage.value, problem.reason)))
+            answers.send(("failed", (problem.status.value, problem.stage.value, problem.reason)))
         except UsageProblem as problem:
-            pipe.send(("usage", str(problem)))
+            answers.send(("usage", str(problem)))
         except Exception as error:
             traceback.print_exc()
             status, reason = Status.ERROR_HARNESS, unforeseen(error)
             if process.exhausted(error):
                 status, reason = Status.ERROR_OOM, f"{opening}: {host_trouble(MemoryError())}"
-            pipe.send(("failed", (status.value, stage.value, reason)))
+            answers.send(("failed", (status.value, stage.value, reason)))
         request = result = None
 
 
@@ -106,4 +107,4 @@ def _die_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    sys.exit(main(*map(int, sys.argv[1:])))

@@ -21,7 +21,7 @@ from harness.records.lines import CaseRecord, EndRecord, RunRecord, ShardInfo, S
 from harness.records.results_file import Run
 from harness.runs import resume
 from harness.runs.resume import Resumed
-from harness.system import environment
+from harness.system import environment, shown
 from harness.system.status import ExitCode, Status, UsageProblem, worst_exit_code
 from harness.upgrade import compare, expected_of_run, history
 from harness.upgrade.compare import RunComparison
@@ -116,16 +116,39 @@ class Session:
 
     def record_crash(self, case: Case) -> None:
         """Record a case whose own process died, unless it had come to its record."""
-        if all(record.case_id != case.id for record in results_file.read(self.results).cases):
-            crashed = CaseRecord(
-                case_id=case.id,
-                case=case,
-                status=Status.ERROR_CRASH,
-                emulated=self.settings.device.emulated,
-                reason="The worker of pytest-xdist that ran and judged this case died (killed, or "
-                "out of memory): see what it printed, or run the case alone.",
-            )
-            results_file.append(self.results, self._expect(crashed))
+        self._record_lost(
+            case,
+            Status.ERROR_CRASH,
+            "The worker of pytest-xdist that ran and judged this case died (killed, or out of "
+            "memory): see what it printed, or run the case alone.",
+        )
+
+    def record_ended(self, case: Case, why: str) -> CaseRecord:
+        """Record a case whose test another plugin ended, unless it had come to its record.
+
+        Returns the record that stands.
+        """
+        return self._record_lost(
+            case,
+            Status.ERROR_TIMEOUT,
+            f"Another pytest plugin ended this case's test: {why}. The harness' own limit is "
+            "--case-timeout.",
+        )
+
+    def _record_lost(self, case: Case, status: Status, reason: str) -> CaseRecord:
+        for record in results_file.read(self.results).cases:
+            if record.case_id == case.id:
+                return record
+        lost = CaseRecord(
+            case_id=case.id,
+            case=case,
+            status=status,
+            emulated=self.settings.device.emulated,
+            reason=shown.line(reason),
+        )
+        lost = self._expect(lost)
+        results_file.append(self.results, lost)
+        return lost
 
     def warm_up(self) -> None:
         """Start the processes of both sides: they load while this one comes to the first case."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,7 @@ def pytest_configure(config: pytest.Config) -> None:
             from harness.cases import image_files
 
             image_files.check(Path(images))
+        _check_time_limit(config)
         # xdist's processes could not report a usage problem.
         if workers := config.getoption("numprocesses", None):
             state.plan(config)
@@ -176,6 +178,20 @@ def pytest_configure(config: pytest.Config) -> None:
                 xdist.check_workers(config, workers, state.session(config).settings.device)
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from problem
+
+
+def _check_time_limit(config: pytest.Config) -> None:
+    """Raise UsageProblem for a time limit of pytest-timeout that would end the run itself."""
+    plugins = config.pluginmanager
+    if not plugins.hasplugin("timeout") or config.getoption("numprocesses", None):
+        return  # pytest-xdist replaces the process
+    method = config.getoption("timeout_method", None) or config.getini("timeout_method")
+    limit = config.getoption("timeout", None) or config.getini("timeout")
+    if method == "thread" and (limit or os.environ.get("PYTEST_TIMEOUT")):
+        raise UsageProblem(
+            "pytest-timeout's method `thread` ends the whole run with the first case that is late: "
+            "give --timeout-method=signal, -n 1, or --case-timeout in its place."
+        )
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -252,6 +268,11 @@ def case_record(accuracy_case: Case, request: pytest.FixtureRequest) -> CaseReco
         ).runner.run(accuracy_case)
     except UsageProblem as problem:
         pytest.exit(str(problem), returncode=ExitCode.USAGE)
+    except pytest.fail.Exception as ended:
+        # Another plugin's time limit, out of a signal's handler: the case is not left without word.
+        record = state.session(request.config).record_ended(accuracy_case, str(ended))
+        state.keep_record(request.node, record)
+        raise
     state.keep_record(request.node, record)
     return record
 

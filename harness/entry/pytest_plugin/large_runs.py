@@ -101,9 +101,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Share the host's cores out among the workers of pytest-xdist, before torch is loaded."""
     if xdist.is_worker(config):
         xdist.share_threads(config)
-    elif options.get(config, "progress") and config.option.verbose >= 0:
-        free = config.option.verbose == 0 and config.option.capture != "no"
-        shown = _LiveView if free and sys.stdout.isatty() else _ProgressLines
+    elif options.get(config, "progress") and (verbose := config.getoption("verbose", 0)) >= 0:
+        # Either plugin of pytest's own may have been left out.
+        free = config.getoption("capture", "no") != "no" and config.pluginmanager.hasplugin(
+            "terminal"
+        )
+        shown = _LiveView if free and not verbose and sys.stdout.isatty() else _ProgressLines
         config.pluginmanager.register(shown(config), "harness-progress")
 
 

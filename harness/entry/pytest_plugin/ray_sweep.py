@@ -53,7 +53,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
             _run(session, others)
     except UsageProblem as problem:
         # What has been measured stays; the rest is missing, which has its own exit code.
-        config.pluginmanager.getplugin("terminalreporter").write_line(f"\nERROR: {problem}")
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line(f"\nERROR: {problem}")
     while others:
         _run(session, others)
     return True
