@@ -183,8 +183,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def _check_time_limit(config: pytest.Config) -> None:
     """Raise UsageProblem for a time limit of pytest-timeout that would end the run itself."""
     plugins = config.pluginmanager
-    if not plugins.hasplugin("timeout") or config.getoption("numprocesses", None):
-        return  # pytest-xdist replaces the process
+    if not plugins.hasplugin("timeout") or not state.will_run_cases(config):
+        return
+    if xdist.is_worker(config) or config.getoption("numprocesses", None):
+        return  # another process takes its place
     method = config.getoption("timeout_method", None) or config.getini("timeout_method")
     limit = config.getoption("timeout", None) or config.getini("timeout")
     if method == "thread" and (limit or os.environ.get("PYTEST_TIMEOUT")):

@@ -6,6 +6,7 @@ alone, so that an option of another name never sets one.
 
 from __future__ import annotations
 
+import argparse
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +28,7 @@ def adder(
     def add(name: str, **more: Any) -> None:
         try:
             add_to(name, dest=_KEPT_AS + name.removeprefix("--").replace("-", "_"), **more)
-        except ValueError as error:
+        except (ValueError, argparse.ArgumentError) as error:  # by pytest, by argparse
             owners = _owners(plugins, name) or ["NAME"]
             raise pytest.UsageError(
                 f"The harness' option {name!r} is one of another pytest plugin as well: leave that "
