@@ -26,7 +26,7 @@ def _recorded(default: Any) -> Any:
 class RunSettings:
     """How cases are run; the names are those of pytest's options.
 
-    `case_timeout`: seconds.  `operator_share`: part of the operators to compare one by one; None:
+    `case_timeout`: seconds for one request to a side.  `operator_share`: part of the operators to compare one by one; None:
     a share in float16 and bfloat16 alone.  `sensitivity`: measure what faults each case would have
     shown.  `localize`: "auto" (when a case does not pass), "always" or "never".  `fault_plan`:
     JSON.  `emulated_kernels`: what the emulated NPU computes with (`devices/`).

@@ -1,10 +1,14 @@
 """What becomes of a run whose CPU side crashes, hangs or runs out of memory."""
 
 import json
+import signal
+from pathlib import Path
 
 import pytest
 
+from harness.records import results_file
 from tests.makers.cases import entry
+from tests.makers.processes import alive, children, wait_for
 
 PLUGIN = ("-p", "tests.makers.cpu_faults")
 FAULTS = {
@@ -50,3 +54,25 @@ def test_the_process_of_a_run_loads_no_torch(harness_run, copy_of, options):
     )  # fmt: skip
     assert done.code == 0, done.text
     assert "loaded by the run's own process: nothing large" in done.text
+
+
+def test_ctrl_c_ends_a_run_whose_cpu_side_hangs(start, copy_of, tmp_path, monkeypatch):
+    monkeypatch.setenv("CPU_FAULTS", json.dumps({"stuck": "hanging"}))
+    names = ("good", "stuck", "never")
+    run = start("\n".join(entry(copy_of(name)) for name in names), *PLUGIN)
+
+    def stopped() -> bool:
+        found = (Path(f"/proc/{pid}/stat").read_text() for pid in children(run))
+        return any(text.rpartition(")")[2].split()[0] == "T" for text in found)
+
+    wait_for(stopped, 300)
+    pids = children(run)
+    assert len(pids) == 2
+    run.send_signal(signal.SIGINT)
+    text = run.communicate(timeout=120)[0]
+    assert run.returncode == 2, text
+    assert "1 case: 1 pass" in text and "KeyboardInterrupt" in text
+    found = results_file.read(tmp_path / "results" / "results.jsonl")
+    assert [case.case.model.name for case in found.cases] == ["good"]
+    assert found.end is not None and found.end.exit_code == 2
+    assert not any(map(alive, pids))

@@ -83,7 +83,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         type=quantities.seconds,
         default=RunSettings.case_timeout,
         metavar="S",
-        help="seconds that the device has for one case (default: 600)",
+        help="seconds that each side has for one step of a case (default: 600)",
     )
     add(
         "--allow-cpu-fallback",
@@ -221,7 +221,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start the results file and the device's process when there are cases to run."""
+    """Start the results file and the processes of both sides when there are cases to run."""
     config = session.config
     if _PROBLEM in config.stash:
         raise pytest.UsageError(str(config.stash[_PROBLEM]))

@@ -98,7 +98,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Share the host's cores out among the workers of pytest-xdist, before torch is loaded."""
+    """Share the host's cores out among the workers of pytest-xdist, before processes start."""
     if xdist.is_worker(config):
         xdist.share_threads(config)
     elif options.get(config, "progress") and (verbose := config.getoption("verbose", 0)) >= 0:

@@ -6,7 +6,6 @@ Worker ids are not device numbers.  Without pytest-xdist the one process leases 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -99,7 +98,7 @@ def check_workers(config: pytest.Config, workers: int, spec: DeviceSpec) -> None
 
 
 def share_threads(config: pytest.Config) -> None:
-    """Give this worker, and its device's process, a fair part of the host's cores.
+    """Give this worker, and the processes of its sides, a fair part of the host's cores.
 
     A number of threads that the caller set stays.  Without this every worker's CPU legs would
     use all cores at once.
@@ -107,8 +106,6 @@ def share_threads(config: pytest.Config) -> None:
     if not os.environ.get("OMP_NUM_THREADS"):
         threads = max(1, len(processor.affinity()) // _input(config)["workercount"])
         os.environ["OMP_NUM_THREADS"] = str(threads)
-        if "torch" in sys.modules:  # it has read the variable already
-            sys.modules["torch"].set_num_threads(threads)
 
 
 def _input(config: pytest.Config) -> Any:

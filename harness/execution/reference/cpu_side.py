@@ -138,8 +138,12 @@ class CpuSide:
         `onednn`: False for ATen's own kernels.
         """
         variant = CpuVariant(imitate=None if arithmetic.exact else arithmetic, hooks=True)
-        with torch.backends.mkldnn.flags(enabled=onednn and torch.backends.mkldnn.enabled):
+        before = torch.backends.mkldnn.enabled
+        torch.backends.mkldnn.enabled = before and onednn
+        try:
             return self._fresh(request.on_cpu(dtype="float32", fault_plan=fault_plan), variant)
+        finally:
+            torch.backends.mkldnn.enabled = before
 
     def data_config(self, model: ModelFiles) -> dict[str, Any]:
         """A model's preprocessing, from the cache or by loading the model.
