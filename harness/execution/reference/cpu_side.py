@@ -139,7 +139,7 @@ class CpuSide:
         """
         variant = CpuVariant(imitate=None if arithmetic.exact else arithmetic, hooks=True)
         before = torch.backends.mkldnn.enabled
-        torch.backends.mkldnn.enabled = before and onednn
+        torch.backends.mkldnn.enabled = before and onednn  # type: ignore[assignment]
         try:
             return self._fresh(request.on_cpu(dtype="float32", fault_plan=fault_plan), variant)
         finally:
