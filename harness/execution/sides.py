@@ -9,6 +9,7 @@ from harness.cases.case import Case
 from harness.devices.fault_plan import FaultPlan, plan_for
 from harness.devices.spec import DeviceSpec
 from harness.execution.legs import LegRequest, LegResult
+from harness.execution.own_module import OwnModule
 from harness.execution.reference.answers import Answers
 from harness.execution.reference.cpu_process import CpuProcess
 from harness.execution.settings import RunSettings
@@ -43,6 +44,7 @@ class Sides:
         # One more for timing the CPU, whose settings are tried there; started when it is asked.
         self._timed_cpu = DeviceWorker(DeviceSpec("cpu"))
         self._last: tuple[LegRequest, Arithmetic, Answers] | None = None
+        self._given: dict[Case, LegRequest] = {}
 
     def start(self) -> None:
         """Start the processes of both sides without waiting for them."""
@@ -59,6 +61,8 @@ class Sides:
 
     def request(self, case: Case) -> LegRequest:
         """Prepare a case's model and images.  Raises CaseProblem (fail_load)."""
+        if case in self._given:
+            return self._given[case]
         model, images = self.cpu.prepare(case.model, case.inputs)
         plan = self.settings.fault_plan
         return LegRequest(
@@ -72,6 +76,18 @@ class Sides:
             fault_plan=plan_for(plan, case.id) if plan else None,
             operator_share=self.settings.operator_share,
         )
+
+    def give(self, case: Case, request: LegRequest) -> None:
+        """Take a module and inputs of the user's own for a case."""
+        share = self.settings.operator_share
+        plan = self.settings.fault_plan
+        self._given = {
+            case: dataclasses.replace(
+                request,
+                operator_share=1.0 if share is None else share,
+                fault_plan=plan_for(plan, case.id) if plan else None,
+            )
+        }
 
     def ask(self, request: Request[Device, Answer]) -> Answer:
         """Have the device's process answer.  Raises as `DeviceWorker.ask` does."""
@@ -92,7 +108,7 @@ class Sides:
                 "The two sides loaded different weights (their hashes differ): the files changed "
                 "during the run.",
             )
-        judged = verdict.judge(_evidence(request, answers, candidate))
+        judged = _judged(request, answers, candidate)
         return dataclasses.replace(
             judged,
             findings=(*self._leg_findings(reference, candidate), *judged.findings),
@@ -170,7 +186,21 @@ class Sides:
         return found
 
 
+def _judged(request: LegRequest, answers: Answers, candidate: LegResult) -> Verdict:
+    if answers.no_oracle:
+        return verdict.judge_without_oracle(
+            answers.reference.outputs,
+            candidate.outputs,
+            len(request.inputs.labels),
+            candidate.operators,
+            arithmetic.declared(request.dtype, candidate.record.numerics),
+            f"It does not run in float64: {answers.no_oracle}",
+        )
+    return verdict.judge(_evidence(request, answers, candidate))
+
+
 def _evidence(request: LegRequest, answers: Answers, candidate: LegResult) -> Evidence:
+    assert answers.oracle is not None and answers.budget is not None
     has_remedy = candidate.record.device.details.get("has_compatible_impl")
     return Evidence(
         reference=answers.reference.outputs,
@@ -183,6 +213,7 @@ def _evidence(request: LegRequest, answers: Answers, candidate: LegResult) -> Ev
         variants=candidate.variants,
         operators=candidate.operators,
         remedy=_FORM_REMEDY if has_remedy == "True" else "",
+        own=isinstance(request.model, OwnModule),
     )
 
 

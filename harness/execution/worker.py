@@ -253,6 +253,11 @@ class Worker(Generic[_Side]):
         )
 
 
+def hide_torch_npu() -> None:
+    """In a process of the CPU alone: transformers would import it, which fails without CANN."""
+    sys.modules.setdefault("torch_npu", None)  # type: ignore[arg-type]
+
+
 @dataclasses.dataclass(frozen=True)
 class _OpenDevice:
     """Opens a device."""
@@ -264,6 +269,8 @@ class _OpenDevice:
         return str(self.device)
 
     def open(self) -> Device:
+        if self.device.kind == "cpu":
+            hide_torch_npu()
         from harness.devices.opening import open_device  # brings torch in
 
         device = open_device(self.device, self.kernels)

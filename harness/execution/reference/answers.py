@@ -14,9 +14,11 @@ class Answers:
     """All that the CPU has to say of one request, for the verdict.
 
     `oracle`: with the device's form of GELU; `as_asked`: as the model has it, where that differs.
+    `no_oracle`: why a module of the user's own has neither oracle nor budget.
     """
 
     reference: LegResult
-    oracle: dict[str, Array]
-    as_asked: dict[str, Array] | None
-    budget: Budget
+    oracle: dict[str, Array] | None = None
+    as_asked: dict[str, Array] | None = None
+    budget: Budget | None = None
+    no_oracle: str = ""

@@ -17,7 +17,7 @@ from harness.execution.legs import LegRequest, LegResult
 from harness.execution.reference.answers import Answers
 from harness.execution.reference.cache import ReferenceCache
 from harness.execution.settings import RunSettings
-from harness.execution.worker import Worker
+from harness.execution.worker import Worker, hide_torch_npu
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.metrics import Array
 from harness.system import signing
@@ -114,6 +114,7 @@ class _OpenCpuSide:
         return "the CPU side"
 
     def open(self) -> CpuSide:
+        hide_torch_npu()
         from harness.execution.reference.cpu_side import CpuSide  # brings torch in
 
         cache = ReferenceCache(self.reference_cache, self.size, signing.cache_key(self.key))
