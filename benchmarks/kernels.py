@@ -148,7 +148,8 @@ def _case(model: str, format_name: str, classes: int, seed: int) -> Case:
 
 
 def _take(sides: Sides, name: str) -> None:
-    sides.worker.kernels = name  # for a process that replaces this one
+    # For a process that replaces this one.
+    sides.worker.opening = dataclasses.replace(sides.worker.opening, kernels=name)
     sides.ask(TakeKernels(name))
 
 

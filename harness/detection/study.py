@@ -169,10 +169,7 @@ def _honest(sides: Sides, setting: str, format_name: str, case: Case) -> Iterato
     candidates = {"device": device}
     declared = arithmetic.declared(case.dtype, device.record.numerics)
     if case.dtype == "float32":
-        import torch
-
-        with torch.backends.mkldnn.flags(enabled=False):
-            candidates["CPU without oneDNN"] = sides.cpu.planted(request, declared, None)
+        candidates["CPU without oneDNN"] = sides.cpu.planted(request, declared, None, onednn=False)
     else:
         candidates["native CPU kernels"] = sides.cpu.plain(request, declared.gelu)
     for what, result in candidates.items():

@@ -128,7 +128,7 @@ class CaseRecord(_Record):
     notes: list[str] = []  # what was seen and is no reason against the case
     sensitivity: Sensitivity | None = None  # only where it was asked for
     duration_seconds: float = 0.0
-    log_tail: str = ""  # what the device's process printed before it died
+    log_tail: str = ""  # what the process that failed printed last
     throughput: Throughput | None = None  # only where it was asked for; never part of the verdict
     expected: Expectation | None = None  # beside its expected row, where it was compared
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,8 +102,9 @@ def _run(given: argparse.Namespace) -> int:
 
     try:
         return int(pytest.main([*run_arguments(), *given.options]))
-    except ValueError as error:
-        if "already" not in str(error) or "option" not in str(error):
+    except (ValueError, argparse.ArgumentError) as error:
+        # A plugin that comes after the harness; by pytest, or by argparse.
+        if not re.search("option names .* already added|conflicting option", str(error)):
             raise
         raise UsageProblem(
             f"Another pytest plugin has an option of the same name as the harness ({error}): leave "
