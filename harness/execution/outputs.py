@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,12 +14,11 @@ from harness.system.status import CaseProblem, Stage, Status
 
 
 def flatten(value: Any, name: str = "output") -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield (name, tensor) for every tensor in a model's output: tensor, tuple, list or dict.
+    """Yield (name, tensor) for every tensor in an output: tensor, tuple, list, dict, dataclass.
 
-    Raises CaseProblem (fail_unsupported) for anything else, and for a single value, which belongs
-    to no image.
+    Raises CaseProblem (fail_unsupported) for anything else.
     """
-    if isinstance(value, torch.Tensor) and value.dim():
+    if isinstance(value, torch.Tensor):
         yield name, value
     elif isinstance(value, Mapping):
         for key, item in value.items():
@@ -26,13 +26,15 @@ def flatten(value: Any, name: str = "output") -> Iterator[tuple[str, torch.Tenso
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from flatten(item, f"{name}[{index}]")
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from flatten(getattr(value, field.name), f"{name}.{field.name}")
     elif value is not None:
-        what = "single value" if isinstance(value, torch.Tensor) else type(value).__name__
         raise CaseProblem(
             Status.FAIL_UNSUPPORTED,
             Stage.FORWARD,
-            f"The model returns a {what} at {name}: only tensors with a row for each image, and "
-            "tuples, lists and dicts of them, can be compared; leave it out in eval mode.",
+            f"The model returns a {type(value).__name__} at {name}: only tensors, and tuples, "
+            "lists, dicts and dataclasses of tensors can be compared; leave it out in eval mode.",
         )
 
 
@@ -48,18 +50,29 @@ def tensors(value: Any) -> Any:
     return value if isinstance(value, torch.Tensor) and value.dim() else None
 
 
-def collect(raw: list[dict[str, Any]]) -> dict[str, Array]:
+def collect(raw: list[dict[str, Any]], *, apart: bool = False) -> dict[str, Array]:
     """Bring the outputs of all batches to the host and join them along the images.
 
     Floats become float32 or float64, complex numbers pairs of them; whole numbers stay as they are.
-    `raw`: a batch each, "output" of the model itself first.  Raises CaseProblem as `flatten`, for a
-    model that returns no tensor, and (fail_shape) for batches that do not fit together.
+    `raw`: a batch each, "output" of the model itself first; `apart`: each is that of one sample,
+    and has no dimension of samples.  Raises CaseProblem as `flatten`; for a single value, which
+    belongs to no image; for a model that returns no tensor; and (fail_shape) for batches that do
+    not fit together.
     """
     parts: dict[str, list[Array]] = {}
     for batch in raw:
         for root, value in batch.items():
             for name, tensor in flatten(value, root):
-                parts.setdefault(name, []).append(_on_host(tensor))
+                if not apart and not tensor.dim():
+                    raise CaseProblem(
+                        Status.FAIL_UNSUPPORTED,
+                        Stage.FORWARD,
+                        f"The model returns a single value at {name}, such as a loss or a scale: "
+                        "only tensors with a row for each image can be compared; leave it out in "
+                        "eval mode.",
+                    )
+                host = _on_host(tensor)
+                parts.setdefault(name, []).append(host[None] if apart else host)
             if not parts:
                 raise CaseProblem(
                     Status.FAIL_UNSUPPORTED,

@@ -10,7 +10,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from harness.judgement import batchings, budget, comparable, metrics, separation, whole_numbers
+from harness.judgement import (
+    batchings,
+    budget,
+    by_operators,
+    comparable,
+    metrics,
+    notes,
+    separation,
+    whole_numbers,
+)
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.batchings import WrongBatching
 from harness.judgement.budget import Allowance, Budget, OutputBudget
@@ -29,6 +38,8 @@ RULES = "3"
 DISCRIMINATION_LIMIT = 1.0 - ERROR_RATE_LIMIT_PERCENT / 100.0
 
 _FLIP_SIGMAS = 4.0
+_WHOLE_NUMBERS = "Its outputs are whole numbers: nothing shows how near they come to others."
+_ONE_INPUT = "One input only: nothing shows that the outputs depend on it."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +69,8 @@ class Evidence:
     for a model without classifier: then the documented gate, which is about classes, does not
     apply.  `labels`: one name per image.  `operators`: the device's operators one by one, where
     that was asked for.  `variants`: the device's outputs for other ways to batch the same images.
+    `own`: of a module of the user's own, whose outputs may be all zero, and which may have but one
+    input: its operators can stand for what other inputs would show (`by_operators`).
     """
 
     reference: Mapping[str, Array]
@@ -70,6 +83,7 @@ class Evidence:
     variants: Mapping[str, Mapping[str, Array]] = dataclasses.field(default_factory=dict)
     operators: OperatorCheck | None = None
     remedy: str = ""
+    own: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,9 +132,10 @@ def judge(evidence: Evidence) -> Verdict:
     exactly, equal = _judge_whole_numbers(evidence)
     evidence = _in_float64(_of_floats(evidence))
     if not evidence.reference:
-        reason = "The model gives whole numbers only: nothing shows how near it comes to another."
-        nothing = Finding(Status.INCONCLUSIVE, Stage.REFERENCE, reason)
-        return Verdict((*exactly, nothing), notes=tuple(equal))
+        found, said = by_operators.judge(evidence.operators, _WHOLE_NUMBERS)
+        found += exactly + _judge_operators(evidence.operators)
+        arithmetic = str(evidence.budget.arithmetic)
+        return Verdict(tuple(found), arithmetic=arithmetic, notes=(*equal, *said))
     reference, candidate, logits = evidence.reference, evidence.candidate, evidence.logits
     allowed = {name: _allowance(evidence, name) for name in reference}
     budgets = tuple(budget.compare(name, candidate[name], allowed[name]) for name in reference)
@@ -133,35 +148,75 @@ def judge(evidence: Evidence) -> Verdict:
     outputs = tuple(
         _numbers(name, reference[name], candidate[name], allowed[name].spread) for name in reference
     )
-    notes = equal + _form_notes(evidence, allowed) + _format_notes(evidence, budgets)
+    declared = evidence.budget.arithmetic
+    remarks = equal + notes.of_form(declared.gelu, evidence.as_asked, allowed, evidence.remedy)
+    remarks += notes.of_format(declared, budgets, evidence.operators)
     gate = discrimination = None
     if logits is not None:
         gate = documented_gate(reference[logits], candidate[logits], evidence.labels)
         discrimination = metrics.discrimination(reference[logits])
         if metrics.is_distribution(reference[logits]):
-            notes.append(
+            remarks.append(
                 f"Output {logits!r} holds probabilities already: they are compared as they are, "
                 "without another softmax."
             )
-        findings += _judge_flips(evidence, gate, allowed[logits], notes)
+        findings += _judge_flips(evidence, gate, allowed[logits], remarks)
     # What the format or the images cannot show leads a gate that fails for the same cause.
     apart = separation.separation(allowed)
     within = not findings
-    findings += separation.judge(apart, evidence.labels, budgets, str(evidence.budget.arithmetic))
+    if apart is None and evidence.own:
+        found, said = by_operators.judge(evidence.operators, _ONE_INPUT)
+        findings, remarks = findings + found, remarks + said
+    else:
+        findings += separation.judge(apart, evidence.labels, budgets, str(declared))
     if gate is not None:
         findings += _judge_gate(gate, within=within)
     if apart is not None and apart.distance > separation.SEPARATION_LIMIT:
-        notes += separation.blindness(discrimination, DISCRIMINATION_LIMIT)
+        remarks += separation.blindness(discrimination, DISCRIMINATION_LIMIT)
     return Verdict(
         findings=tuple(findings),
         gate=gate,
         outputs=outputs,
         discrimination=discrimination,
         separation=apart,
-        arithmetic=str(evidence.budget.arithmetic),
+        arithmetic=str(declared),
         budgets=budgets,
-        notes=tuple(notes),
+        notes=tuple(remarks),
         wrong_batching=wrong_batching if len(right) == len(budgets) else None,
+    )
+
+
+def judge_without_oracle(
+    reference: Mapping[str, Array],
+    candidate: Mapping[str, Array],
+    samples: int,
+    operators: OperatorCheck | None,
+    arithmetic: Arithmetic,
+    why: str,
+) -> Verdict:
+    """Judge a module that does not run in float64 by its operators; `why`: the reason, a sentence.
+
+    `reference`, `candidate`: [N, ...] of both sides, N = `samples`.
+    """
+    structural = comparable.mismatches(reference, candidate, samples)
+    broken = structural or comparable.nonfinite(reference, candidate)
+    if broken:
+        return Verdict(tuple(broken))
+    exactly, equal = whole_numbers.judge(reference, candidate, (), {})
+    floats = whole_numbers.without(reference, whole_numbers.names(reference))
+    outputs = tuple(
+        _numbers(name, values, candidate[name], metrics.spread(values))
+        for name, values in floats.items()
+    )
+    findings, said = by_operators.judge(operators, why)
+    findings = [
+        *_judge_operators(operators),
+        *exactly,
+        *(finding for numbers in outputs for finding in _judge_zeros(numbers)),
+        *findings,
+    ]
+    return Verdict(
+        tuple(findings), outputs=outputs, arithmetic=str(arithmetic), notes=(*equal, *said)
     )
 
 
@@ -272,6 +327,15 @@ def _judge_operators(check: OperatorCheck | None) -> list[Finding]:
     ]
 
 
+def _judge_zeros(numbers: OutputNumbers) -> list[Finding]:
+    """Zeros instead of values, where no budget judges them."""
+    if numbers.norm_ratio not in (0.0, np.inf):
+        return []
+    where = "device" if numbers.norm_ratio == 0 else "CPU"
+    reason = f"Output {numbers.name!r} is all zero on the {where} alone."
+    return [Finding(Status.FAIL_ACCURACY, Stage.COMPARE, reason)]
+
+
 def _judge_flips(
     evidence: Evidence, gate: DocumentedGate, allowed: Allowance, notes: list[str]
 ) -> list[Finding]:
@@ -322,36 +386,3 @@ def _judge_gate(gate: DocumentedGate, *, within: bool) -> list[Finding]:
             "one (--numerics strict, --dtype float32)."
         )
     return [Finding(Status.INCONCLUSIVE if within else Status.FAIL_ACCURACY, Stage.COMPARE, reason)]
-
-
-def _format_notes(evidence: Evidence, budgets: Sequence[OutputBudget]) -> list[str]:
-    arithmetic = evidence.budget.arithmetic
-    if arithmetic.full:
-        return []
-    noise = max(row.budget_nrmse for row in budgets)
-    check = evidence.operators
-    more = (
-        f" end to end; of its operators {check.compared} of {check.total} were compared one by one."
-        if check
-        else " in this case."
-    )
-    return [
-        f"Faults smaller than the noise of {arithmetic} (nrmse {noise:.2g} on this model) cannot "
-        f"be seen{more} Float32 with --numerics strict sees them."
-    ]
-
-
-def _form_notes(evidence: Evidence, allowed: Mapping[str, Allowance]) -> list[str]:
-    """What another form of GELU changes, which is no rounding and is in no budget."""
-    if evidence.as_asked is None:
-        return []
-    cost = max(
-        metrics.quotient(metrics.rmse(own.oracle, evidence.as_asked[name]), own.spread)
-        for name, own in allowed.items()
-    )
-    return [
-        f"The device computes every gelu in its {evidence.budget.arithmetic.gelu} form where the "
-        "model asks for another (measured on it after the forward), and is judged for that form. "
-        f"The form alone changes the outputs by nrmse {cost:.2g}"
-        + (f"; {evidence.remedy}." if evidence.remedy else ".")
-    ]

@@ -53,6 +53,7 @@ class LoadedModel:
     weights_description: str
     num_classes: int
     label_names: Any = None  # list, or object by index, where it is the model's; else None
+    taps_features: bool = True  # whether what forward_features gives is an output as well
 
 
 def check_architecture(name: str) -> None:
@@ -156,7 +157,6 @@ def _load_state(
 
     Raises CaseProblem for quantised weights, which mean nothing without their scales.
     """
-
     state, notes = _converted(state, model)
     own = model.state_dict()
     good: dict[str, torch.Tensor] = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.system.files import ROOT
 from harness.system.status import UsageProblem
 
-_PARTS = ("harness", "cases", "pyproject.toml", "README.md")
+_PARTS = ("harness", "cases", "pyproject.toml", "README.md", "LICENSE")
 
 
 def write(folder: Path) -> Path:

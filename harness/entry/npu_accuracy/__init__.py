@@ -9,6 +9,7 @@ pytest_plugins = [
     "harness.entry.pytest_plugin.throughput",
     "harness.entry.pytest_plugin.large_runs",
     "harness.entry.pytest_plugin.ray_sweep",
+    "harness.entry.pytest_plugin.own_modules",
     "harness.entry.pytest_plugin.accuracy",
     "harness.entry.pytest_plugin.html",
 ]
