@@ -50,6 +50,7 @@ KINDS = (
     "slow",
     "hang",
     "abort",
+    "waive_contract",
 )
 VERSION = 1  # of the form of a plan
 _VERSION_KEY = "schema_version"

@@ -31,6 +31,9 @@ _STRIDES_REMEDY = (
 )
 
 _CODE = re.compile(r"\bERR(\d{2})(\d{3})\b")
+# The first phase does not take the arguments; CANN's own text follows on a line of its own.
+_REFUSED = re.compile(r"call (aclnn\w+) failed, error code is 161\d{3}\b")
+_DETAIL = re.compile(r"^E[A-Z]\d{4}: .*", re.MULTILINE)
 _ACLNN = re.compile(r"\b(aclnn\w+?)(?:GetWorkspaceSize)?\b(?! failed)")
 
 
@@ -202,6 +205,14 @@ class NpuDevice(Plain):
                 Status.FAIL_UNSUPPORTED,
                 Stage.FORWARD,
                 f"{self.spec} lacks {_operators(named)}: {first}{remedy}",
+            )
+        if refused := _REFUSED.search(text):
+            detail = _DETAIL.search(text)
+            return CaseProblem(
+                Status.FAIL_UNSUPPORTED,
+                Stage.FORWARD,
+                f"{self.spec} refuses an operator of this model ({refused[1]}): "
+                f"{detail[0][:400] if detail else first}",
             )
         if code and code[2] == "011":
             return CaseProblem(Status.ERROR_TIMEOUT, Stage.FORWARD, f"{self.spec}: {first}")

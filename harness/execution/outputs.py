@@ -13,28 +13,33 @@ from harness.judgement.metrics import Array
 from harness.system.status import CaseProblem, Stage, Status
 
 
-def flatten(value: Any, name: str = "output") -> Iterator[tuple[str, torch.Tensor]]:
+def flatten(
+    value: Any, name: str = "output", *, rows: bool = True
+) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield (name, tensor) for every tensor in an output: tensor, tuple, list, dict, dataclass.
 
-    Raises CaseProblem (fail_unsupported) for anything else.
+    Raises CaseProblem (fail_unsupported) for anything else, and, where outputs have `rows`, for a
+    single value, which belongs to no image.
     """
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, torch.Tensor) and (value.dim() or not rows):
         yield name, value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from flatten(item, f"{name}.{key}")
+            yield from flatten(item, f"{name}.{key}", rows=rows)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from flatten(item, f"{name}[{index}]")
+            yield from flatten(item, f"{name}[{index}]", rows=rows)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
-            yield from flatten(getattr(value, field.name), f"{name}.{field.name}")
+            yield from flatten(getattr(value, field.name), f"{name}.{field.name}", rows=rows)
     elif value is not None:
+        what = "single value" if isinstance(value, torch.Tensor) else type(value).__name__
         raise CaseProblem(
             Status.FAIL_UNSUPPORTED,
             Stage.FORWARD,
-            f"The model returns a {type(value).__name__} at {name}: only tensors, and tuples, "
-            "lists, dicts and dataclasses of tensors can be compared; leave it out in eval mode.",
+            f"The model returns a {what} at {name}: only tensors with a row for each image, and "
+            "tuples, lists, dicts and dataclasses of them, can be compared; leave it out in eval "
+            "mode.",
         )
 
 
@@ -53,26 +58,16 @@ def tensors(value: Any) -> Any:
 def collect(raw: list[dict[str, Any]], *, apart: bool = False) -> dict[str, Array]:
     """Bring the outputs of all batches to the host and join them along the images.
 
-    Floats become float32 or float64, complex numbers pairs of them; whole numbers stay as they are.
-    `raw`: a batch each, "output" of the model itself first; `apart`: each is that of one sample,
-    and has no dimension of samples.  Raises CaseProblem as `flatten`; for a single value, which
-    belongs to no image; for a model that returns no tensor; and (fail_shape) for batches that do
-    not fit together.
+    `apart`: each is that of one sample, and has no dimension of samples.  Floats become float32 or
+    float64, complex numbers pairs of them; whole numbers stay as they are.  `raw`: a batch each,
+    "output" of the model itself first.  Raises CaseProblem as `flatten`, for a model that returns
+    no tensor, and (fail_shape) for batches that do not fit together.
     """
     parts: dict[str, list[Array]] = {}
     for batch in raw:
         for root, value in batch.items():
-            for name, tensor in flatten(value, root):
-                if not apart and not tensor.dim():
-                    raise CaseProblem(
-                        Status.FAIL_UNSUPPORTED,
-                        Stage.FORWARD,
-                        f"The model returns a single value at {name}, such as a loss or a scale: "
-                        "only tensors with a row for each image can be compared; leave it out in "
-                        "eval mode.",
-                    )
-                host = _on_host(tensor)
-                parts.setdefault(name, []).append(host[None] if apart else host)
+            for name, tensor in flatten(value, root, rows=not apart):
+                parts.setdefault(name, []).append(_on_host(tensor[None] if apart else tensor))
             if not parts:
                 raise CaseProblem(
                     Status.FAIL_UNSUPPORTED,

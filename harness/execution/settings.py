@@ -27,7 +27,8 @@ class RunSettings:
     """How cases are run; the names are those of pytest's options.
 
     `case_timeout`: seconds.  `operator_share`: part of the operators to compare one by one; None:
-    a share in float16 and bfloat16 alone.  `sensitivity`: measure what faults each case would have
+    a share in float16 and bfloat16 alone; `operator_standard`: also by CANN's own standards.
+    `sensitivity`: measure what faults each case would have
     shown.  `localize`: "auto" (when a case does not pass), "always" or "never".  `fault_plan`:
     JSON.  `emulated_kernels`: what the emulated NPU computes with (`devices/`).
     `reference_cache`: for CPU legs and inputs, None: `cache_dir`; `reference_cache_size`:
@@ -41,6 +42,7 @@ class RunSettings:
     repeat: int = _recorded(2)
     allow_cpu_fallback: bool = _recorded(False)
     operator_share: float | None = _recorded(None)
+    operator_standard: bool = False
     sensitivity: bool = _recorded(False)
     localize: str = _recorded("auto")
     fault_plan: str | None = _recorded(None)

@@ -75,6 +75,7 @@ class Sides:
             batch_checks=True,
             fault_plan=plan_for(plan, case.id) if plan else None,
             operator_share=self.settings.operator_share,
+            operator_standard=self.settings.operator_standard,
         )
 
     def give(self, case: Case, request: LegRequest) -> None:

@@ -75,6 +75,7 @@ def render_case(case: CaseRecord, folder: Path | None = None) -> str:
     more = (
         per_case.budget(case),
         per_case.operators(case),
+        per_case.standard(case),
         localization.worst(case),
         per_case.discrimination(case),
         throughput.memory(case) if case.throughput is not None else None,

@@ -40,8 +40,7 @@ class LoadedModel:
 
     `data_config` is timm's preprocessing (input_size, mean, std, interpolation, crop_pct,
     crop_mode).  `weights_sha256` covers names, dtypes, shapes and bytes of the state dict.
-    `weights_description` is "file model.safetensors", "discriminating random (seed 0)" or
-    "sample efficientnet-lite0 (...)".
+    `weights_description`: "file model.safetensors", "sample efficientnet-lite0 (...)", ...
     """
 
     model: nn.Module
@@ -70,10 +69,14 @@ def check_architecture(name: str) -> None:
     raise fail(f"timm {timm.__version__} has no architecture {name!r}: {hint}")
 
 
-def _build(
+def build(
     config: dict[str, Any], num_classes: int | None, where: str
 ) -> tuple[nn.Module, list[str]]:
-    """Make the model that a config describes, with timm's values for what it does not say."""
+    """Make the model that a config describes, with timm's values for what it does not say.
+
+    `config`: at least `architecture`; `where`: what it is called in errors.  Returns the model,
+    with weights as timm draws them, and notes.  Raises CaseProblem (fail_load).
+    """
     from harness.cases.models.random_weights import seeded_cpu
 
     timm = import_timm()
@@ -284,7 +287,7 @@ def load_model(
     where = str(source_dir / "config.json")
     path = checkpoint.find_weights(source_dir, allow_pickle=allow_pickle)
     state, read = checkpoint.read(path)
-    model, notes = _build(config, num_classes, where)
+    model, notes = build(config, num_classes, where)
     account = _load_state(model, state, allow_keys, path)
     account = dataclasses.replace(account, notes=(*read, *account.notes, *notes))
     classes = int(getattr(model, "num_classes", 0))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from harness.devices import emulated_kernels, npu_probe
+from harness.devices import contract, emulated_kernels, npu_probe
 from harness.devices.emulator.build import (
     LIBRARIES,
     clashes_with_cuda,
@@ -82,12 +82,19 @@ class EmulatedMemory:
 class Emulator:
     """The emulated NPU of this process; `load` makes it."""
 
-    def __init__(self, options: EmulatorOptions, directory: Path, library: ctypes.CDLL) -> None:
-        """Takes a loaded libascendcl; use `load`."""
+    def __init__(
+        self,
+        options: EmulatorOptions,
+        directory: Path,
+        library: ctypes.CDLL,
+        operators: ctypes.CDLL,
+    ) -> None:
+        """Takes a loaded libascendcl and libopapi; use `load`."""
         self.options = options
         self.directory = directory
         self.torch_npu_version = find_torch_npu()[1]
         self._library = library
+        self._operators = operators
         self._faults = FaultPlan()
         self._kernels = emulated_kernels.DEFAULT
         for setting in ("kernels", "module"):
@@ -97,6 +104,7 @@ class Emulator:
             getattr(library, f"harness_emulator_{query}").restype = ctypes.c_char_p
         for command in ("reset_counters", "mark_calls", "rewind_calls", "list_outputs"):
             getattr(library, f"harness_emulator_{command}").restype = None
+        self.set_contract()
 
     @property
     def untried(self) -> bool:
@@ -172,6 +180,19 @@ class Emulator:
             raise ValueError(f"no kernels are called {name!r}")
         self._library.harness_emulator_set_kernels(name.encode())
         self._kernels = name
+
+    def set_contract(self, *, enforced: bool = True) -> None:
+        """Has operators refuse what CANN as published refuses (`contract`), or compute it.
+
+        Raises:
+            EmulatorError: The libraries do not understand the contract.
+        """
+        rules = contract.to_wire() if enforced else ""
+        if line := self._operators.harness_emulator_set_contract(rules.encode()):
+            raise EmulatorError(
+                f"the emulator's libraries do not understand line {line} of the contract: the "
+                "cached build does not fit the Python side."
+            )
 
     def reset_counters(self) -> None:
         """Sets the counts of operators, of missing ones and of faults to 0; the plan stays."""
@@ -288,7 +309,7 @@ def load(
     if cuda:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # torch_npu refuses beside a visible GPU
     importlib.import_module("torch")  # libopapi needs its libraries in the process
-    ascendcl = ctypes.CDLL(None)
+    ascendcl = opapi = ctypes.CDLL(None)
     for name in LIBRARIES:
         path = library_path(directory, name)
         try:
@@ -298,6 +319,8 @@ def load(
                 f"the emulator's library {path} does not load ({error}): delete {directory} and "
                 "try again."
             ) from error
+        if name == "opapi":
+            opapi = handle
         if name == "ascendcl":
             ascendcl = handle
             ascendcl.harness_emulator_configure.argtypes = [
@@ -319,5 +342,5 @@ def load(
                 f"{cuda}, whose libc10 the emulator does not know: install the CPU build of the "
                 "same torch from PyTorch's CPU index."
             )
-    _loaded = Emulator(options, directory, ascendcl)
+    _loaded = Emulator(options, directory, ascendcl, opapi)
     return _loaded

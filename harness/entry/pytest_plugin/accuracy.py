@@ -121,6 +121,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "declared plain float32, and 0.2 of the others)",
     )
     add(
+        "--operator-standard",
+        action="store_true",
+        help="also say how operators compared one by one stand by CANN's own accuracy standards "
+        "(information, no verdict; costs a float64 run of each)",
+    )
+    add(
         "--localize",
         choices=("auto", "always", "never"),
         default=RunSettings.localize,

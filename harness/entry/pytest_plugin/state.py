@@ -37,8 +37,8 @@ _COLLECTED: pytest.StashKey[bool] = pytest.StashKey()  # tests of cases are ther
 # Who gives one of these in a project of his own wants cases to run.
 _ABOUT_CASES = ("model", "case_file", "family")
 # Options whose value is the setting of the same name.
-_SAME = ("case_timeout", "repeat", "allow_cpu_fallback", "operator_share", "sensitivity",
-         "localize", "reference_cache", "reference_cache_key")  # fmt: skip
+_SAME = ("case_timeout", "repeat", "allow_cpu_fallback", "operator_share", "operator_standard",
+         "sensitivity", "localize", "reference_cache", "reference_cache_key")  # fmt: skip
 
 
 def session(config: pytest.Config) -> Session:

@@ -62,6 +62,21 @@ bool is_in(const std::string& pattern) {
   return false;
 }
 
+// Of this kind only calls that the contract refuses are counted.
+const char* const kWaiver = "waive_contract";
+
+// "Malloc" is the pseudo-operator of device allocations: "*" means real operators only.
+bool concerns(const Fault& fault, const std::string& name) {
+  return (fault.op == name || (fault.op == "*" && name != "Malloc")) && is_in(fault.module);
+}
+
+// Counts a call of a fault's operator; whether the fault acts in it.
+bool acts(PlannedFault& planned) {
+  const int64_t call = ++planned.seen;
+  const uint64_t execution = ++planned.executions;
+  return is_due(*planned.fault, call) && strikes(*planned.fault, execution);
+}
+
 // One line a fault: key=value fields separated by tabs.  False on an unknown key.
 bool parse_fault(const std::string& line, Fault& fault) {
   std::istringstream fields(line);
@@ -102,16 +117,21 @@ std::vector<Hit> begin_operator(const std::string& name) {
   std::vector<Hit> hits;
   for (size_t i = 0; i < plan.size(); ++i) {
     auto& planned = plan[i];
-    const std::string& wanted = planned.fault->op;
-    // "Malloc" is the pseudo-operator of device allocations: "*" means real operators only.
-    if (wanted != name && (wanted != "*" || name == "Malloc")) continue;
-    if (!is_in(planned.fault->module)) continue;
-    const int64_t call = ++planned.seen;
-    const uint64_t execution = ++planned.executions;
-    if (is_due(*planned.fault, call) && strikes(*planned.fault, execution))
-      hits.push_back({planned.fault, i, call});
+    if (planned.fault->kind == kWaiver || !concerns(*planned.fault, name)) continue;
+    if (acts(planned)) hits.push_back({planned.fault, i, planned.seen});
   }
   return hits;
+}
+
+bool contract_is_waived(const std::string& name) {
+  std::lock_guard<std::mutex> lock(mutex);
+  for (auto& planned : plan) {
+    if (planned.fault->kind != kWaiver || !concerns(*planned.fault, name) || !acts(planned))
+      continue;
+    ++planned.applied;
+    return true;
+  }
+  return false;
 }
 
 void mark_applied(const Hit& hit) {
