@@ -132,10 +132,13 @@ def judge(evidence: Evidence) -> Verdict:
     exactly, equal = _judge_whole_numbers(evidence)
     evidence = _in_float64(_of_floats(evidence))
     if not evidence.reference:
-        found, said = by_operators.judge(evidence.operators, _WHOLE_NUMBERS)
+        found, said = [Finding(Status.INCONCLUSIVE, Stage.REFERENCE, _WHOLE_NUMBERS)], equal
+        if evidence.own:
+            found, said = by_operators.judge(evidence.operators, _WHOLE_NUMBERS)
+            said = equal + said
         found += exactly + _judge_operators(evidence.operators)
         arithmetic = str(evidence.budget.arithmetic)
-        return Verdict(tuple(found), arithmetic=arithmetic, notes=(*equal, *said))
+        return Verdict(tuple(found), arithmetic=arithmetic, notes=tuple(said))
     reference, candidate, logits = evidence.reference, evidence.candidate, evidence.logits
     allowed = {name: _allowance(evidence, name) for name in reference}
     budgets = tuple(budget.compare(name, candidate[name], allowed[name]) for name in reference)

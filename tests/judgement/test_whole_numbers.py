@@ -89,6 +89,10 @@ def test_a_wrong_operator_fails_a_model_of_whole_numbers_too():
     wrong = operator_rows.summarise([row(0, ratio=50.0)], 1.0)
     result = judge(dataclasses.replace(found, budget=budget, operators=wrong))
     assert result.status is Status.FAIL_ACCURACY and "one by one" in result.leading.reason
+    right = operator_rows.summarise([row(0)], 1.0)
+    for own, status in ((False, Status.INCONCLUSIVE), (True, Status.PASS)):
+        given = dataclasses.replace(found, budget=budget, operators=right, own=own)
+        assert judge(given).status is status
 
 
 def test_without_an_oracle_whole_numbers_and_zeros_are_judged_too():
