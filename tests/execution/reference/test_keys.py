@@ -107,6 +107,7 @@ NOT_IN_KEY = {
     "cases/image_files": "reads inputs, whose content is in the key",
     "cases/synthetic": "makes inputs, whose content is in the key",
     "devices/fault_plan": "legs with faults are not kept",
+    "devices/module_path": "names modules for faults; legs with faults are not kept",
     "devices/spec": "names of devices",
     "execution/factors": "looks at devices that are no CPU",
     "execution/fault_hooks": "legs with faults are not kept",
