@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.entry.arguments import guarded, parsed, run_arguments
-from harness.entry.commands import large_runs, report, upgrade
+from harness.entry.commands import large_runs, qualify, report, upgrade
 from harness.system import files, private, quantities
 from harness.system.status import ExitCode, UsageProblem
 
@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     emulate.add_argument("script", type=Path)
     emulate.add_argument("arguments", nargs=argparse.REMAINDER)
 
-    further = {**upgrade.add(commands), **report.add(commands), **large_runs.add(commands)}
+    rooms = (upgrade, report, large_runs, qualify)
+    further = {name: run for room in rooms for name, run in room.add(commands).items()}
     _add_study(commands)
     _add_cache(commands)
 
