@@ -1,4 +1,4 @@
-"""Takes the fingerprint of a device's arithmetic, judges it, and compares two.
+"""Takes the fingerprint of a device's arithmetic, and judges it.
 
 Every trait is judged by the forms that public sources give such devices (`judgement/published`);
 one that no source says anything about is information.  The elementary functions are held to what
@@ -9,24 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import enum
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from harness.cases.formats import FORMATS, dtype_and_numerics
 from harness.judgement import published
 from harness.records.fingerprint import Fingerprint, FormatTraits
+from harness.records.fingerprint_changes import Difference, codes
 from harness.system import environment
-from harness.system.status import CaseProblem, ExitCode, UsageProblem, worst_exit_code
+from harness.system.status import CaseProblem, ExitCode, worst_exit_code
 
 if TYPE_CHECKING:
     from harness.execution.worker import DeviceWorker
 
 SECONDS = 120.0  # for a group of probes, which take less than one
-# The worst errors of one algorithm in another order differ by less than both: a rounding, and what
-# two honest roundings differ by (docs/verdict.md).
-ULP_TOLERANCE = 0.5
-ULP_FACTOR = 1.5
 
 
 def take(
@@ -101,79 +97,12 @@ def unpublished(found: Fingerprint) -> list[str]:
     return said
 
 
-class Change(enum.Enum):
-    """What became of one trait between two fingerprints."""
-
-    OTHER = "another form"
-    WORSE = "less accurate"
-    BETTER = "more accurate"
-    BITS = "other bits, same form"
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """A trait that differs; "not asked" stands for a side that lacks it."""
-
-    format: str
-    operator: str
-    trait: str
-    old: str
-    new: str
-    change: Change
-
-
-def differences(old: Fingerprint, new: Fingerprint) -> list[Difference]:
-    """Every trait that differs between two fingerprints, in the formats that both have.
-
-    Raises UsageProblem where they have none.
-    """
-    if not set(old.formats) & set(new.formats):
-        raise UsageProblem(
-            "The two fingerprints have no format in common: "
-            f"{', '.join(old.formats) or 'none'} and {', '.join(new.formats) or 'none'}."
-        )
-    found = []
-    for name in (one for one in old.formats if one in new.formats):
-        before, after = (
-            {(operator, trait): value for key, operator, trait, value in side.traits()
-             if key == name}
-            for side in (old, new)
-        )  # fmt: skip
-        for key in {**before, **after}:
-            values = [side.get(key, "not asked") for side in (before, after)]
-            if values[0] != values[1]:
-                change = Change.BITS if key[1] == "bits" else Change.OTHER
-                found.append(Difference(name, *key, values[0], values[1], change))
-        functions = old.formats[name].functions, new.formats[name].functions
-        for function in (one for one in functions[0] if one in functions[1]):
-            was, now = (side[function] for side in functions)
-            if was.form == now.form and was.bits != now.bits:
-                change = _of_errors(was.worst_ulp, now.worst_ulp)
-                before_, after_ = (f"{one.worst_ulp:.3g} ulp ({one.bits})" for one in (was, now))
-                found.append(Difference(name, function, "error", before_, after_, change))
-    return found
-
-
-def _of_errors(was: float, now: float) -> Change:
-    """Of units in the last place, which may be infinite."""
-
-    def beyond(one: float, other: float) -> bool:
-        return one > other + ULP_TOLERANCE and one > ULP_FACTOR * other
-
-    if beyond(now, was):
-        return Change.WORSE
-    return Change.BETTER if beyond(was, now) else Change.BITS
-
-
 def exit_code(said: Sequence[str], found: Sequence[Difference], asked: Fingerprint) -> ExitCode:
     """1 for what is published nowhere and for another form; 12 where something could not be asked.
 
     More accurate functions alone are 11; other bits of the same form are no failure.
     """
-    changes = {one.change for one in found}
-    codes = {ExitCode.FAILED} if said or changes & {Change.OTHER, Change.WORSE} else set()
-    if Change.BETTER in changes:
-        codes.add(ExitCode.IMPROVED)
+    found_codes = codes(found) | ({ExitCode.FAILED} if said else set())
     if any(one.problems for one in asked.formats.values()):
-        codes.add(ExitCode.INCOMPLETE)
-    return worst_exit_code(codes)
+        found_codes.add(ExitCode.INCOMPLETE)
+    return worst_exit_code(found_codes)

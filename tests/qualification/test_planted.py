@@ -11,7 +11,8 @@ from harness.devices.npu import TakeKernels
 from harness.devices.spec import DeviceSpec
 from harness.execution.worker import DeviceWorker
 from harness.qualification import fingerprint
-from harness.qualification.fingerprint import Change
+from harness.records import fingerprint_changes
+from harness.records.fingerprint_changes import Change
 
 PLAIN = "aten" if emulated_kernels.known("aten") else "default"
 SINGLE = "24 bits (float32), to nearest, ties to even"
@@ -88,7 +89,7 @@ def test_what_was_planted_is_named(taken, name):
 def test_none_is_taken_for_another(taken):
     """By traits: other bits of the same form count for nothing here."""
     for one, other in itertools.permutations(PLANTED, 2):
-        found = fingerprint.differences(taken[one], taken[other])
+        found = fingerprint_changes.differences(taken[one], taken[other])
         assert any(entry.change is not Change.BITS for entry in found), (one, other)
 
 
@@ -104,7 +105,7 @@ def test_one_arithmetic_is_the_same_again(taken):
         again = fingerprint.take(worker, ("strict", "float16"))
     finally:
         worker.stop()
-    assert fingerprint.differences(taken[PLAIN], again) == []
+    assert fingerprint_changes.differences(taken[PLAIN], again) == []
 
 
 def test_all_of_them_take_less_than_a_minute(taken):

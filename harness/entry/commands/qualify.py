@@ -36,6 +36,7 @@ def add(commands: Any) -> Mapping[str, Command]:
 def _fingerprint(given: argparse.Namespace) -> int:
     from harness.qualification import fingerprint
     from harness.records import fingerprint as records
+    from harness.records import fingerprint_changes
     from harness.report import text
     from harness.report.tables import fingerprint as report
 
@@ -44,12 +45,13 @@ def _fingerprint(given: argparse.Namespace) -> int:
     if given.output is not None:
         records.write(found, given.output)
     unpublished = fingerprint.unpublished(found)
-    changed = fingerprint.differences(old, found) if old is not None else []
+    changed = fingerprint_changes.differences(old, found) if old is not None else []
     if given.json:
         print(shown.document(found.model_dump(mode="json")))
     else:
         blocks = [text.render_table(table) for table in report.tables(found)]
-        if old is not None and (table := report.differences(old, found, changed)).rows:
+        emulated = found.emulated or (old is not None and old.emulated)
+        if (table := report.differences(changed, emulated=emulated)).rows:
             blocks.append(text.render_table(table))
         said = [*report.lines(found, unpublished), report.other_bits(changed)]
         print("\n\n".join([*blocks, "\n".join(map(shown.line, filter(None, said)))]))

@@ -178,6 +178,7 @@ def _make_session(config: pytest.Config) -> Session:
     old, fail_on = upgrade.comparison(config)
     options = SessionOptions(
         reason=choice.reason,
+        arithmetic=upgrade.arithmetic(config),
         results_dir=_results_dir(config),
         expected=upgrade.expected_options(
             config, None if config.getoption("case_file") else known_cases(config)

@@ -10,7 +10,8 @@ import pytest
 
 from harness.cases.case import Case
 from harness.entry.arguments import run_arguments, verify
-from harness.records import results_file
+from harness.records import fingerprint, results_file
+from harness.records.fingerprint import Fingerprint
 from harness.records.results_file import Run
 from harness.system.files import ROOT
 from harness.system.status import UsageProblem
@@ -61,6 +62,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
     add(
+        "--fingerprint",
+        type=Path,
+        metavar="FILE",
+        help="record the device's arithmetic as `python -m harness fingerprint --output FILE` "
+        "found it, so that runs are compared by it too",
+    )
+    add(
         "--sign",
         type=Path,
         metavar="KEY",
@@ -100,6 +108,12 @@ def comparison(config: pytest.Config) -> tuple[Run | None, tuple[Term, ...]]:
         verify(config.getoption("verify"), path)
     old = results_file.read_run(path) if path is not None else None
     return old, conditions.parse(fail_on, "--compare-fail") if fail_on else ()
+
+
+def arithmetic(config: pytest.Config) -> Fingerprint | None:
+    """The fingerprint that the run is to record.  Raises UsageProblem."""
+    path = config.getoption("fingerprint")
+    return fingerprint.read(path) if path is not None else None
 
 
 def expected_options(config: pytest.Config, repository: Sequence[Case] | None) -> ExpectedOptions:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.qualification.fingerprint import Change, Difference
 from harness.records.fingerprint import Fingerprint
+from harness.records.fingerprint_changes import Change, Difference
 from harness.report.tables import cells
 from harness.report.tables.cells import Table
 
@@ -73,11 +73,11 @@ def lines(found: Fingerprint, unpublished: Sequence[str]) -> list[str]:
     return said
 
 
-def differences(old: Fingerprint, new: Fingerprint, found: Sequence[Difference]) -> Table:
-    """What differs between two fingerprints; of other bits of one form the operators alone."""
+def differences(found: Sequence[Difference], *, emulated: bool) -> Table:
+    """What differs between two fingerprints, but for other bits of the same form."""
     shown = [one for one in found if one.change is not Change.BITS]
     return Table(
-        cells.mark("Arithmetic: what differs", old.emulated or new.emulated),
+        cells.mark("Arithmetic: what differs", emulated),
         ("format", "operator", "trait", "old", "new", "change"),
         tuple(
             (one.format, one.operator, one.trait, one.old, one.new, one.change.value)
