@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.system import shown
+from harness.system.status import UsageProblem
 
 if TYPE_CHECKING:
     from harness.records.fingerprint import Fingerprint
@@ -30,7 +31,17 @@ def add(commands: Any) -> Mapping[str, Command]:
     add("--against", type=Path, metavar="OLD", help="compare with an older one; another form fails")
     add("--json", action="store_true", help="print the document instead of tables")
     add("--output", type=Path, metavar="FILE", help="write the document as well")
-    return {"fingerprint": _fingerprint}
+
+    first_card = commands.add_parser(
+        "first-card",
+        help="look at everything that public sources leave open, and pack it up to send back",
+    )
+    add = first_card.add_argument
+    add("--device", default="npu", help="npu-emulated: a rehearsal (default: npu)")
+    add("--model", action="append", metavar="ARCHITECTURE", help="run these instead (repeatable)")
+    add("--output", type=Path, default=Path("first-card.zip"), metavar="FILE", help="the archive, "
+        "without names of hosts and users and without paths (default: %(default)s)")  # fmt: skip
+    return {"fingerprint": _fingerprint, "first-card": _first_card}
 
 
 def _fingerprint(given: argparse.Namespace) -> int:
@@ -56,6 +67,38 @@ def _fingerprint(given: argparse.Namespace) -> int:
         said = [*report.lines(found, unpublished), report.other_bits(changed)]
         print("\n\n".join([*blocks, "\n".join(map(shown.line, filter(None, said)))]))
     return fingerprint.exit_code(unpublished, changed, found)
+
+
+def _first_card(given: argparse.Namespace) -> int:
+    from harness.devices.choice import choose
+    from harness.qualification import fingerprint
+    from harness.records import first_card as records
+    from harness.report import text
+    from harness.report.tables import fingerprint as traits
+    from harness.report.tables import first_card as report
+    from harness.runs import first_card
+
+    choice = choose(given.device)
+    if not choice.spec.kind.startswith("npu"):
+        raise UsageProblem(
+            f"first-card is about NPUs, not {choice.spec}: give --device npu, or npu-emulated to "
+            "rehearse it."
+        )
+    print(choice, file=sys.stderr)
+    found = first_card.look(
+        choice.spec,
+        given.model or first_card.MODELS,
+        lambda said: print(f"  {said}", file=sys.stderr, flush=True),
+    )
+    records.write(given.output, found.card, found.fingerprint, found.cases)
+    unpublished = fingerprint.unpublished(found.fingerprint)
+    blocks = [text.render_table(table) for table in traits.tables(found.fingerprint)]
+    if found.cases:
+        blocks.append(text.render_table(report.cases(found.cases)))
+    blocks.append("\n".join(map(shown.line, report.lines(found.card, unpublished))))
+    print("\n\n".join(blocks))
+    print(f"\n{given.output}: send it back.{choice.spec.caveat}")
+    return found.exit_code
 
 
 def _taken(given: argparse.Namespace) -> Fingerprint:
