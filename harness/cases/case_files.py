@@ -47,7 +47,9 @@ class _Entry(pydantic.BaseModel):
     images: str | None = None
     input_seed: int = pydantic.Field(0, ge=0, le=_SEED)
     count: int = pydantic.Field(6, ge=1, le=MOST_IMAGES)
-    dtype: list[Literal["float32", "float16", "bfloat16"]] = ["float32"]
+    dtype: list[
+        Literal["float32", "float16", "bfloat16", "autocast-float16", "autocast-bfloat16"]
+    ] = ["float32"]
     numerics: list[Literal["default", "strict"]] = ["default", "strict"]
     batch_size: int = pydantic.Field(8, ge=1, le=MOST_IMAGES)
     tier: Literal["smoke", "core", "full"] = "core"

@@ -13,7 +13,7 @@ import importlib.util
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.cases.case import MOST_IMAGES
 from harness.system import foreign
@@ -21,6 +21,7 @@ from harness.system.files import as_text
 from harness.system.status import UsageProblem
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from PIL import Image
 
 # Of all images of a set: forty of a common camera are decoded within a minute.
@@ -184,6 +185,37 @@ def read(path: Path) -> Image.Image:
         raise UsageProblem(
             f"{name} is a damaged or truncated image ({said}): copy it again or remove it."
         ) from None
+
+
+def taken(given: str | Path | Image.Image | npt.NDArray[Any]) -> Image.Image:
+    """An image as 8-bit RGB, upright, from a path, a Pillow image or an array of uint8.
+
+    Arrays: [H, W] grey, or [H, W, C] with C = 1, 3 or 4 (alpha is dropped).  Raises UsageProblem as
+    `read`, and for what is none of these.
+    """
+    from PIL import Image, ImageOps
+
+    if isinstance(given, (str, Path)):
+        return read(Path(given))
+    if isinstance(given, Image.Image):
+        _check_shape(given, "The image")
+        return _to_rgb(ImageOps.exif_transpose(given), given.format, "The image")
+    dtype, shape = (getattr(given, name, None) for name in ("dtype", "shape"))
+    if str(dtype) != "uint8" or len(shape or ()) not in (2, 3):
+        said = f"an array of {dtype} {list(shape)}" if shape else f"a {type(given).__name__}"
+        raise UsageProblem(
+            f"{said[0].upper()}{said[1:]} is no image: give a path, a Pillow image, or uint8 "
+            "[H, W, 3]; what is preprocessed already goes to predict_tensor."
+        )
+    grey = given[..., 0] if given.ndim == 3 and given.shape[2] == 1 else given
+    try:
+        image = Image.fromarray(grey)
+    except (TypeError, ValueError):
+        raise UsageProblem(
+            f"An array {list(given.shape)} is no image: its last dimension is to be 1, 3 or 4."
+        ) from None
+    _check_shape(image, "The image")
+    return _to_rgb(image, None, "The image")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.system import signing
-from harness.system.files import ROOT
+from harness.system.files import CASES, INSTALLED_CASES, ROOT
 from harness.system.status import (
     CaseProblem,
     ExitCode,
@@ -25,10 +25,19 @@ def run_arguments() -> list[str]:
     """What `python -m harness run` gives pytest before the user's own options."""
     return [
         # The ini file is named: pytest would look for it beside any path among the options.
-        *("-c", str(ROOT / "pytest.ini"), str(ROOT / "cases")),
+        *_whose(),
+        str(CASES),
         # Where it is installed, hypothesis would import itself for the summary, for seconds.
         *("-p", "no:hypothesispytest"),
     ]
+
+
+def _whose() -> list[str]:
+    """The ini file and the root of a run: the checkout's, or where the wheel's user is."""
+    if CASES != INSTALLED_CASES:
+        return ["-c", str(ROOT / "pytest.ini")]
+    ini = CASES.parent / "run.ini"
+    return ["-c", str(ini), "--rootdir", str(Path.cwd()), "-p", "npu_accuracy"]
 
 
 def add_allow_pickle(add: Callable[..., Any]) -> None:

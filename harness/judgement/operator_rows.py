@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+# Why a call that cannot be compared is none that should be: it has no numbers of its own.
+NO_LAYER = ("view", "uninitialised memory", "no tensor result")
+EMPTY = "empty result"
 RATIO_LIMIT = 3.0  # of a whole result; rounding by truncation averages 1.6
 SLICE_RATIO_LIMIT = 4.0  # of any slice; a faithfully rounded result has at most 2 sqrt(3) = 3.46
 
@@ -73,7 +77,7 @@ class OperatorCheck:
 
     `share`: as asked for, None for the usual choice; `total`: operator calls of the forward pass;
     `compared`: those that ran on both sides; `worst`: the compared rows with the greatest severity,
-    the worst first.
+    the worst first; `left_out`: why others that have a result were not compared -> how many.
     """
 
     share: float | None
@@ -81,6 +85,12 @@ class OperatorCheck:
     compared: int
     culprits: int
     worst: tuple[OperatorRow, ...]
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every operator with a result was compared, and there was one."""
+        return self.compared > 0 and not self.left_out
 
 
 def compared(rows: Iterable[OperatorRow]) -> list[OperatorRow]:
@@ -128,4 +138,7 @@ def summarise(rows: Iterable[OperatorRow], share: float | None, *, keep: int = 1
         compared=len(worst),
         culprits=len(culprits(rows)),
         worst=tuple(worst[:keep]),
+        left_out=collections.Counter(
+            row.skipped for row in rows if row.skipped and row.skipped not in (*NO_LAYER, EMPTY)
+        ),
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from harness.judgement import batchings, budget, comparable, metrics, separation
+from harness.judgement import batchings, budget, by_operators, comparable, metrics, separation
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.batchings import WrongBatching
 from harness.judgement.budget import Allowance, Budget, OutputBudget
@@ -29,6 +29,7 @@ RULES = "2"
 DISCRIMINATION_LIMIT = 1.0 - ERROR_RATE_LIMIT_PERCENT / 100.0
 
 _FLIP_SIGMAS = 4.0
+_ONE_INPUT = "One input only: nothing shows that the outputs depend on it."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Evidence:
     for a model without classifier: then the documented gate, which is about classes, does not
     apply.  `labels`: one name per image.  `operators`: the device's operators one by one, where
     that was asked for.  `variants`: the device's outputs for other ways to batch the same images.
+    `own`: of a module of the user's own, whose outputs may be all zero, and which may have but one
+    input: its operators can stand for what other inputs would show (`by_operators`).
     """
 
     reference: Mapping[str, Array]
@@ -70,6 +73,7 @@ class Evidence:
     variants: Mapping[str, Mapping[str, Array]] = dataclasses.field(default_factory=dict)
     operators: OperatorCheck | None = None
     remedy: str = ""
+    own: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +129,8 @@ def judge(evidence: Evidence) -> Verdict:
     findings += of_batchings
     findings += _judge_operators(evidence.operators)
     outputs = tuple(
-        _numbers(name, reference[name], candidate[name], allowed[name].spread) for name in reference
+        _numbers(name, reference[name], candidate[name], allowed[name].spread, evidence.own)
+        for name in reference
     )
     findings += [finding for numbers in outputs for finding in _judge_direction(numbers)]
     notes = _form_notes(evidence, allowed) + _format_notes(evidence, budgets)
@@ -142,7 +147,12 @@ def judge(evidence: Evidence) -> Verdict:
     # What the format or the images cannot show leads a gate that fails for the same cause.
     apart = separation.separation(allowed)
     within = not findings
-    findings += separation.judge(apart, evidence.labels, budgets, str(evidence.budget.arithmetic))
+    if apart is None and evidence.own:
+        found, said = by_operators.judge(evidence.operators, _ONE_INPUT)
+        findings, notes = findings + found, notes + said
+    else:
+        arithmetic = str(evidence.budget.arithmetic)
+        findings += separation.judge(apart, evidence.labels, budgets, arithmetic)
     if gate is not None:
         findings += _judge_gate(gate, within=within)
     if apart is not None and apart.distance > separation.SEPARATION_LIMIT:
@@ -158,6 +168,33 @@ def judge(evidence: Evidence) -> Verdict:
         notes=tuple(notes),
         wrong_batching=wrong_batching if len(right) == len(budgets) else None,
     )
+
+
+def judge_without_oracle(
+    reference: Mapping[str, Array],
+    candidate: Mapping[str, Array],
+    samples: int,
+    operators: OperatorCheck | None,
+    arithmetic: Arithmetic,
+    why: str,
+) -> Verdict:
+    """Judge a module that does not run in float64 by its operators; `why`: the reason, a sentence.
+
+    `reference`, `candidate`: [N, ...] of both sides, N = `samples`.
+    """
+    structural = comparable.mismatches(reference, candidate, samples)
+    broken = structural or comparable.nonfinite(reference, candidate)
+    if broken:
+        return Verdict(tuple(broken))
+    outputs = tuple(
+        _numbers(name, values, candidate[name], metrics.spread(values), True)
+        for name, values in reference.items()
+    )
+    findings, notes = by_operators.judge(operators, why)
+    findings = (
+        _judge_operators(operators) + [f for n in outputs for f in _judge_direction(n)] + (findings)
+    )
+    return Verdict(tuple(findings), outputs=outputs, arithmetic=str(arithmetic), notes=tuple(notes))
 
 
 def judge_batch(evidence: Evidence, outputs: Mapping[str, Array], batch_size: int) -> list[Finding]:
@@ -179,13 +216,18 @@ def _in_float64(evidence: Evidence) -> Evidence:
     )
 
 
-def _numbers(name: str, reference: Array, candidate: Array, spread: float) -> OutputNumbers:
+def _numbers(
+    name: str, reference: Array, candidate: Array, spread: float, zeros: bool
+) -> OutputNumbers:
+    """`zeros`: an output that is all zero on both sides is right, and has no cosine to count."""
     pair = metrics.Pair.of(reference, candidate)
+    rows = (np.reshape(side, (len(side), -1)) for side in (reference, candidate))
+    empty = ~np.any([np.any(side, axis=1) for side in rows], axis=0) if zeros else False
     worst_element = pair.worst
     return OutputNumbers(
         name=name,
         shape=tuple(reference.shape),
-        min_cosine=float(np.min(pair.cosines)),
+        min_cosine=float(np.min(np.where(empty, 1.0, pair.cosines))),
         max_abs_error=worst_element.difference,
         max_abs_index=worst_element.index,
         mean_abs_error=pair.mean_absolute,

@@ -150,9 +150,9 @@ def write(run: Run, path: Path) -> None:
     path.write_bytes(b"".join(map(_line, lines)))
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path | str) -> Run:
     """Read a results file, or the one in a folder.  Raises UsageProblem as `read` does."""
-    return read(results_file(path))
+    return read(results_file(Path(path)))
 
 
 def results_file(path: Path) -> Path:

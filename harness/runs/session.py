@@ -151,6 +151,20 @@ class Session:
             self._runner = CaseRunner(sides, self.results, self._expect)
         return self._runner
 
+    def runner_apart(self, directory: Path | None) -> CaseRunner:
+        """A runner of modules that no case file names; `add` takes its records.
+
+        `directory`: where their reproducers go; None for nowhere.
+        """
+        from harness.runs.runner import CaseRunner
+
+        return CaseRunner(self.runner.sides, None, self._expect, directory)
+
+    def add(self, record: CaseRecord) -> None:
+        """Append the record of a module that no case file names."""
+        results_file.append(self.results, record)
+        self.cases |= {record.case_id}
+
     def record_start(self, case_id: str, device: str) -> None:
         """Record that another host began a case."""
         results_file.append(self.results, StartRecord(case_id=case_id, device=device))

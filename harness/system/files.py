@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 # The folder that holds the package, and in a checkout cases/, reports/ and docs/ as well.
 ROOT = Path(__file__).parents[2]
+# The accuracy cases; the wheel has them inside the plugin's package.
+INSTALLED_CASES = ROOT / "npu_accuracy" / "cases"
+CASES = INSTALLED_CASES if INSTALLED_CASES.is_dir() else ROOT / "cases"
 
 _EXCLUSIVE_SECONDS = 3600
 HEADER_LENGTH_BYTES = 8  # a safetensors file begins with the length of its header

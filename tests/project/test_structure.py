@@ -37,7 +37,8 @@ def loaded_with(path: Path) -> set[str]:
 def test_a_room_has_a_docstring_and_no_import(path):
     first, *rest = ast.parse(path.read_text()).body
     assert isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-    assert isinstance(first.value.value, str) and not rest
+    assert isinstance(first.value.value, str) and not loaded_with(path)
+    assert not rest or path.parent.name == "npu_accuracy"  # names its modules to pytest
 
 
 def test_torch_is_loaded_by_what_computes_alone():

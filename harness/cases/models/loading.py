@@ -52,6 +52,7 @@ class LoadedModel:
     weights_description: str
     num_classes: int
     label_names: Any = None  # list, or object by index, where it is the model's; else None
+    taps_features: bool = True  # whether what forward_features gives is an output as well
 
 
 def check_architecture(name: str) -> None:

@@ -16,7 +16,8 @@ from harness.system.status import ExitCode, UsageProblem
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code (design: 0, 1, 4, 10, 11, 12)."""
-    parser = argparse.ArgumentParser(prog="python -m harness")
+    installed = Path(sys.argv[0]).name == "npu-accuracy"
+    parser = argparse.ArgumentParser(prog="npu-accuracy" if installed else "python -m harness")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     sample = commands.add_parser("sample-model", help="prepare the model with real weights")

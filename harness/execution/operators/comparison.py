@@ -53,7 +53,7 @@ from harness.execution.operators.on_device import DeviceSide, memory_format
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.metrics import Array
 from harness.judgement.operator_error import NEAREST_LIMIT, Rounding, misrounding, own_error
-from harness.judgement.operator_rows import RATIO_LIMIT, SLICE_RATIO_LIMIT, OperatorRow
+from harness.judgement.operator_rows import EMPTY, RATIO_LIMIT, SLICE_RATIO_LIMIT, OperatorRow
 from harness.system.status import CaseProblem, Stage
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class OperatorComparison:
         if self._arithmetic.dtype != "float32" and oracles and is_choice(call, oracles[0]):
             raise _Skipped("a choice that the rounding of its format decides")
         if not oracles or not any(tensor.numel() for tensor in oracles):
-            raise _Skipped("empty result")
+            raise _Skipped(EMPTY)
         row = dataclasses.replace(
             row,
             dtype=str(got[0][0].dtype).removeprefix("torch."),

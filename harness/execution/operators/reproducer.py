@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.devices.spec import EMULATED_MEANS
-from harness.execution.imitation import storage_dtype
 from harness.execution.operators.calls import Call, declared, first_result_only, stored
 from harness.execution.operators.on_device import dense_order
 from harness.judgement.localization import describe
@@ -193,7 +192,8 @@ class Reproducers:
         call = declared(call, self._declared)
         name = f"{row.index:04}-{row.operator}-{row.module}"
         path = self._directory / (re.sub(r"[^A-Za-z0-9.]+", "-", name).replace(".", "_") + ".py")
-        source = _Source(storage_dtype(self._declared))
+        dtype = row.arithmetic.partition(" ")[0]  # under autocast that of this call
+        source = _Source(getattr(torch, dtype))
         arguments = source.expression(call.args)
         kwargs = source.expression(call.kwargs)
         files.save_tensors(source.tensors, path.with_suffix(".safetensors"), {"format": "pt"})
@@ -222,7 +222,7 @@ class Reproducers:
             runs=_RUNS,
             args=arguments,
             kwargs=kwargs,
-            dtype=self._declared.dtype,
+            dtype=dtype,
             function=f"torch.ops.{call.func}",
             first_only="[:1]" if first_result_only(call.func) else "",
             kind=kind,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.cases.models.model_files import ModelFiles
+from harness.cases.models.own_module import AnyModel
 from harness.execution.cpu_variants import CpuVariant
 from harness.system import environment, files
 from harness.system.files import ROOT
@@ -34,11 +34,13 @@ _SCHEMA = 2
 # leg.  A test holds them against what `legs` imports.
 SOURCES = (
     "cases/inputs.py",
+    "cases/samples.py",
     "cases/models",
     "devices/cpu.py",
     "devices/device.py",
     "devices/dispatcher.py",
     "execution/aten.py",
+    "execution/autocast.py",
     "execution/cpu_variants.py",
     "execution/gelu.py",
     "execution/imitation.py",
@@ -70,7 +72,7 @@ class Fingerprints:
         return known[1]
 
 
-def model_key(model: ModelFiles, fingerprints: Fingerprints) -> Key:
+def model_key(model: AnyModel, fingerprints: Fingerprints) -> Key:
     """What loading a model depends on: its files, the options of loading, timm and torch.
 
     Raises CaseProblem or OSError when the directory is none that can be loaded.
