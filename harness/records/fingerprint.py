@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import pydantic
 
 from harness.records.leg import DeviceInfo
-from harness.system import files, foreign
+from harness.system import environment, files, foreign
 from harness.system.status import UsageProblem
 
 SCHEMA_VERSION = 1
@@ -73,6 +73,12 @@ class Fingerprint(pydantic.BaseModel):
     device: DeviceInfo
     environment: dict[str, str]
     formats: dict[str, FormatTraits]
+
+    @pydantic.field_validator("environment")
+    @classmethod
+    def _masked(cls, found: dict[str, str]) -> dict[str, str]:
+        """No credential of whoever made the document is carried on."""
+        return {name: environment.masked(value) for name, value in found.items()}
 
     def traits(self) -> Iterator[tuple[str, str, str, str]]:
         """Format, operator, trait, value of all that was seen, numbers and digests left out."""

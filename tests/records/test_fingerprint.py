@@ -57,6 +57,7 @@ def test_a_document_of_another_shape_names_the_place(tmp_path):
         ({}, [], set()),
         ({"factors": "11 bits, ties to even"}, [Change.OTHER], {ExitCode.FAILED}),
         ({"form": "erf"}, [Change.OTHER], {ExitCode.FAILED}),
+        ({"order": "256 pairwise"}, [Change.ORDER], set()),
         ({"bits": "1" * 12}, [Change.BITS, Change.BITS], set()),
         ({"bits": "1" * 12, "ulp": 1.5}, [Change.BITS, Change.BITS], set()),  # half a unit
         ({"bits": "1" * 12, "ulp": 2.0}, [Change.BITS, Change.WORSE], {ExitCode.FAILED}),
@@ -73,6 +74,12 @@ def test_changes_are_named_and_give_the_exit_code(change, kinds, code):
     assert [one.change for one in found] == kinds
     assert codes(found) == code
     assert differences(new, new) == []
+
+
+def test_credentials_of_others_are_not_carried_on():
+    raw = fingerprint().model_dump(mode="json")
+    raw["environment"]["X"] = "hf_" + "a" * 30
+    assert "hf_" not in records.text(records.Fingerprint.model_validate(raw))
 
 
 def test_large_errors_are_compared_by_their_ratio():

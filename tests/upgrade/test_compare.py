@@ -150,3 +150,6 @@ def test_two_runs_are_compared_by_the_arithmetic_that_they_recorded():
         text.render_comparison(other)
     )
     assert "11 bits, truncated" in markdown.render_comparison(other)
+    assert "1 traits of the arithmetic differ" in report.line(other)
+    order = compare.compare(old, with_arithmetic(fingerprint(order="256 pairwise")))
+    assert order.code == 0 and len(order.arithmetic) == 1

@@ -6,7 +6,7 @@ import collections
 from collections.abc import Callable
 
 from harness.judgement.intervals import Interval
-from harness.records import consistency
+from harness.records import consistency, fingerprint_changes
 from harness.records.lines import CaseRecord
 from harness.report.tables import cells, fingerprint
 from harness.report.tables.cells import Table
@@ -80,6 +80,10 @@ def line(comparison: RunComparison) -> str:
     text = f"Compared {len(comparison.cases)} cases: {', '.join(parts)}"
     if comparison.hits:
         text += f"; {len(comparison.hits)} conditions met"
+    if traits := sum(
+        one.change is not fingerprint_changes.Change.BITS for one in comparison.arithmetic
+    ):
+        text += f"; {traits} traits of the arithmetic differ"
     return text + cells.caveat(_emulated(comparison))
 
 
