@@ -45,9 +45,15 @@ class FirstCard:
 
 
 def look(
-    device: DeviceSpec, models: Sequence[str] = MODELS, say: Callable[[str], None] = print
+    device: DeviceSpec,
+    keep: Callable[[FirstCard], None],
+    models: Sequence[str] = MODELS,
+    say: Callable[[str], None] = print,
 ) -> FirstCard:
     """Ask every question, take the fingerprint, and run the cases; `say` hears of each step.
+
+    `keep` is given what there is before the first case and after each: a run that is cut short
+    loses the case in flight alone.
 
     A question that ends the device's process costs itself alone.  Raises UsageProblem when the
     device is not there.
@@ -60,23 +66,25 @@ def look(
     try:
         found = fingerprint.take(sides.worker, say=lambda name: say(f"fingerprint: {name}"))
         probes = [answer(sides.worker, name, say) for name in card_probes.QUESTIONS]
+        card = Card(
+            taken=datetime.datetime.now(datetime.timezone.utc),
+            emulated=device.emulated,
+            means=EMULATED_MEANS if device.emulated else f"measured on {device}",
+            probes=probes,
+        )
+        whole = FirstCard(card, found, ())
+        keep(whole)
         runner = CaseRunner(sides)
-        cases = []
         for model in models:
             for format_name in FORMATS:
                 source = ModelSource("architecture", model)
                 case = case_of(source, InputSource("synthetic"), format_name)
                 say(case.id)
-                cases.append(runner.run(case))
+                whole = dataclasses.replace(whole, cases=(*whole.cases, runner.run(case)))
+                keep(whole)
     finally:
         sides.close()
-    card = Card(
-        taken=datetime.datetime.now(datetime.timezone.utc),
-        emulated=device.emulated,
-        means=EMULATED_MEANS if device.emulated else f"measured on {device}",
-        probes=probes,
-    )
-    return FirstCard(card, found, tuple(cases))
+    return whole
 
 
 def answer(worker: DeviceWorker, name: str, say: Callable[[str], None] = print) -> CardProbe:

@@ -13,6 +13,7 @@ from harness.system.status import UsageProblem
 
 if TYPE_CHECKING:
     from harness.records.fingerprint import Fingerprint
+    from harness.runs.first_card import FirstCard
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -85,12 +86,16 @@ def _first_card(given: argparse.Namespace) -> int:
             "rehearse it."
         )
     print(choice, file=sys.stderr)
+
+    def keep(found: FirstCard) -> None:
+        records.write(given.output, found.card, found.fingerprint, found.cases)
+
     found = first_card.look(
         choice.spec,
+        keep,
         given.model or first_card.MODELS,
         lambda said: print(f"  {said}", file=sys.stderr, flush=True),
     )
-    records.write(given.output, found.card, found.fingerprint, found.cases)
     unpublished = fingerprint.unpublished(found.fingerprint)
     blocks = [text.render_table(table) for table in traits.tables(found.fingerprint)]
     if found.cases:
