@@ -17,12 +17,12 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.cases.models import own_module
-from harness.cases.models.own_module import Function
 from harness.cases.samples import Arguments, Samples, stacked
+from harness.execution import own_module
 from harness.execution.legs import LegRequest
 from harness.execution.operators.calls import Call, bound, qualified_name
 from harness.execution.outputs import flatten
+from harness.execution.own_module import Function
 from harness.system import files
 from harness.system.status import CaseProblem, UsageProblem
 
@@ -134,7 +134,7 @@ def _single(samples: Samples) -> Samples:
 
 def _run(module: nn.Module, samples: Samples) -> Outputs:
     with torch.no_grad():
-        return dict(flatten(samples.call(module)))
+        return dict(flatten(samples.call(module), rows=False))
 
 
 def _check_twice(module: nn.Module, samples: Samples, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What a device computes and accepts, beside any model: its arithmetic by fingerprint.
+"""Whether a stack's operators are what is asked of them, without a model's accuracy in question.
 
-Face: `fingerprint`.  Imports `execution/` and what lies below it.
+Faces: `fingerprint.take`, `support.examine`.  May import: `execution` and below.
 """

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from harness.cases.case import Case
 from harness.cases.inputs import InputSet
-from harness.cases.models.own_module import OwnInputs
 from harness.detection import sensitivity
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.localize import LocalizeRequest
+from harness.execution.own_module import OwnInputs
 from harness.execution.sides import Sides
 from harness.judgement import localization, operator_rows
 from harness.judgement.localization import Localization

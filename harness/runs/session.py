@@ -86,8 +86,10 @@ class Session:
 
         `cases`: all that the file is to hold; `resumed`: an earlier run, whose verdicts it holds
         from the start.  Raises UsageProblem when that run is another than this one, another run
-        writes to the folder, or the file cannot be written.
+        writes to the folder, the file cannot be written, or models cannot be kept.
         """
+        if any(case.model.kind != "directory" for case in cases):
+            self.settings.check_cache()
         spec = self.settings.device
         settings = self.settings.recorded()
         found = dict(self.options.environment or environment.capture())

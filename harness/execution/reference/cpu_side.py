@@ -14,11 +14,11 @@ from typing import Any
 
 from harness.cases.models.loading import LoadedModel
 from harness.cases.models.model_files import ModelFiles
-from harness.cases.models.own_module import AnyModel
 from harness.devices.device import Counters
 from harness.execution import legs
 from harness.execution.cpu_variants import CpuVariant, VariantCpu
 from harness.execution.legs import LegRequest, LegResult
+from harness.execution.own_module import AnyModel
 from harness.execution.reference import keys
 from harness.execution.reference.cache import ReferenceCache, false
 from harness.execution.reference.entries import Stored

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.cases.models.own_module import AnyModel
 from harness.execution.cpu_variants import CpuVariant
-from harness.system import environment, files
+from harness.execution.own_module import AnyModel
+from harness.system import environment, files, own_models
 from harness.system.files import ROOT
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ SOURCES = (
     "execution/imitation.py",
     "execution/legs.py",
     "execution/outputs.py",
+    "execution/own_module.py",
     "judgement/arithmetic.py",
     "system/files.py",
     "system/foreign.py",
@@ -121,6 +122,7 @@ def _software() -> Mapping[str, str]:
         "torch_build": build[:16],  # MKL and oneDNN with their versions, compiler, flags
         "timm": environment.version("timm"),
         "harness": own.hexdigest()[:16],
+        "own_models": own_models.fingerprint(),
     }
 
 
