@@ -203,6 +203,7 @@ def _make_session(config: pytest.Config) -> Session:
     old, fail_on = upgrade.comparison(config)
     wanted = SessionOptions(
         reason=choice.reason,
+        arithmetic=upgrade.arithmetic(config),
         results_dir=_results_dir(config),
         expected=upgrade.expected_options(
             config,
