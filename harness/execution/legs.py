@@ -12,6 +12,7 @@ import torch
 from harness.cases import inputs
 from harness.cases.models.loading import LoadedModel
 from harness.cases.models.model_files import ModelFiles
+from harness.cases.models.operator_ranges import RangeMeter
 from harness.execution import factors, gelu, outputs
 from harness.execution.memory_meter import MemoryMeter
 from harness.execution.operators import trace
@@ -35,7 +36,8 @@ class LegRequest:
     order, one by one and in full batches.  `operator_share`: part of the operators to compare one
     by one as well, 0 for none, None for the usual choice (`operators/choice.py`).  `fault_plan`:
     JSON, for a device that can plant faults.  `fill`: repeat the images to fill every batch; row r
-    of the outputs is of image r modulo N.
+    of the outputs is of image r modulo N.  `ranges`: also take the ranges of what nonlinear
+    operators get, in the first pass.
     """
 
     model: ModelFiles
@@ -48,6 +50,7 @@ class LegRequest:
     fault_plan: str | None = None
     operator_share: float | None = 0.0
     fill: bool = False
+    ranges: bool = False
 
     def on_cpu(self, **changes: Any) -> LegRequest:
         """The same model and images for one plain CPU forward, with `changes`."""
@@ -58,6 +61,7 @@ class LegRequest:
             "fault_plan": None,
             "operator_share": 0.0,
             "fill": False,
+            "ranges": False,
         }
         return dataclasses.replace(self, **(plain | changes))
 
@@ -108,7 +112,8 @@ def run(
         stage = new
         on_stage(new)
 
-    executed = OperatorCounter()
+    meter_of_ranges = RangeMeter() if request.ranges else None
+    executed = OperatorCounter(meter_of_ranges)
     try:
         enter(Stage.LOAD)
         meter = MemoryMeter(device)
@@ -162,6 +167,7 @@ def run(
             fallback_operators=device.fallback_operators(list(executed.counts)),
             weights_sha256=loaded.weights_sha256,
             memory=used,
+            ranges=list(meter_of_ranges.found()) if meter_of_ranges else [],
         )
         check = _check_operators(device, request, images, record.numerics)
     except CaseProblem:

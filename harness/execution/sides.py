@@ -8,6 +8,7 @@ from typing import Any
 from harness.cases import inputs
 from harness.cases.case import Case, InputSource
 from harness.cases.models.model_files import ModelFiles
+from harness.cases.models.operator_ranges import linear_notes
 from harness.devices.fault_plan import FaultPlan, plan_for
 from harness.devices.spec import DeviceSpec
 from harness.execution.legs import LegRequest, LegResult
@@ -98,6 +99,7 @@ class Sides:
             notes=(
                 *_idle_faults(request, candidate),
                 *judged.notes,
+                *linear_notes(reference.record.ranges),
                 *([f"{left_out}."] if (left_out := request.inputs.left_out) else ()),
             ),
         )

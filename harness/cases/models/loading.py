@@ -39,8 +39,8 @@ class LoadedModel:
 
     `data_config` is timm's preprocessing (input_size, mean, std, interpolation, crop_pct,
     crop_mode).  `weights_sha256` covers names, dtypes, shapes and bytes of the state dict.
-    `weights_description` is "file model.safetensors", "discriminating random (seed 0)" or
-    "sample efficientnet-lite0 (...)".
+    `weights_description` is "file model.safetensors", "discriminating random (recipe 2, seed
+    0)" or "sample efficientnet-lite0 (...)".
     """
 
     model: nn.Module
@@ -323,7 +323,7 @@ def _weights_description(config: dict[str, Any], path: Path, digest: str) -> str
         return f"file {path.name} (changed since config.json was written)"
     if claim.get("kind") == "sample":
         return f"sample {claim.get('name')} ({claim.get('source')})"
-    return f"discriminating random (seed {claim.get('seed')})"
+    return f"discriminating random (recipe {claim.get('recipe')}, seed {claim.get('seed')})"
 
 
 def materialise(source: ModelSource, cache_dir: Path) -> Path:
@@ -331,7 +331,7 @@ def materialise(source: ModelSource, cache_dir: Path) -> Path:
 
     "directory" gives the directory itself; "sample" the converted sample model; "architecture"
     a directory with discriminating random weights, made once per architecture, classes, seed,
-    recipe and versions of timm and torch.  Raises CaseProblem (fail_load).
+    recipe and version of timm.  Raises CaseProblem (fail_load).
     """
     if source.kind == "directory":
         return Path(source.ref)
@@ -345,9 +345,9 @@ def materialise(source: ModelSource, cache_dir: Path) -> Path:
 def _random_model(source: ModelSource, cache_dir: Path) -> Path:
     from harness.cases.models import random_weights
 
-    # Not from the packages themselves: where the model is stored, timm need not be imported.
-    packages = {name: environment.version(name) for name in ("timm", "torch")}
-    versions = {"recipe": random_weights.RECIPE, **packages}
+    # Not from the package itself: where the model is stored, timm need not be imported.  torch is
+    # not in the key, since every version gives the same weights.
+    versions = {"recipe": random_weights.RECIPE, "timm": environment.version("timm")}
     key = files.sha256_json(versions)[:12]
     classes = "own" if source.num_classes is None else str(source.num_classes)
     target = Path(cache_dir) / "models" / f"{source.ref}-c{classes}-s{source.seed}-{key}"
@@ -381,6 +381,7 @@ def _make_random_model(source: ModelSource, target: Path, versions: dict[str, An
             "kind": "discriminating_random",
             "seed": source.seed,
             **versions,
+            "torch": environment.version("torch"),
             "measured": measured.as_dict(),
             "sha256": files.sha256_file(directory / "model.safetensors"),
             "weights_sha256": files.sha256_tensors(state),
