@@ -12,7 +12,7 @@ import torch
 from harness.cases import inputs
 from harness.cases.models.loading import LoadedModel
 from harness.cases.models.model_files import ModelFiles
-from harness.cases.models.operator_ranges import RangeMeter
+from harness.cases.models.range_meter import RangeMeter
 from harness.execution import factors, gelu, outputs
 from harness.execution.memory_meter import MemoryMeter
 from harness.execution.operators import trace

@@ -17,15 +17,17 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.cases.models import draws
-from harness.cases.models.operator_ranges import RangeMeter
 from harness.cases.models.origins import FollowsOrigins, Origins, give, is_measured
+from harness.cases.models.range_meter import RangeMeter
 
 TARGET_RMS = 1.5  # of every layer's output, and so of what nonlinear functions get
 LOGIT_SPREAD = 1.75  # standard deviation over the keys of what a softmax gets
-# The same for the sharpest row.  Where no norm brings tokens to one size, scores grow with the
-# square of a token's; attention that takes one key alone makes a deep model chaotic, so that
-# float32 itself is off by a tenth.
-SHARPEST = 5.0
+# The same for the sharpest row at most: attention that takes one key alone is a choice, and many of
+# them make a deep model chaotic.  Less where BatchNorm scales query and key (LeViT): no norm brings
+# tokens to one size there, scores grow with the square of it, and float32 itself would be off by
+# a tenth on an image whose tokens are large.
+SHARPEST = 8.0
+SHARPEST_BATCHNORM = 5.0
 # Mantissa bits that are kept of what is measured: gains, and offsets on a grid of the spread.
 GAIN_BITS = 8
 OFFSET_BITS = 6
@@ -86,6 +88,7 @@ class Calibration(FollowsOrigins):
             if parameter.dim() == 1
         }
         self._norm_biases: dict[int, torch.Tensor] = {}
+        self._by_batch: set[int] = set()  # parameters of BatchNorm
         self._gains: dict[int, float] = {}  # of parameters that scale the scores of attention
         self._set: set[int] = set()
         self.handlers |= {
@@ -183,7 +186,9 @@ class Calibration(FollowsOrigins):
             self._set.add(id(mean))
             self._statistics(x, mean, variance)
         value: torch.Tensor = func(x, mean, variance, weight, bias, *more, **named)
-        return give(value, self._affine(weight, bias), is_measured(x))
+        origins = self._affine(weight, bias)
+        self._by_batch.update(origins)
+        return give(value, origins, is_measured(x))
 
     def _statistics(self, x: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor) -> None:
         """Mean and variance of every channel, rounded, then moved by a little that is drawn.
@@ -253,7 +258,8 @@ class Calibration(FollowsOrigins):
         total = sum(origins.values())
         if total <= 0 or any(power < 0 for power in origins.values()):
             return 1.0
-        gain = min(LOGIT_SPREAD / spread, SHARPEST / sharpest)
+        limit = SHARPEST_BATCHNORM if self._by_batch.intersection(origins) else SHARPEST
+        gain = min(LOGIT_SPREAD / spread, limit / sharpest)
         gain = min(max(gain, 1 / _GREATEST_LOGIT_GAIN), _GREATEST_LOGIT_GAIN)
         share = draws.coarse(gain ** (1.0 / total), GAIN_BITS)
         for key in origins:

@@ -14,8 +14,8 @@ mean, and a GELU of small inputs a line.  Two steps change that.
 2. **One pass in float64 sets what has to be measured** (`calibration.py`), on seeded images that
    no case uses: the gain of every layer, so that its output and hence what GELU, SiLU, sigmoid and
    their like get has an rms of 1.5; an offset of every channel that centres it; the statistics of
-   BatchNorm; the gains of query and key, so that scores differ by a standard deviation of 2 over
-   the keys (found on the first images in a pass of its own before); and the classifier, out of
+   BatchNorm; the gains of query and key, so that scores differ by a standard deviation of 1.75
+   over the keys (found in a pass of its own before); and the classifier, out of
    which the mean feature is projected, W <- s W (1 - m m' / |m|^2), with s such that the logits of
    a typical image have standard deviation 3 over 1000 classes.
 
@@ -47,7 +47,8 @@ import numpy as np
 
 from harness.cases import synthetic
 from harness.cases.models import draws
-from harness.cases.models.operator_ranges import FAR, OperatorRange, RangeMeter
+from harness.cases.models.operator_ranges import FAR, OperatorRange
+from harness.cases.models.range_meter import RangeMeter
 from harness.system.status import CaseProblem, Stage, Status
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.cases.models.operator_ranges import RangeMeter
+from harness.cases.models.range_meter import RangeMeter
 
 
 class OperatorCounter(TorchDispatchMode):

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from harness.cases.models.calibration import measuring
-from harness.cases.models.operator_ranges import OperatorRange, RangeMeter, linear_notes
+from harness.cases.models.operator_ranges import OperatorRange, linear_notes
+from harness.cases.models.range_meter import RangeMeter
 
 
 def ranges_of(run):
