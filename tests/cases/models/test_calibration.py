@@ -102,6 +102,29 @@ def test_scores_of_attention_get_their_spread(fused, size):
     assert spread == pytest.approx(calibration.LOGIT_SPREAD, rel=0.1)
 
 
+@pytest.mark.parametrize("batchnorm", [False, True])
+def test_no_row_of_scores_is_sharper_than_allowed(batchnorm):
+    class Sized(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qk = nn.Linear(16, 32, bias=False)
+            self.norm = nn.BatchNorm1d(32) if batchnorm else nn.Identity()
+
+        def forward(self, x):
+            q, k = self.norm(self.qk(x).flatten(0, 1)).view(*x.shape[:2], 32).chunk(2, -1)
+            self.scores = q @ k.mT / 4
+            return nn.functional.scaled_dot_product_attention(q, k, k)
+
+    model = Sized()
+    x = drawn(8, 20, 16) * torch.exp(0.7 * drawn(8, 20, 1, seed=1))  # tokens of many sizes
+    assert calibrated(model, x).tuned
+    with torch.no_grad():
+        model(x.double())
+    sharpest = float(model.scores.std(-1, correction=0).max())
+    allowed = calibration.SHARPEST_BATCHNORM if batchnorm else calibration.SHARPEST
+    assert sharpest == pytest.approx(allowed, rel=0.02)
+
+
 def test_scores_that_no_weight_scales_are_left_alone():
     class Cosine(nn.Module):
         def __init__(self):
