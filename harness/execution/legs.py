@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cases.inputs import InputSet
 from harness.cases.models.loading import LoadedModel
+from harness.cases.models.range_meter import RangeMeter
 from harness.cases.samples import Samples
 from harness.execution.memory_meter import MemoryMeter
 from harness.execution.own_module import AnyModel, OwnInputs
@@ -39,6 +40,7 @@ class LegRequest:
     usual choice (`operators/choice.py`); `operator_standard`: also by CANN's own standards
     (`vendor_standard`).  `fault_plan`: JSON, for a device that can plant faults.
     `fill`: repeat the images to fill every batch; row r of the outputs is of image r modulo N.
+    `ranges`: also take the ranges of what nonlinear operators get, in the first pass.
     """
 
     model: AnyModel
@@ -52,6 +54,7 @@ class LegRequest:
     operator_share: float | None = 0.0
     operator_standard: bool = False
     fill: bool = False
+    ranges: bool = False
 
     def on_cpu(self, **changes: Any) -> LegRequest:
         """The same model and images for one plain CPU forward, with `changes`."""
@@ -64,6 +67,7 @@ class LegRequest:
             "operator_share": 0.0,
             "operator_standard": False,
             "fill": False,
+            "ranges": False,
         }
         return dataclasses.replace(self, **(plain | changes))
 
@@ -117,7 +121,8 @@ def run(
         stage = new
         on_stage(new)
 
-    executed = OperatorCounter()
+    meter_of_ranges = RangeMeter() if request.ranges else None
+    executed = OperatorCounter(meter_of_ranges)
     try:
         enter(Stage.LOAD)
         meter = MemoryMeter(device)
@@ -173,6 +178,7 @@ def run(
             fallback_operators=device.fallback_operators(list(executed.counts)),
             weights_sha256=loaded.weights_sha256,
             memory=used,
+            ranges=list(meter_of_ranges.found()) if meter_of_ranges else [],
         )
         check = None
         if request.operator_share != 0:

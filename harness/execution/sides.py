@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from harness.cases.case import Case
+from harness.cases.models.operator_ranges import linear_notes
 from harness.devices.fault_plan import FaultPlan, plan_for
 from harness.devices.spec import DeviceSpec
 from harness.execution.legs import LegRequest, LegResult
@@ -116,6 +117,7 @@ class Sides:
             notes=(
                 *_idle_faults(request, candidate),
                 *judged.notes,
+                *linear_notes(reference.record.ranges),
                 *([f"{left_out}."] if (left_out := request.inputs.left_out) else ()),
             ),
         )

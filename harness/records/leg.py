@@ -8,6 +8,8 @@ from typing import Annotated
 
 import pydantic
 
+from harness.cases.models.operator_ranges import OperatorRange
+
 
 @dataclasses.dataclass(frozen=True)
 class MemoryUse:
@@ -75,4 +77,5 @@ class LegRecord(pydantic.BaseModel):
     operators: dict[str, int]  # aten operator -> calls in one pass over the images
     fallback_operators: list[str]  # ran on the CPU though the model was on the device
     weights_sha256: str
+    ranges: list[OperatorRange] = []  # what nonlinear operators got; of the CPU's reference alone
     memory: MemoryUse | None = None  # loading and all forwards, without operators one by one

@@ -327,7 +327,7 @@ def _weights_description(config: dict[str, Any], path: Path, digest: str) -> str
         return f"file {path.name} (changed since config.json was written)"
     if claim.get("kind") == "sample":
         return f"sample {claim.get('name')} ({claim.get('source')})"
-    return f"discriminating random (seed {claim.get('seed')})"
+    return f"discriminating random (recipe {claim.get('recipe')}, seed {claim.get('seed')})"
 
 
 def materialise(source: ModelSource, cache_dir: Path) -> Path:
@@ -335,7 +335,7 @@ def materialise(source: ModelSource, cache_dir: Path) -> Path:
 
     "directory" gives the directory itself; "sample" the converted sample model; "architecture"
     a directory with discriminating random weights, made once per architecture, classes, seed,
-    recipe and versions of timm and torch.  Raises CaseProblem (fail_load).
+    recipe and version of timm.  Raises CaseProblem (fail_load).
     """
     if source.kind == "directory":
         return Path(source.ref)
@@ -349,9 +349,8 @@ def materialise(source: ModelSource, cache_dir: Path) -> Path:
 def _random_model(source: ModelSource, cache_dir: Path) -> Path:
     from harness.cases.models import random_weights
 
-    # Not from the packages themselves: where the model is stored, timm need not be imported.
-    packages = {name: environment.version(name) for name in ("timm", "torch")}
-    versions = {"recipe": random_weights.RECIPE, **packages}
+    # Where the model is stored, timm need not be imported; every torch gives the same weights.
+    versions = {"recipe": random_weights.RECIPE, "timm": environment.version("timm")}
     if own := own_models.fingerprint():
         versions["own_models"] = own
     key = files.sha256_json(versions)[:12]
@@ -395,6 +394,7 @@ def _make_random_model(source: ModelSource, target: Path, versions: dict[str, An
             "kind": "discriminating_random",
             "seed": source.seed,
             **versions,
+            "torch": environment.version("torch"),
             "measured": measured.as_dict(),
             "sha256": files.sha256_file(directory / "model.safetensors"),
             "weights_sha256": files.sha256_tensors(state),

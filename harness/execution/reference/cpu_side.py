@@ -93,8 +93,8 @@ class CpuSide:
         )
 
     def reference(self, request: LegRequest) -> LegResult:
-        """The plain CPU leg in the case's dtype, timed like the device's."""
-        return self._run(request.on_cpu(repeat=request.repeat))
+        """The plain CPU leg in the case's dtype, timed like the device's, with its ranges."""
+        return self._run(request.on_cpu(repeat=request.repeat, ranges=True))
 
     def oracle(self, request: LegRequest, gelu: str = "") -> dict[str, Array]:
         """The float64 leg; `gelu`: with every GELU in that form, as `Arithmetic.gelu`.

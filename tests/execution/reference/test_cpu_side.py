@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
+from harness.cases.case import ModelSource
 from harness.cases.models import loading
 from harness.cases.models.model_files import ModelFiles
 from harness.execution.reference import cpu_side
+from harness.execution.reference.cache import ReferenceCache
 from harness.execution.reference.cpu_side import CpuSide
 from harness.judgement.arithmetic import Arithmetic
 from harness.system.status import CaseProblem, Status
@@ -54,6 +56,15 @@ def test_legs_share_one_loading_and_give_the_same_bits(leg_request, loads, monke
         for name in one:
             assert np.array_equal(one[name], other[name])
     assert not np.array_equal(shared[2]["output"], shared[-1]["output"])
+
+
+def test_the_reference_has_its_ranges_from_the_cache_as_well(leg_request, cache_dir, tmp_path):
+    vit = ModelFiles.of(ModelSource("architecture", "test_vit", num_classes=10), cache_dir)
+    request = dataclasses.replace(leg_request, model=vit)
+    fresh = CpuSide(ReferenceCache(tmp_path)).reference(request).record.ranges
+    again = CpuSide(ReferenceCache(tmp_path))
+    assert fresh and again.reference(request).record.ranges == fresh
+    assert again.computed == 0
 
 
 def test_preprocessing_and_legs_share_one_loading(leg_request, loads):
