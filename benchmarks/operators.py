@@ -29,8 +29,8 @@ from harness.devices.choice import choose
 from harness.devices.npu import TakeKernels
 from harness.execution.worker import DeviceWorker
 from harness.qualification import catalogue
+from harness.qualification.device_requests import Batch, Describe
 from harness.qualification.grouping import family
-from harness.qualification.judging import Batch, Describe
 from harness.qualification.outcomes import Outcome, settled
 from harness.qualification.signatures import parse
 from harness.system.status import Status

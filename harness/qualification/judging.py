@@ -13,13 +13,11 @@ import hashlib
 import time
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from harness.execution import gelu
 from harness.execution.operators.calls import Call, mapped, rerun, results
 from harness.execution.operators.comparison import OperatorComparison
 from harness.judgement import arithmetic
@@ -30,120 +28,13 @@ from harness.qualification.cropping import crop
 from harness.qualification.outcomes import Outcome, SetResult
 from harness.qualification.placing import Placing
 from harness.qualification.signatures import Signature, parse
-from harness.records.leg import DeviceInfo
-from harness.system import files
-from harness.system.status import CaseProblem, Stage, StageCallback, Status, worst
+from harness.system.status import CaseProblem, Stage, Status, worst
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
 
 _HALVES = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
-# After these a device's process is not to be asked again.
-DISTRUSTED = (Status.ERROR_DEVICE, Status.ERROR_OOM, Status.ERROR_TIMEOUT, Status.FAIL_UNSUPPORTED)
 _FALLBACK = "the device has no kernel"
-
-
-@dataclasses.dataclass(frozen=True)
-class Describe:
-    """A request to a device's process: what it is, and its settings as read back."""
-
-    numerics: str
-    dtype: str = "float32"
-
-    def answer(self, device: Device, on_stage: StageCallback) -> tuple[DeviceInfo, dict[str, str]]:
-        """With the form of GELU that it computes, where it is not the one asked for.
-
-        Raises CaseProblem (fail_unsupported) for a device that does not compute in the dtype.
-        """
-        read = device.apply_numerics(self.numerics)
-        try:
-            one = torch.ones(2, dtype=getattr(torch, self.dtype)).to(device.torch_device)
-            device.operator(torch.ops.aten.add.Tensor)(one, one).cpu()
-            device.synchronize()
-        except (RuntimeError, TypeError, NotImplementedError) as error:
-            reason = f"{device.spec} does not compute in {self.dtype}: give another --dtype."
-            raise CaseProblem(Status.FAIL_UNSUPPORTED, Stage.LOAD, reason) from error
-        form = gelu.instead(device.torch_device, {"none", "tanh"})
-        return device.describe(), {**read, **({} if form is None else {"gelu": form})}
-
-
-@dataclasses.dataclass(frozen=True)
-class Batch:
-    """A request to a device's process: run these calls and judge them.
-
-    `calls`: id -> signature's text; `numerics`: a profile, and `read` what `Describe` gave for it;
-    `known`: id -> set -> (bits, inputs) of an earlier run; what has the same is not judged again.
-    The answer is one outcome a call, in order, up to the first after which the process is not to
-    be trusted.
-    """
-
-    calls: Mapping[str, str]
-    dtype: str
-    numerics: str
-    read: Mapping[str, str]
-    known: Mapping[str, Mapping[str, tuple[str, str]]] = dataclasses.field(default_factory=dict)
-    variants: bool = False
-    largest: float = 4e9
-    fault_plan: str | None = None
-
-    def answer(self, device: Device, on_stage: StageCallback) -> list[Outcome]:
-        """Run and judge."""
-        on_stage(Stage.FORWARD)
-        device.apply_numerics(self.numerics)
-        device.plant(self.fault_plan)
-        judge = Judge(device, self.dtype, self.read, largest=self.largest)
-        found = []
-        with torch.no_grad():
-            for name, text in self.calls.items():
-                known = self.known.get(name, {})
-                found.append(judge.outcome(name, text, known, variants_too=self.variants))
-                if found[-1].status in DISTRUSTED:
-                    break
-        return found
-
-
-@dataclasses.dataclass(frozen=True)
-class Single:
-    """A request to a device's process: one call again, on its sets or on given tensors.
-
-    `path`: a safetensors file whose tensors, in the order of their names, are the arguments.
-    """
-
-    batch: Batch
-    path: Path | None = None
-
-    def answer(self, device: Device, on_stage: StageCallback) -> list[Outcome]:
-        """Run and judge.  Raises CaseProblem (fail_load) for tensors that do not fit."""
-        if self.path is None:
-            return self.batch.answer(device, on_stage)
-        ((name, text),) = self.batch.calls.items()
-        call = _given(parse(text), self.path)
-        device.apply_numerics(self.batch.numerics)
-        device.plant(self.batch.fault_plan)
-        judge = Judge(device, self.batch.dtype, self.batch.read, largest=self.batch.largest)
-        with torch.no_grad():
-            return [judge.outcome(name, text, {}, given=call)]
-
-
-def _given(signature: Signature, path: Path) -> Call:
-    try:
-        tensors, _ = files.tensors_of(path.read_bytes())
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = f"{path} cannot be read as safetensors: {error}."
-        raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, reason) from error
-    values = [tensors[name] for name in sorted(tensors)]
-    layouts = signature.layouts()
-    if [tuple(value.shape) for value in values] != [layout.shape for layout in layouts]:
-        shapes = ", ".join("x".join(map(str, layout.shape)) for layout in layouts)
-        reason = f"The tensors of {path}, in the order of their names, must have shapes {shapes}."
-        raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, reason)
-    halves = (torch.float16, torch.bfloat16)
-    return signature.call(
-        lambda number, layout: inputs.placed(
-            values[number].float() if layout.dtype in halves else values[number].to(layout.dtype),
-            layout,
-        )
-    )
 
 
 class Judge:

@@ -15,7 +15,7 @@ from harness.devices.spec import DeviceSpec
 from harness.execution.worker import DeviceWorker
 from harness.qualification import inputs, results
 from harness.qualification.catalogue import Catalogue
-from harness.qualification.judging import DISTRUSTED, Batch, Describe, Single
+from harness.qualification.device_requests import DISTRUSTED, Batch, Describe, Single
 from harness.qualification.outcomes import Outcome, settled
 from harness.qualification.results import Results, Run, Writer
 from harness.records.leg import DeviceInfo
@@ -103,7 +103,7 @@ def run(catalogue: Catalogue, plan: Plan, path: Path, say: Say, *, resume: bool 
 
 
 def again(call: str, text: str, plan: Plan, path: Path | None = None) -> Outcome:
-    """One call again; `path`: its arguments, see `judging.Single`.
+    """One call again; `path`: its arguments, see `device_requests.Single`.
 
     Raises CaseProblem when the device does not answer, or the arguments do not fit.
     """

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from harness.devices.spec import DeviceSpec
-from harness.qualification import judging, results, run
+from harness.qualification import device_requests, results, run
 from harness.qualification.run import Plan
 from harness.records.leg import DeviceInfo
 from harness.system.status import CaseProblem, ExitCode, Stage, Status, UsageProblem
@@ -32,7 +32,7 @@ class Process:
         type(self).stops = 0
 
     def ask(self, request, timeout):
-        if isinstance(request, judging.Describe):
+        if isinstance(request, device_requests.Describe):
             if self.lacks:
                 raise CaseProblem(Status.FAIL_UNSUPPORTED, Stage.LOAD, self.lacks)
             return INFO, {}
