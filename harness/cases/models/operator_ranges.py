@@ -23,7 +23,7 @@ class OperatorRange:
     `operator`: "gelu"; "softmax" stands for attention too.  `rms`, `largest` (of |x|) and `beyond`,
     the share of elements with |x| above 6: of the input.  `spread`: of a softmax, the standard
     deviation of scores over the keys, without what a mask takes out; None for the others.  Scores
-    of fused attention are those of the first images and queries.
+    of fused attention are those of 16 queries or more, spread evenly.
     """
 
     operator: str

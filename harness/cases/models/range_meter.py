@@ -19,7 +19,7 @@ _ATTENTIONS = frozenset(
     {"scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu"}
 )
 # Of attention, whose scores stand in no tensor: what is multiplied once more to see them.
-_IMAGES, _QUERIES = 2, 64
+_QUERIES = 16  # an image and head, spread evenly: images differ more than their queries
 _MASKED = 50.0  # below a row's greatest score: a mask, not a score
 
 
@@ -95,8 +95,8 @@ class _Sums:
 
 
 def _scores(query: torch.Tensor, key: torch.Tensor, scale: float | None) -> torch.Tensor:
-    """Scores of attention [n, heads, queries, keys], of the first images and queries."""
-    query, key = query[:_IMAGES, ..., :_QUERIES, :], key[:_IMAGES]
+    """Scores of attention [n, heads, queries, keys], of some queries."""
+    query = query[..., :: max(1, query.shape[-2] // _QUERIES), :]
     if query.dim() == 4 and query.shape[1] != key.shape[1]:  # several queries share one key
         key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
     return (query @ key.mT) * (query.shape[-1] ** -0.5 if scale is None else scale)

@@ -71,7 +71,7 @@ def test_a_range_that_was_not_reached_is_said():
     assert random_weights.missed_targets(missed) == [
         "silu: inputs with an rms of 2.4",
         "sigmoid: no input beyond 6",
-        "softmax: scores that differ by 0.5",
+        "softmax: scores with a standard deviation of 0.5",
     ]
 
 
