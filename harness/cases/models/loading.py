@@ -160,7 +160,6 @@ def _load_state(
 
     Raises CaseProblem for quantised weights, which mean nothing without their scales.
     """
-
     state, notes = _converted(state, model)
     own = model.state_dict()
     good: dict[str, torch.Tensor] = {}
