@@ -116,6 +116,7 @@ NOT_IN_KEY = {
     "judgement/metrics": "judges outputs",
     "judgement/operator_error": "judges outputs",
     "judgement/operator_rows": "judges outputs",
+    "judgement/vendor_standard": "judges outputs",
     "records/leg": "what is said of a leg",
     "system/*": "the machine; files, which hash, are in the key",
 }
