@@ -118,7 +118,7 @@ def measure(name: str) -> Architecture:
     from harness.system.torchvision_shim import import_timm
 
     timm = import_timm()
-    with torch.device("meta"), _without_values():
+    with torch.device("meta"), without_values():
         model = timm.create_model(name, pretrained=False).eval()
     model.requires_grad_(False)  # the counter hooks gradients of what a module is given
     size = tuple(model.pretrained_cfg.get("input_size") or (3, 224, 224))
@@ -181,7 +181,7 @@ def _row(row: Mapping[str, str]) -> Architecture:
     )
 
 
-def _without_values() -> Any:
+def without_values() -> Any:
     """A function mode that skips filling tensors: on the meta device there is nothing to fill."""
     import torch
     from torch.overrides import TorchFunctionMode

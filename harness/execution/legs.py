@@ -1,4 +1,7 @@
-"""Runs one leg: one model over one input set on one device, in this process."""
+"""Runs one leg: one model over one input set on one device, in this process.
+
+Torch, and what brings it in, is imported inside functions: the run's own process only asks.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from harness.cases.inputs import InputSet
 from harness.cases.models.loading import LoadedModel
 from harness.cases.samples import Samples
-from harness.execution import autocast, factors, gelu, outputs
 from harness.execution.memory_meter import MemoryMeter
-from harness.execution.operators import trace
-from harness.execution.operators.counter import OperatorCounter
 from harness.execution.own_module import AnyModel, OwnInputs
 from harness.judgement import arithmetic, operator_rows
 from harness.judgement.metrics import Array
@@ -25,6 +23,8 @@ from harness.records.leg import LegRecord, Timing
 from harness.system.status import CaseProblem, Stage, StageCallback, Status
 
 if TYPE_CHECKING:
+    import torch
+
     from harness.devices.device import Counters, Device
 
 
@@ -107,6 +107,9 @@ def run(
     Raises CaseProblem with the status and stage of what went wrong; every other exception is
     the harness' own fault.
     """
+    from harness.execution import autocast, factors, gelu, outputs
+    from harness.execution.operators.counter import OperatorCounter
+
     stage = Stage.LOAD
 
     def enter(new: Stage) -> None:
@@ -199,6 +202,8 @@ def operators_alone(
 
     `numerics`: what the device says of itself (`Device.apply_numerics`).
     """
+    from harness.execution.operators import trace
+
     device.plant(request.fault_plan)  # counts calls from the first operator again
     model = request.model.load().model
     with device.watching(model):
@@ -216,6 +221,10 @@ class _Passes:
     """A model on its device, and forward passes through it as a request asks."""
 
     def __init__(self, device: Device, request: LegRequest, loaded: LoadedModel) -> None:
+        import torch
+
+        from harness.execution import autocast
+
         self.device = device
         self.batch_size = request.batch_size
         self.dtype: torch.dtype = getattr(torch, arithmetic.storage(request.dtype))
@@ -242,6 +251,10 @@ class _Passes:
 
     def forward(self, batches: list[Samples]) -> tuple[list[Any], float]:
         """Run all batches; returns the raw outputs and the synchronised seconds."""
+        import torch
+
+        from harness.execution import outputs
+
         found = []
         started = time.perf_counter()
         watching = self.device.watching(self.model)
@@ -257,6 +270,8 @@ class _Passes:
 
 def _batch_variants(passes: _Passes, samples: Samples) -> dict[str, dict[str, Array]]:
     """The images in reverse order (put back afterwards), one by one, and in full batches."""
+    from harness.execution import outputs
+
     backwards, _ = passes.forward(passes.load(samples.backwards()))
     alone, _ = passes.forward(passes.load(samples, batch_size=1))
     found = {

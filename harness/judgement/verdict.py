@@ -69,8 +69,8 @@ class Evidence:
     for a model without classifier: then the documented gate, which is about classes, does not
     apply.  `labels`: one name per image.  `operators`: the device's operators one by one, where
     that was asked for.  `variants`: the device's outputs for other ways to batch the same images.
-    `own`: of a module of the user's own, whose outputs may be all zero, and which may have but one
-    input: its operators can stand for what other inputs would show (`by_operators`).
+    `own`: of a module of the user's own, which may have but one input: its operators can stand for
+    what other inputs would show (`by_operators`).
     """
 
     reference: Mapping[str, Array]

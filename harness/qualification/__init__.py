@@ -1,4 +1,5 @@
-"""Whether a stack's operators are what is asked of them, without a model's accuracy in question.
+"""A stack's operators in question, without a model's accuracy: what CANN accepts, and every call.
 
-Face: `support.examine`.  May import: `execution` and below.
+Faces: `fingerprint.take`, `support.examine`; `building.build`, `catalogue.read`, `run.run`,
+`certificate.certify`, `changes.between`.  May import: `execution` and below.
 """

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.entry.arguments import guarded, parsed, run_arguments
-from harness.entry.commands import large_runs, report, support, upgrade
+from harness.entry.commands import large_runs, operators, qualify, report, support, upgrade
 from harness.system import files, private, quantities
 from harness.system.status import ExitCode, UsageProblem
 
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     further = {
         name: command
-        for module in (upgrade, report, large_runs, support)
+        for module in (upgrade, report, large_runs, support, operators, qualify)
         for name, command in module.add(commands).items()
     }
     _add_study(commands)
@@ -101,8 +102,9 @@ def _run(given: argparse.Namespace) -> int:
 
     try:
         return int(pytest.main([*run_arguments(), *given.options]))
-    except ValueError as error:
-        if "already" not in str(error) or "option" not in str(error):
+    except (ValueError, argparse.ArgumentError) as error:
+        # A plugin that comes after the harness; by pytest, or by argparse.
+        if not re.search("option names .* already added|conflicting option", str(error)):
             raise
         raise UsageProblem(
             f"Another pytest plugin has an option of the same name as the harness ({error}): leave "

@@ -135,9 +135,21 @@ class OperatorComparison:
         `value`.  Where float32 leaves a doubt, float64, the imitation and the call's own terms
         decide.  Raises CaseProblem when the device fails.
         """
+        try:
+            got = self._on_device(call, row)
+        except _Skipped as why:
+            return dataclasses.replace(row, skipped=str(why))
+        return self.judge(call, row, got, value)
+
+    def judge(
+        self, call: Call, row: OperatorRow, got: list[list[torch.Tensor]], value: Any = None
+    ) -> OperatorRow:
+        """Measure what a device made of a call: the results of every run of it, on the host.
+
+        Otherwise as `compare`.
+        """
         asked, call = call, declared(call, self._arithmetic)
         try:
-            got = self._on_device(asked, row)
             single = run_single(call, self._arithmetic, value if call is asked else None)
             quick = self._against(call, row, got, single)
             near = quick.ratio <= RATIO_LIMIT - 1 and quick.worst_slice_ratio <= _SLICE_DOUBT

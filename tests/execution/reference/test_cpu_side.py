@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 from harness.cases.models import loading
 from harness.cases.models.model_files import ModelFiles
 from harness.execution.reference import cpu_side
-from harness.execution.reference.cache import ReferenceCache
 from harness.execution.reference.cpu_side import CpuSide
 from harness.judgement.arithmetic import Arithmetic
 from harness.system.status import CaseProblem, Status
@@ -79,14 +78,3 @@ def test_weights_that_change_between_legs_are_loaded_again(leg_request, copy_of,
     with pytest.raises(CaseProblem) as caught:
         cpu.budget(request, Arithmetic("bfloat16"))
     assert caught.value.status is Status.FAIL_LOAD
-
-
-def test_only_timed_forwards_that_really_run_wait(leg_request, tmp_path):
-    waits = []
-    cache = ReferenceCache(tmp_path)
-    side = CpuSide(cache, lambda: waits.append(True))
-    side.oracle(leg_request)
-    assert not waits
-    side.reference(leg_request)
-    assert len(waits) == 1
-    CpuSide(cache, lambda: pytest.fail("waited for a cached leg")).reference(leg_request)

@@ -110,6 +110,7 @@ NOT_IN_KEY = {
     "devices/module_path": "names modules for faults; legs with faults are not kept",
     "devices/spec": "names of devices",
     "execution/factors": "looks at devices that are no CPU",
+    "execution/probes/*": "looks at devices that are no CPU",
     "execution/fault_hooks": "legs with faults are not kept",
     "execution/memory_meter": "reads numbers of the process",
     "execution/operators/*": "operators one by one are no part of a kept leg",
@@ -117,6 +118,7 @@ NOT_IN_KEY = {
     "judgement/operator_error": "judges outputs",
     "judgement/operator_rows": "judges outputs",
     "judgement/vendor_standard": "judges outputs",
+    "judgement/published": "judges devices that are no CPU",
     "records/leg": "what is said of a leg",
     "system/*": "the machine; files, which hash, are in the key",
 }
