@@ -22,8 +22,8 @@ from pathlib import Path
 import harness  # noqa: F401  (before torch)
 from benchmarks import measured
 from harness.cases.case import Case, InputSource, ModelSource
+from harness.cases.formats import FORMATS, case_of
 from harness.detection.sensitivity import same
-from harness.detection.study_results import FORMATS, case_of
 from harness.devices import emulated_kernels
 from harness.devices.broken_kernels import BROKEN
 from harness.devices.choice import choose

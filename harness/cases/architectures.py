@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.system import environment
+from harness.system import environment, own_models
 
 TABLE = Path(__file__).with_name("architectures.csv")
 # Operators that fill a tensor in place, as constructors do.
@@ -78,9 +78,9 @@ def is_known(name: str) -> bool:
 
 @functools.cache
 def families() -> Mapping[str, str]:
-    """Architecture -> family; timm is asked only when the table is another version's."""
+    """Architecture -> family; timm is asked when the table is another version's or lacks some."""
     version, rows = table()
-    if version == environment.version("timm"):
+    if version == environment.version("timm") and not own_models.names():
         return {name: row.family for name, row in rows.items()}
     from harness.system.torchvision_shim import import_timm
 
@@ -118,7 +118,7 @@ def measure(name: str) -> Architecture:
     from harness.system.torchvision_shim import import_timm
 
     timm = import_timm()
-    with torch.device("meta"), _without_values():
+    with torch.device("meta"), without_values():
         model = timm.create_model(name, pretrained=False).eval()
     model.requires_grad_(False)  # the counter hooks gradients of what a module is given
     size = tuple(model.pretrained_cfg.get("input_size") or (3, 224, 224))
@@ -181,7 +181,7 @@ def _row(row: Mapping[str, str]) -> Architecture:
     )
 
 
-def _without_values() -> Any:
+def without_values() -> Any:
     """A function mode that skips filling tensors: on the meta device there is nothing to fill."""
     import torch
     from torch.overrides import TorchFunctionMode

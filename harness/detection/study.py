@@ -13,18 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from harness.cases.case import Case, InputSource, ModelSource
+from harness.cases.formats import FORMATS, case_of
 from harness.cases.models import timm_config
 from harness.cases.models.sample import SAMPLE_NAME
 from harness.detection import catalogue
 from harness.detection.sensitivity import Bench, spread_over, worst_ratio
-from harness.detection.study_results import (
-    FORMATS,
-    SETTINGS,
-    FaultResult,
-    HonestRow,
-    Study,
-    case_of,
-)
+from harness.detection.study_results import SETTINGS, FaultResult, HonestRow, Study
 from harness.execution.sides import Sides
 from harness.judgement import arithmetic
 from harness.judgement.verdict import Verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -56,8 +57,14 @@ def guarded(command: Callable[[], int]) -> int:
     Bad input (UsageProblem) is 4; a model that does not load or run (CaseProblem) is 1; what the
     host lacks, and a bug of ours, are 10.  Never Python's own 1, which is that of a failed case.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that has no ideograms gets escapes
+            stream.reconfigure(errors="backslashreplace")
     try:
         return command()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return ExitCode.INTERRUPTED
     except UsageProblem as problem:
         print(f"error: {problem}", file=sys.stderr)
         return ExitCode.USAGE

@@ -79,16 +79,23 @@ class TimmClassifier:
 
         if not self.has_classifier:
             raise UsageProblem(
-                "This model has no classifier (num_classes is 0), so that there are no "
-                "probabilities: its features are what `features` gives."
+                f"This model has {self.lack}, so that there are no probabilities: what it gives "
+                "is there from `features`."
             )
         probabilities: npt.NDArray[Any] = torch.softmax(self._outputs(images), dim=-1).numpy()
         return probabilities
 
     @property
     def has_classifier(self) -> bool:
-        """Whether the model's outputs are classes."""
-        return self.loaded.num_classes > 0
+        """Whether the model's outputs are classes to choose from."""
+        return self.loaded.num_classes > 1
+
+    @property
+    def lack(self) -> str:
+        """Why it has no classifier, a phrase."""
+        if self.loaded.num_classes == 1:  # whatever it says, a softmax of it is 1
+            return "a single output (num_classes is 1)"
+        return "no classifier (num_classes is 0)"
 
     def features(self, images: Images) -> npt.NDArray[Any]:
         """What the model gives for images as it is, float32 [N, ...]; takes those of `predict`."""
@@ -208,7 +215,7 @@ def _classify(given: argparse.Namespace) -> int:
 
     given_images = [image_files.check(Path(one)) for group in given.image for one in group]
     paths = [path for found in given_images for path in found.images.values()]
-    left_out = [found.account for found in given_images if found.left_out]
+    left_out = [found.account for found in given_images if found.account]
     for account in left_out:
         print(shown.line(f"note: {account}."), file=sys.stderr)
     classifier = TimmClassifier(
@@ -315,7 +322,7 @@ def _show_features(
         print(shown.document(document))
     else:
         if not classifier.has_classifier:
-            print("The model has no classifier (num_classes is 0): these are its features.")
+            print(f"The model has {classifier.lack}: this is what it gives.")
         spec = classifier.choice.spec
         print(shown.line(f"Device: {spec}{spec.caveat}"))
         for name, good, norm in zip(names, finite, norms, strict=True):

@@ -80,7 +80,9 @@ def run(device: Device, request: MeasureRequest, on_stage: StageCallback) -> Bat
             # It is on by default; a process that turned it off would be no fair CPU.
             torch.backends.mkldnn.enabled = torch.backends.mkldnn.is_available()
             enter(Stage.LOAD)
-            return _Measurement(device, request, enter).run()
+            measurement = _Measurement(device, request, enter)
+            with device.watching(measurement.model):
+                return measurement.run()
     except CaseProblem:
         raise
     except Exception as error:

@@ -48,6 +48,11 @@ class VariantCpu(CpuDevice):
         else:
             super().plant(fault_plan)
 
+    def watching(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """Tell the hooks, where there are some."""
+        hooks = self._hooks
+        return super().watching(model) if hooks is None else hooks.modules.watching(model)
+
     def counters(self) -> Counters:
         """What the hooks saw since `plant`."""
         return self._hooks.counters if self._hooks is not None else super().counters()

@@ -36,7 +36,8 @@ class LegRequest:
     `repeat`: timed forwards after the warm-up, whose outputs are compared bit by bit.
     `batch_checks`: also run the images in reverse order, one by one and in full batches.
     `operator_share`: part of the operators to compare one by one as well, 0 for none, None for the
-    usual choice (`operators/choice.py`).  `fault_plan`: JSON, for a device that can plant faults.
+    usual choice (`operators/choice.py`); `operator_standard`: also by CANN's own standards
+    (`vendor_standard`).  `fault_plan`: JSON, for a device that can plant faults.
     `fill`: repeat the images to fill every batch; row r of the outputs is of image r modulo N.
     """
 
@@ -49,6 +50,7 @@ class LegRequest:
     batch_checks: bool = False
     fault_plan: str | None = None
     operator_share: float | None = 0.0
+    operator_standard: bool = False
     fill: bool = False
 
     def on_cpu(self, **changes: Any) -> LegRequest:
@@ -60,6 +62,7 @@ class LegRequest:
             "batch_checks": False,
             "fault_plan": None,
             "operator_share": 0.0,
+            "operator_standard": False,
             "fill": False,
         }
         return dataclasses.replace(self, **(plain | changes))
@@ -202,13 +205,16 @@ def operators_alone(
     from harness.execution.operators import trace
 
     device.plant(request.fault_plan)  # counts calls from the first operator again
-    return trace.check(
-        request.model.load().model,
-        samples.rows(slice(request.batch_size)).filled(request.batch_size),
-        device,
-        arithmetic.declared(request.dtype, numerics),
-        share=request.operator_share,
-    )
+    model = request.model.load().model
+    with device.watching(model):
+        return trace.check(
+            model,
+            samples.rows(slice(request.batch_size)).filled(request.batch_size),
+            device,
+            arithmetic.declared(request.dtype, numerics),
+            share=request.operator_share,
+            standard=request.operator_standard,
+        )
 
 
 class _Passes:
@@ -247,13 +253,17 @@ class _Passes:
         """Run all batches; returns the raw outputs and the synchronised seconds."""
         import torch
 
+        from harness.execution import outputs
+
         found = []
         started = time.perf_counter()
-        with torch.no_grad(), self.device.around_forward(), self.autocast():
+        watching = self.device.watching(self.model)
+        with torch.no_grad(), self.device.around_forward(), watching, self.autocast():
             for batch in batches:
                 self._features = None
                 output = batch.call(self.model)
-                found.append({"output": output, "forward_features": self._features})
+                features = outputs.tensors(self._features)
+                found.append({"output": output, "forward_features": features})
         self.device.synchronize()
         return found, time.perf_counter() - started
 

@@ -92,13 +92,14 @@ def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Lo
     on_row: OnRow = scripts.consider if scripts else lambda call, row: None
     ends: dict[str, np.ndarray[Any, Any]] = {}
     restarts = 0
-    if declared.autocast is not None:
-        # The device's own forward pass is not followed: every operator's own error alone.
-        rows = check(model, samples, device, declared, repeats=request.repeats, on_row=on_row)
-    else:
-        rows, ends, restarts = trace(
-            model, samples, device, declared, repeats=request.repeats, on_row=on_row
-        )
+    with device.watching(model):
+        if declared.autocast is not None:
+            # The device's own forward pass is not followed: every operator's own error alone.
+            rows = check(model, samples, device, declared, repeats=request.repeats, on_row=on_row)
+        else:
+            rows, ends, restarts = trace(
+                model, samples, device, declared, repeats=request.repeats, on_row=on_row
+            )
     return Localized(
         Localization(
             arithmetic=str(declared),

@@ -134,7 +134,7 @@ def _single(samples: Samples) -> Samples:
 
 def _run(module: nn.Module, samples: Samples) -> Outputs:
     with torch.no_grad():
-        return dict(flatten(samples.call(module)))
+        return dict(flatten(samples.call(module), rows=False))
 
 
 def _check_twice(module: nn.Module, samples: Samples, name: str) -> None:

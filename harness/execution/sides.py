@@ -75,6 +75,7 @@ class Sides:
             batch_checks=True,
             fault_plan=plan_for(plan, case.id) if plan else None,
             operator_share=self.settings.operator_share,
+            operator_standard=self.settings.operator_standard,
         )
 
     def give(self, case: Case, request: LegRequest) -> None:
@@ -229,7 +230,8 @@ def _idle_faults(request: LegRequest, candidate: LegResult) -> list[str]:
     ):
         if effects:
             continue
-        why = f"no call of {fault.operator} met its terms"
+        where = f" in {fault.module}" if fault.module is not None else ""
+        why = f"no call of {fault.operator}{where} met its terms"
         if fault.batch_over >= largest:
             why = (
                 f"it waits for more than {fault.batch_over} images, the largest batch is {largest}"

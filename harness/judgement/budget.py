@@ -229,7 +229,8 @@ def _worst_slice(errors: list[Float64], allowed: Allowance) -> tuple[float, tupl
     worst: tuple[float, tuple[int, int] | None] = (0.0, None)
     for axis, budgets in enumerate(allowed.slices, start=1):
         elements = allowed.oracle.size // allowed.oracle.shape[axis]
-        ratios = np.sqrt(errors[axis] / elements / np.maximum(budgets, 5e-324))
+        with np.errstate(over="ignore"):  # an error where none at all is allowed
+            ratios = np.sqrt(errors[axis] / elements / np.maximum(budgets, 5e-324))
         index = int(np.argmax(ratios))  # a NaN is the greatest there is
         if not ratios[index] <= worst[0]:
             worst = float(ratios[index]), (axis, index)
@@ -249,6 +250,11 @@ def _ratios(image_errors: Float64, allowed: Allowance) -> list[float]:
     )
     pairs = zip(image_errors.tolist(), allowed.images.tolist(), strict=True)
     return [
-        metrics.quotient(*overall) / chance,
-        *(metrics.quotient(*pair) / image_chance for pair in pairs),
+        _ratio(*overall) / chance,
+        *(_ratio(*pair) / image_chance for pair in pairs),
     ]
+
+
+def _ratio(error: float, allowed: float) -> float:
+    """Error / budget; 0 for no error, where all is zero and the budget as well."""
+    return 0.0 if error == 0 else metrics.quotient(error, allowed)

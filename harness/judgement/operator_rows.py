@@ -10,6 +10,9 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 
+from harness.judgement import vendor_standard
+from harness.judgement.vendor_standard import StandardRow, Standing
+
 # Why a call that cannot be compared is none that should be: it has no numbers of its own.
 NO_LAYER = ("view", "uninitialised memory", "no tensor result")
 EMPTY = "empty result"
@@ -33,7 +36,8 @@ class OperatorRow:
     NaN where that was not asked for (see `localize.py`).
     `ratio`, `worst_slice_ratio`, `nonfinite`: see `operator_error.OwnError`; of several results the
     worst.  `skipped`: "", or why the call was not compared.  `worst_slice`: "dimension 1, index
-    31", "" when the result has fewer than two dimensions.
+    31", "" when the result has fewer than two dimensions.  `standing`: by CANN's own standards,
+    where that was asked for.
     """
 
     index: int
@@ -55,6 +59,7 @@ class OperatorRow:
     worst_slice: str = ""
     inherited_rmse: float = math.nan
     inherited_budget_rmse: float = math.nan
+    standing: Standing | None = None
 
     @property
     def severity(self) -> float:
@@ -77,7 +82,9 @@ class OperatorCheck:
 
     `share`: as asked for, None for the usual choice; `total`: operator calls of the forward pass;
     `compared`: those that ran on both sides; `worst`: the compared rows with the greatest severity,
-    the worst first; `left_out`: why others that have a result were not compared -> how many.
+    the worst first; `left_out`: why others that have a result were not compared -> how many;
+    `standard`: all compared calls by CANN's own standards, a row an operator, where that was asked
+    for.
     """
 
     share: float | None
@@ -86,6 +93,7 @@ class OperatorCheck:
     culprits: int
     worst: tuple[OperatorRow, ...]
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    standard: tuple[StandardRow, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -140,5 +148,8 @@ def summarise(rows: Iterable[OperatorRow], share: float | None, *, keep: int = 1
         worst=tuple(worst[:keep]),
         left_out=collections.Counter(
             row.skipped for row in rows if row.skipped and row.skipped not in (*NO_LAYER, EMPTY)
+        ),
+        standard=vendor_standard.summarise(
+            (row.operator, row.standing) for row in worst if row.standing is not None
         ),
     )

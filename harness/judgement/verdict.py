@@ -10,7 +10,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from harness.judgement import batchings, budget, by_operators, comparable, metrics, separation
+from harness.judgement import (
+    batchings,
+    budget,
+    by_operators,
+    comparable,
+    metrics,
+    notes,
+    separation,
+    whole_numbers,
+)
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.batchings import WrongBatching
 from harness.judgement.budget import Allowance, Budget, OutputBudget
@@ -22,13 +31,14 @@ from harness.system.status import Finding, Stage, Status, worst
 
 # Named in every record, which is held against these rules when it is read: raised with every
 # change of a limit, a formula or a finding.
-RULES = "2"
+RULES = "3"
 
 # Outputs of different images more alike than this cannot be told apart by the documented gate:
 # with an error rate limit of 1 % (cosine 0.99), swapping two such images would still pass it.
 DISCRIMINATION_LIMIT = 1.0 - ERROR_RATE_LIMIT_PERCENT / 100.0
 
 _FLIP_SIGMAS = 4.0
+_WHOLE_NUMBERS = "Its outputs are whole numbers: nothing shows how near they come to others."
 _ONE_INPUT = "One input only: nothing shows that the outputs depend on it."
 
 
@@ -38,7 +48,7 @@ class OutputNumbers:
 
     name: str
     shape: tuple[int, ...]
-    min_cosine: float  # smallest over the images, on the raw output
+    min_cosine: float  # smallest over the images, on the raw output; 0 for zero on one side alone
     max_abs_error: float
     max_abs_index: tuple[int, ...]
     mean_abs_error: float
@@ -59,8 +69,8 @@ class Evidence:
     for a model without classifier: then the documented gate, which is about classes, does not
     apply.  `labels`: one name per image.  `operators`: the device's operators one by one, where
     that was asked for.  `variants`: the device's outputs for other ways to batch the same images.
-    `own`: of a module of the user's own, whose outputs may be all zero, and which may have but one
-    input: its operators can stand for what other inputs would show (`by_operators`).
+    `own`: of a module of the user's own, which may have but one input: its operators can stand for
+    what other inputs would show (`by_operators`).
     """
 
     reference: Mapping[str, Array]
@@ -119,53 +129,62 @@ def judge(evidence: Evidence) -> Verdict:
     if broken:
         return Verdict(tuple(broken))
 
-    evidence = _in_float64(evidence)
+    exactly, equal = _judge_whole_numbers(evidence)
+    evidence = _in_float64(_of_floats(evidence))
+    if not evidence.reference:
+        found, said = [Finding(Status.INCONCLUSIVE, Stage.REFERENCE, _WHOLE_NUMBERS)], equal
+        if evidence.own:
+            found, said = by_operators.judge(evidence.operators, _WHOLE_NUMBERS)
+            said = equal + said
+        found += exactly + _judge_operators(evidence.operators)
+        arithmetic = str(evidence.budget.arithmetic)
+        return Verdict(tuple(found), arithmetic=arithmetic, notes=tuple(said))
     reference, candidate, logits = evidence.reference, evidence.candidate, evidence.logits
     allowed = {name: _allowance(evidence, name) for name in reference}
     budgets = tuple(budget.compare(name, candidate[name], allowed[name]) for name in reference)
-    findings = [f for b in budgets for f in _judge_budget(b, evidence.budget.arithmetic)]
+    findings = exactly
+    findings += [f for b in budgets for f in _judge_budget(b, evidence.budget.arithmetic)]
     right = {row.name for row in budgets if row.within}
     of_batchings, wrong_batching = batchings.judge(evidence.variants, reference, allowed, right)
     findings += of_batchings
     findings += _judge_operators(evidence.operators)
     outputs = tuple(
-        _numbers(name, reference[name], candidate[name], allowed[name].spread, evidence.own)
-        for name in reference
+        _numbers(name, reference[name], candidate[name], allowed[name].spread) for name in reference
     )
-    findings += [finding for numbers in outputs for finding in _judge_direction(numbers)]
-    notes = _form_notes(evidence, allowed) + _format_notes(evidence, budgets)
+    declared = evidence.budget.arithmetic
+    remarks = equal + notes.of_form(declared.gelu, evidence.as_asked, allowed, evidence.remedy)
+    remarks += notes.of_format(declared, budgets, evidence.operators)
     gate = discrimination = None
     if logits is not None:
         gate = documented_gate(reference[logits], candidate[logits], evidence.labels)
         discrimination = metrics.discrimination(reference[logits])
         if metrics.is_distribution(reference[logits]):
-            notes.append(
+            remarks.append(
                 f"Output {logits!r} holds probabilities already: they are compared as they are, "
                 "without another softmax."
             )
-        findings += _judge_flips(evidence, gate, allowed[logits], notes)
+        findings += _judge_flips(evidence, gate, allowed[logits], remarks)
     # What the format or the images cannot show leads a gate that fails for the same cause.
     apart = separation.separation(allowed)
     within = not findings
     if apart is None and evidence.own:
         found, said = by_operators.judge(evidence.operators, _ONE_INPUT)
-        findings, notes = findings + found, notes + said
+        findings, remarks = findings + found, remarks + said
     else:
-        arithmetic = str(evidence.budget.arithmetic)
-        findings += separation.judge(apart, evidence.labels, budgets, arithmetic)
+        findings += separation.judge(apart, evidence.labels, budgets, str(declared))
     if gate is not None:
         findings += _judge_gate(gate, within=within)
     if apart is not None and apart.distance > separation.SEPARATION_LIMIT:
-        notes += separation.blindness(discrimination, DISCRIMINATION_LIMIT)
+        remarks += separation.blindness(discrimination, DISCRIMINATION_LIMIT)
     return Verdict(
         findings=tuple(findings),
         gate=gate,
         outputs=outputs,
         discrimination=discrimination,
         separation=apart,
-        arithmetic=str(evidence.budget.arithmetic),
+        arithmetic=str(declared),
         budgets=budgets,
-        notes=tuple(notes),
+        notes=tuple(remarks),
         wrong_batching=wrong_batching if len(right) == len(budgets) else None,
     )
 
@@ -186,23 +205,53 @@ def judge_without_oracle(
     broken = structural or comparable.nonfinite(reference, candidate)
     if broken:
         return Verdict(tuple(broken))
+    exactly, equal = whole_numbers.judge(reference, candidate, (), {})
+    floats = whole_numbers.without(reference, whole_numbers.names(reference))
     outputs = tuple(
-        _numbers(name, values, candidate[name], metrics.spread(values), True)
-        for name, values in reference.items()
+        _numbers(name, values, candidate[name], metrics.spread(values))
+        for name, values in floats.items()
     )
-    findings, notes = by_operators.judge(operators, why)
-    findings = (
-        _judge_operators(operators) + [f for n in outputs for f in _judge_direction(n)] + (findings)
+    findings, said = by_operators.judge(operators, why)
+    findings = [
+        *_judge_operators(operators),
+        *exactly,
+        *(finding for numbers in outputs for finding in _judge_zeros(numbers)),
+        *findings,
+    ]
+    return Verdict(
+        tuple(findings), outputs=outputs, arithmetic=str(arithmetic), notes=(*equal, *said)
     )
-    return Verdict(tuple(findings), outputs=outputs, arithmetic=str(arithmetic), notes=tuple(notes))
 
 
 def judge_batch(evidence: Evidence, outputs: Mapping[str, Array], batch_size: int) -> list[Finding]:
     """What is wrong in batches of another size; row r of `outputs` is of image r modulo N."""
+    whole = whole_numbers.names(evidence.reference)
+    exactly, _ = _judge_whole_numbers(dataclasses.replace(evidence, candidate=outputs, variants={}))
+    evidence = _of_floats(evidence)
     allowed = {name: _allowance(evidence, name) for name in evidence.reference}
-    found, _ = batchings.judge({"full": outputs}, evidence.reference, allowed, set(allowed))
+    given = {"full": whole_numbers.without(outputs, whole)}
+    found, _ = batchings.judge(given, evidence.reference, allowed, set(allowed))
     where = f"batch {batch_size}, which was timed: "
-    return [dataclasses.replace(finding, reason=where + finding.reason) for finding in found]
+    return [
+        dataclasses.replace(finding, reason=where + finding.reason) for finding in exactly + found
+    ]
+
+
+def _judge_whole_numbers(evidence: Evidence) -> tuple[list[Finding], list[str]]:
+    honest = [evidence.oracle, *evidence.budget.runs]
+    honest += [evidence.as_asked] if evidence.as_asked is not None else []
+    return whole_numbers.judge(evidence.reference, evidence.candidate, honest, evidence.variants)
+
+
+def _of_floats(evidence: Evidence) -> Evidence:
+    """The evidence without outputs of whole numbers."""
+    whole = whole_numbers.names(evidence.reference)
+    return dataclasses.replace(
+        evidence,
+        reference=whole_numbers.without(evidence.reference, whole),
+        candidate=whole_numbers.without(evidence.candidate, whole),
+        variants={way: whole_numbers.without(run, whole) for way, run in evidence.variants.items()},
+    )
 
 
 def _in_float64(evidence: Evidence) -> Evidence:
@@ -216,18 +265,13 @@ def _in_float64(evidence: Evidence) -> Evidence:
     )
 
 
-def _numbers(
-    name: str, reference: Array, candidate: Array, spread: float, zeros: bool
-) -> OutputNumbers:
-    """`zeros`: an output that is all zero on both sides is right, and has no cosine to count."""
+def _numbers(name: str, reference: Array, candidate: Array, spread: float) -> OutputNumbers:
     pair = metrics.Pair.of(reference, candidate)
-    rows = (np.reshape(side, (len(side), -1)) for side in (reference, candidate))
-    empty = ~np.any([np.any(side, axis=1) for side in rows], axis=0) if zeros else False
     worst_element = pair.worst
     return OutputNumbers(
         name=name,
         shape=tuple(reference.shape),
-        min_cosine=float(np.min(np.where(empty, 1.0, pair.cosines))),
+        min_cosine=float(np.min(metrics.cosines_with_zeros(pair))),
         max_abs_error=worst_element.difference,
         max_abs_index=worst_element.index,
         mean_abs_error=pair.mean_absolute,
@@ -286,17 +330,13 @@ def _judge_operators(check: OperatorCheck | None) -> list[Finding]:
     ]
 
 
-def _judge_direction(numbers: OutputNumbers) -> list[Finding]:
-    if np.isfinite(numbers.min_cosine):
+def _judge_zeros(numbers: OutputNumbers) -> list[Finding]:
+    """Zeros instead of values, where no budget judges them."""
+    if numbers.norm_ratio not in (0.0, np.inf):
         return []
-    return [
-        Finding(
-            Status.FAIL_NAN,
-            Stage.COMPARE,
-            f"The cosine of output {numbers.name!r} is not a number: an image's output is all "
-            "zero on one side, so it has no direction to compare.",
-        )
-    ]
+    where = "device" if numbers.norm_ratio == 0 else "CPU"
+    reason = f"Output {numbers.name!r} is all zero on the {where} alone."
+    return [Finding(Status.FAIL_ACCURACY, Stage.COMPARE, reason)]
 
 
 def _judge_flips(
@@ -349,36 +389,3 @@ def _judge_gate(gate: DocumentedGate, *, within: bool) -> list[Finding]:
             "one (--numerics strict, --dtype float32)."
         )
     return [Finding(Status.INCONCLUSIVE if within else Status.FAIL_ACCURACY, Stage.COMPARE, reason)]
-
-
-def _format_notes(evidence: Evidence, budgets: Sequence[OutputBudget]) -> list[str]:
-    arithmetic = evidence.budget.arithmetic
-    if arithmetic.full:
-        return []
-    noise = max(row.budget_nrmse for row in budgets)
-    check = evidence.operators
-    more = (
-        f" end to end; of its operators {check.compared} of {check.total} were compared one by one."
-        if check
-        else " in this case."
-    )
-    return [
-        f"Faults smaller than the noise of {arithmetic} (nrmse {noise:.2g} on this model) cannot "
-        f"be seen{more} Float32 with --numerics strict sees them."
-    ]
-
-
-def _form_notes(evidence: Evidence, allowed: Mapping[str, Allowance]) -> list[str]:
-    """What another form of GELU changes, which is no rounding and is in no budget."""
-    if evidence.as_asked is None:
-        return []
-    cost = max(
-        metrics.quotient(metrics.rmse(own.oracle, evidence.as_asked[name]), own.spread)
-        for name, own in allowed.items()
-    )
-    return [
-        f"The device computes every gelu in its {evidence.budget.arithmetic.gelu} form where the "
-        "model asks for another (measured on it after the forward), and is judged for that form. "
-        f"The form alone changes the outputs by nrmse {cost:.2g}"
-        + (f"; {evidence.remedy}." if evidence.remedy else ".")
-    ]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from harness.cases.case import Case
 from harness.records import attempts, results_file
+from harness.records.fingerprint_changes import Change
 from harness.records.lines import CaseRecord, EndRecord, RunRecord, StartRecord
 from harness.records.results_file import Run
 from harness.runs import resume, session
@@ -186,6 +187,11 @@ def _differences(parts: Sequence[Run]) -> tuple[tuple[str, str, str, str], ...]:
             if not (
                 key.startswith(_OWN) or resume.is_free(key) or "not recorded" in (before, after)
             )
+        ]
+        found += [
+            (f"arithmetic {one.format} {one.operator} {one.trait}", one.old, one.new, name)
+            for one in compare.arithmetic_changes(first, part)
+            if one.change is not Change.BITS
         ]
         options = environment.differences(_own(first).settings, _own(part).settings, "not set")
         found += [(f"option {key}", before, after, name) for key, before, after in options]

@@ -15,8 +15,9 @@ import filelock
 from harness.cases.case import Case
 from harness.devices.choice import Choice
 from harness.execution.settings import RunSettings
-from harness.records import results_file, signed
+from harness.records import fingerprint_changes, results_file, signed
 from harness.records.expectation import Outcome
+from harness.records.fingerprint import Fingerprint
 from harness.records.lines import CaseRecord, EndRecord, RunRecord, ShardInfo, StartRecord
 from harness.records.results_file import Run
 from harness.runs import resume
@@ -37,7 +38,8 @@ class SessionOptions:
     """What belongs to a run beside the way its cases are run.
 
     `reason`: why this device.  `environment`: of the device's host, where that is another.
-    `compare`: an older run to compare with; `fail_on`: conditions that fail that comparison.
+    `compare`: an older run to compare with; `fail_on`: conditions that fail that comparison;
+    `arithmetic`: the device's, as measured before.
     """
 
     reason: str = ""
@@ -46,6 +48,7 @@ class SessionOptions:
     compare: Run | None = None
     fail_on: tuple[Term, ...] = ()
     environment: Mapping[str, str] | None = None
+    arithmetic: Fingerprint | None = None
     key: bytes | None = None  # to sign the results with
 
 
@@ -81,8 +84,10 @@ class Session:
 
         `cases`: all that the file is to hold; `resumed`: an earlier run, whose verdicts it holds
         from the start.  Raises UsageProblem when that run is another than this one, another run
-        writes to the folder, or the file cannot be written.
+        writes to the folder, the file cannot be written, or models cannot be kept.
         """
+        if any(case.model.kind != "directory" for case in cases):
+            self.settings.check_cache()
         spec = self.settings.device
         settings = self.settings.recorded()
         found = dict(self.options.environment or environment.capture())
@@ -91,6 +96,8 @@ class Session:
             if not resumed.run.missing:  # only complete runs have a history
                 self._in_history = frozenset(resumed.kept)
             self._kept = {key: self._expect(case) for key, case in resumed.kept.items()}
+        if self.options.arithmetic is not None:
+            fingerprint_changes.check_same_stack(self.options.arithmetic, spec.kind, found)
         record = RunRecord(
             run_id=uuid.uuid4().hex[:12],
             started=datetime.datetime.now(datetime.timezone.utc),
@@ -103,6 +110,7 @@ class Session:
             settings=settings,
             shard=shard,
             parts=resumed.parts if resumed is not None else [],
+            arithmetic=self.options.arithmetic,
         )
         self._own = results_file.own(self.options.results_dir)
         results_file.start(self.options.results_dir, record, self._kept.values())

@@ -103,6 +103,7 @@ class ExitCode(enum.IntEnum):
 
     OK = 0
     FAILED = 1
+    INTERRUPTED = 2
     USAGE = 4
     NOTHING_SELECTED = 5
     INFRASTRUCTURE = 10

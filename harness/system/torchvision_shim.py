@@ -110,17 +110,19 @@ def _installed() -> list[Any]:
 def import_timm() -> Any:
     """Return the module timm (with timm.data and timm.models), after :func:`ensure`.
 
+    The user's own architectures are registered (`own_models`; raises UsageProblem as that does).
     Typed Any: timm's packages re-export without saying so, and parts of it are not annotated.
     """
+    from harness.system import own_models, process
+
     if "timm.models" not in sys.modules:
         import importlib
-
-        from harness.system import process
 
         with process.importing():
             ensure()
             importlib.import_module("timm.data")
             importlib.import_module("timm.models")
+    own_models.register()
     import timm
 
     return timm

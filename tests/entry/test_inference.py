@@ -163,3 +163,20 @@ def test_files_left_out_of_a_folder_are_said(tiny_model, photos, capsys):
     shown = capsys.readouterr()
     assert code == 0 and "1 .heic" in shown.err
     assert "pillow-heif" in json.loads(shown.out)["left_out"][0]
+
+
+def test_a_single_output_is_no_class_of_which_one_can_be_sure(tiny_model, photos, tmp_path, capsys):
+    """Its softmax is 1 whatever it says."""
+    one = tmp_path / "one"
+    one.mkdir()
+    state = load_file(tiny_model / "model.safetensors")
+    save_file({k: v[:1] if k.startswith("fc.") else v for k, v in state.items()},
+              one / "model.safetensors")  # fmt: skip
+    (one / "config.json").write_text(json.dumps({"architecture": "test_resnet", "num_classes": 1}))
+    assert main(["--model_path", str(one), "--image", str(photos[0]), "--device", "cpu"]) == 0
+    text = capsys.readouterr().out
+    assert "a single output (num_classes is 1)" in text and "1.0000" not in text
+    classifier = TimmClassifier(one, "cpu")
+    with pytest.raises(UsageProblem, match="num_classes is 1"):
+        classifier.predict(photos[0])
+    assert classifier.features(photos).shape == (3, 1)

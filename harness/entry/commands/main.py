@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.entry.arguments import guarded, parsed, run_arguments
-from harness.entry.commands import large_runs, report, upgrade
+from harness.entry.commands import large_runs, operators, qualify, report, support, upgrade
 from harness.system import files, private, quantities
 from harness.system.status import ExitCode, UsageProblem
 
@@ -42,11 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "emulate", help="run a Python script on the emulated NPU, for example a reproducer"
     )
     emulate.add_argument("--fault-plan", type=Path, metavar="FILE", help="faults to plant (JSON)")
-    emulate.add_argument("--emulated-kernels", default="default", metavar="NAME")
+    emulate.add_argument(
+        "--emulated-kernels", metavar="NAME", help="default: those that a reproducer names"
+    )
     emulate.add_argument("script", type=Path)
     emulate.add_argument("arguments", nargs=argparse.REMAINDER)
 
-    further = {**upgrade.add(commands), **report.add(commands), **large_runs.add(commands)}
+    further = {
+        name: command
+        for module in (upgrade, report, large_runs, support, operators, qualify)
+        for name, command in module.add(commands).items()
+    }
     _add_study(commands)
     _add_cache(commands)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ from harness.runs.selection import Asked, RunPlan
 from harness.runs.session import Session, SessionOptions
 from harness.system import signing
 from harness.system.files import CASES, ROOT
-from harness.system.status import UsageProblem
+from harness.system.status import UsageProblem, host_trouble
 
 _SESSION: pytest.StashKey[Session] = pytest.StashKey()
 _KNOWN: pytest.StashKey[list[Case]] = pytest.StashKey()
@@ -38,8 +38,8 @@ _COLLECTED: pytest.StashKey[bool] = pytest.StashKey()  # tests of cases are ther
 # Who gives one of these in a project of his own wants cases to run.
 _ABOUT_CASES = ("model", "case_file", "family")
 # Options whose value is the setting of the same name.
-_SAME = ("case_timeout", "repeat", "allow_cpu_fallback", "operator_share", "sensitivity",
-         "localize", "reference_cache", "reference_cache_key")  # fmt: skip
+_SAME = ("case_timeout", "repeat", "allow_cpu_fallback", "operator_share", "operator_standard",
+         "sensitivity", "localize", "reference_cache", "reference_cache_key")  # fmt: skip
 
 
 def session(config: pytest.Config) -> Session:
@@ -49,6 +49,8 @@ def session(config: pytest.Config) -> Session:
             config.stash[_SESSION] = _make_session(config)
         except UsageProblem as problem:
             raise pytest.UsageError(str(problem)) from problem
+        except OSError as error:
+            raise pytest.UsageError(host_trouble(error)) from error
     return config.stash[_SESSION]
 
 
@@ -97,19 +99,25 @@ def plan(config: pytest.Config) -> RunPlan:
     return config.stash[_PLAN]
 
 
-def begin(config: pytest.Config, case_ids: Iterable[str]) -> None:
+def begin(config: pytest.Config, case_ids: Collection[str]) -> None:
     """Start the results file for the collected cases.  Raises pytest.UsageError."""
     announced = made_session(config) is not None
     config.stash[_COLLECTED] = True
     run = session(config)
     try:
         found = plan(config)
+        planted, idle = run.settings.fault_plan, []
+        if planted is not None and (whole := found.shard.whole if found.shard else case_ids):
+            idle = fault_plan.idle_faults(planted, whole)
         run.begin(found.chosen(case_ids), found.shard, found.resumed)
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from problem
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and not announced:
         reporter.write_line(f"device: {run.choice}")
+    if reporter is not None and idle:
+        numbers = ", ".join(map(str, idle))
+        reporter.write_line(f"fault plan: of no case of this run is fault {numbers}")
 
 
 def record_crash(config: pytest.Config, node_id: str) -> None:
@@ -195,6 +203,7 @@ def _make_session(config: pytest.Config) -> Session:
     old, fail_on = upgrade.comparison(config)
     wanted = SessionOptions(
         reason=choice.reason,
+        arithmetic=upgrade.arithmetic(config),
         results_dir=_results_dir(config),
         expected=upgrade.expected_options(
             config,

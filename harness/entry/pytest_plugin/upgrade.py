@@ -12,7 +12,8 @@ import pytest
 from harness.cases.case import Case
 from harness.entry.arguments import run_arguments, verify
 from harness.entry.pytest_plugin import options
-from harness.records import results_file
+from harness.records import fingerprint, results_file
+from harness.records.fingerprint import Fingerprint
 from harness.records.results_file import Run
 from harness.system.status import UsageProblem
 from harness.upgrade import conditions
@@ -62,6 +63,13 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     )
 
     add(
+        "--fingerprint",
+        type=Path,
+        metavar="FILE",
+        help="record the device's arithmetic as `python -m harness fingerprint --output FILE` "
+        "found it, so that runs are compared by it too",
+    )
+    add(
         "--sign",
         type=Path,
         metavar="KEY",
@@ -101,6 +109,12 @@ def comparison(config: pytest.Config) -> tuple[Run | None, tuple[Term, ...]]:
         verify(options.get(config, "verify"), path)
     old = results_file.read_run(path) if path is not None else None
     return old, conditions.parse(fail_on, "--compare-fail") if fail_on else ()
+
+
+def arithmetic(config: pytest.Config) -> Fingerprint | None:
+    """The fingerprint that the run is to record.  Raises UsageProblem."""
+    path = options.get(config, "fingerprint")
+    return fingerprint.read(path) if path is not None else None
 
 
 def expected_options(

@@ -47,9 +47,11 @@ from harness.execution.operators.calls import (
     run_budget,
     run_oracle,
     run_single,
+    stored,
     why_not_comparable,
 )
 from harness.execution.operators.on_device import DeviceSide, memory_format
+from harness.judgement import vendor_standard
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.metrics import Array
 from harness.judgement.operator_error import NEAREST_LIMIT, Rounding, misrounding, own_error
@@ -94,16 +96,19 @@ class OperatorComparison:
         *,
         repeats: int = 1,
         rehearse: bool = False,
+        standard: bool = False,
     ) -> None:
         """Compare with `repeats` runs of every call on the device, which must agree bit by bit.
 
         `rehearse`: planned faults do not count these calls; the forward pass comes later.
+        `standard`: also say how each call stands by CANN's own standards (a float64 run of each).
         """
         self.side = DeviceSide(model, device, arithmetic)
         self._device = device
         self._arithmetic = arithmetic
         self._repeats = repeats
         self._rehearse = rehearse
+        self._standard = standard
         self._lacking: dict[str, bool] = {}
 
     def describe(self, call: Call, index: int, module: str) -> OperatorRow:
@@ -130,14 +135,28 @@ class OperatorComparison:
         `value`.  Where float32 leaves a doubt, float64, the imitation and the call's own terms
         decide.  Raises CaseProblem when the device fails.
         """
+        try:
+            got = self._on_device(call, row)
+        except _Skipped as why:
+            return dataclasses.replace(row, skipped=str(why))
+        return self.judge(call, row, got, value)
+
+    def judge(
+        self, call: Call, row: OperatorRow, got: list[list[torch.Tensor]], value: Any = None
+    ) -> OperatorRow:
+        """Measure what a device made of a call: the results of every run of it, on the host.
+
+        Otherwise as `compare`.
+        """
         asked, call = call, declared(call, self._arithmetic)
         try:
-            got = self._on_device(asked, row)
             single = run_single(call, self._arithmetic, value if call is asked else None)
             quick = self._against(call, row, got, single)
             near = quick.ratio <= RATIO_LIMIT - 1 and quick.worst_slice_ratio <= _SLICE_DOUBT
             # What the format cannot hold is infinite in an honest imitation as well.
-            return quick if near and not quick.nonfinite else self._against_float64(call, row, got)
+            if not near or quick.nonfinite:
+                quick = self._against_float64(call, row, got)
+            return self._with_standing(call, quick, got[0]) if self._standard else quick
         except _Skipped as why:
             return dataclasses.replace(row, skipped=str(why))
         except (RuntimeError, LookupError, TypeError, ValueError) as error:
@@ -240,6 +259,25 @@ class OperatorComparison:
                     )
                 )
         return max(judged, key=lambda candidate: candidate.severity)
+
+    def _with_standing(self, call: Call, row: OperatorRow, got: list[torch.Tensor]) -> OperatorRow:
+        """By CANN's standards: golden is float64, the benchmark the CPU in declared arithmetic."""
+        store = storage_dtype(self._arithmetic)
+        short = self._arithmetic.factors(aten.kind(call.func)) is not None
+        hf32 = short and self._arithmetic.dtype == "float32"
+        format_ = vendor_standard.FORMATS["HF32" if hf32 else self._arithmetic.dtype]
+        golden, benchmark = run_oracle(call, self._arithmetic), run_budget(call, self._arithmetic)
+        found = row.standing
+        for exact, own, host in zip(golden, benchmark, got, strict=True):
+            if exact.shape != host.shape or not exact.numel():
+                continue
+            own = stored(own, store)
+            if allowance.moves(call) or not exact.is_floating_point():
+                one = vendor_standard.moved(_array(own), _array(host))
+            else:
+                one = vendor_standard.standing(_array(exact), _array(own), _array(host), format_)
+            found = one if found is None else vendor_standard.worse(found, one)
+        return dataclasses.replace(row, standing=found)
 
     def _lacks(self, name: str) -> bool:
         if name not in self._lacking:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -27,10 +27,25 @@ _ALWAYS = (aten.ATTENTION,)
 @contextlib.contextmanager
 def as_on(device: torch.device) -> Iterator[None]:
     """While inside, composites that a device has kernels for are one call on the CPU as well."""
-    with _scoped_library("aten", "IMPL") as library:
-        for func in {*_ALWAYS, *_whole(torch._C._dispatch_key_for_device(device.type))}:
-            library.impl(func.name().removeprefix("aten::"), _parts_of(func), "CPU")
+    with as_one(whole_on(device)):
         yield
+
+
+@contextlib.contextmanager
+def as_one(composites: Iterable[Any], key: str = "CPU") -> Iterator[None]:
+    """While inside, these composites are one call on the CPU, or with key "Meta" there."""
+    with _scoped_library("aten", "IMPL") as library:
+        for func in composites:
+            # `Library.impl` itself refuses composites for the meta device, which are meant to fall
+            # apart there; that they do not is what this is for.
+            library.m.impl(func.name().removeprefix("aten::"), key, _parts_of(func), False)
+        yield
+
+
+def whole_on(device: torch.device) -> tuple[Any, ...]:
+    """The composites that are one call on a device, in the order of their names."""
+    found = {*_ALWAYS, *_whole(torch._C._dispatch_key_for_device(device.type))}
+    return tuple(sorted(found, key=str))
 
 
 def _parts_of(func: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from harness.devices import emulation
 from harness.devices.spec import EMULATED_MEANS
 from harness.execution.operators.calls import Call, declared, first_result_only, stored
 from harness.execution.operators.on_device import dense_order
@@ -50,6 +51,7 @@ Run: python $script [--device $torch_device]
 Needs: torch, safetensors$extension; found with $versions.
 Exit code: 1 when the difference shows, 0 when it does not, 3 when it could not be run.
 """
+$emulation
 
 import argparse
 import math
@@ -209,6 +211,9 @@ class Reproducers:
             arithmetic=row.arithmetic,
             finding=describe(row),
             script=path.name,
+            emulation=emulation.line(row.module, self._device.details.get("emulated_kernels"))
+            if self._device.emulated
+            else "",
             torch_device=f"{kind}:0",
             extension=", torch_npu" * (kind == "npu"),
             versions=", ".join(

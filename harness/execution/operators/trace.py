@@ -18,6 +18,7 @@ import torch
 
 from harness.cases.samples import Samples
 from harness.execution import autocast, imitation
+from harness.execution.operators import dispatch
 from harness.execution.operators.calls import Call, in_float32, results, stored
 from harness.execution.operators.choice import Choice
 from harness.execution.operators.comparison import OperatorComparison, rounding_of
@@ -49,6 +50,7 @@ def check(
     *,
     share: float | None = 1.0,
     repeats: int = 1,
+    standard: bool = False,
     on_row: OnRow = lambda call, row: None,
 ) -> list[OperatorRow]:
     """Compare a choice of a forward pass' calls; one row a call, in order of execution.
@@ -58,7 +60,7 @@ def check(
     `device`: opened in this process, with its numerics profile applied.  `arithmetic`: what the
     device declares, see `arithmetic.declared`; under autocast every call is compared in the dtype
     that the policy gives it.  `share`: see `Choice`; rows that are not compared say why in
-    `skipped`.  `repeats`, `on_row`: as `trace`.
+    `skipped`.  `repeats`, `on_row`: as `trace`; `standard`: see `OperatorComparison`.
 
     Holds the tensors of one or two calls at a time, and the parameters on the device.  Raises
     ValueError for a share outside (0, 1], and CaseProblem when the device fails: the process is
@@ -67,14 +69,17 @@ def check(
     policy = arithmetic.autocast
 
     def judge(one: Arithmetic) -> _Judge:
-        return OperatorComparison(model, device, one, repeats=repeats), Choice(model, one, share)
+        return (
+            OperatorComparison(model, device, one, repeats=repeats, standard=standard),
+            Choice(model, one, share),
+        )
 
     judges = {torch.float32: judge(dataclasses.replace(arithmetic, autocast=None))}
     if policy is not None:
         judges[getattr(torch, policy.dtype)] = judge(Arithmetic(policy.dtype, gelu=arithmetic.gelu))
     checker = _Checker(judges, on_row)
     casts = autocast.imitated(policy) if policy is not None else contextlib.nullcontext()
-    with casts, recording(model, device.torch_device, checker.on_call):
+    with casts, recording(model, dispatch.as_on(device.torch_device), checker.on_call):
         Samples.of(given).call(model)
     checker.finish()
     return checker.rows
@@ -141,9 +146,12 @@ def trace(
     """
     tracer = _Tracer(model, device, declared, repeats, on_row)
     samples = Samples.of(given)
-    with recording(model, device.torch_device, tracer.on_call):
+    with recording(model, dispatch.as_on(device.torch_device), tracer.on_call):
         output = samples.call(model)
-    twins = {name: tracer.device_side.twin(tensor) for name, tensor in flatten(output)}
+    twins = {
+        name: tracer.device_side.twin(tensor)
+        for name, tensor in flatten(output, rows=not samples.apart)
+    }
     outputs = collect([twins], apart=samples.apart)
     return tracer.rows, outputs, tracer.device_side.restarts
 

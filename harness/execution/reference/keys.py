@@ -20,7 +20,7 @@ import torch
 
 from harness.execution.cpu_variants import CpuVariant
 from harness.execution.own_module import AnyModel
-from harness.system import environment, files
+from harness.system import environment, files, own_models
 from harness.system.files import ROOT
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ def _software() -> Mapping[str, str]:
         "torch_build": build[:16],  # MKL and oneDNN with their versions, compiler, flags
         "timm": environment.version("timm"),
         "harness": own.hexdigest()[:16],
+        "own_models": own_models.fingerprint(),
     }
 
 

@@ -1,0 +1,114 @@
+"""The operator calls of a model as a device's dispatcher gets them, found on shapes alone.
+
+A model on torch's meta device holds shapes and no numbers, so that no weights are made or moved.
+Two things make its calls those of a device: composites that the device has a kernel for stay whole
+(`execution/operators/dispatch.py`), and results lie in memory as that device would leave them.
+torch_npu's operators give contiguous results whatever their arguments are; PyTorch's own keep the
+order of strides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from harness.cases.architectures import without_values
+from harness.execution.operators import dispatch
+from harness.execution.operators.calls import Call, mapped, qualified_name, why_not_comparable
+from harness.qualification import signatures
+from harness.qualification.signatures import Signature
+
+# Calls that compute nothing.
+LEFT_OUT = frozenset({"view", "uninitialised memory", "no tensor result"})
+# torch_npu's kernels of these call the operators that PyTorch takes them apart into.
+_TAKEN_APART = frozenset({"aten::softmax.int", "aten::adaptive_avg_pool2d.default"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """What decides which calls a device gets.
+
+    `whole`: composites that are one call, such as "aten::matmul.default"; `dense_results`: whether
+    operators give contiguous results whatever their arguments are, as torch_npu's do.
+    """
+
+    whole: tuple[str, ...]
+    dense_results: bool
+
+    @classmethod
+    def of(cls, device: torch.device) -> Level:
+        """That of a device of this process."""
+        names = (qualified_name(func) for func in dispatch.whole_on(device))
+        return cls(tuple(sorted(set(names) - _TAKEN_APART)), device.type == "npu")
+
+    @contextlib.contextmanager
+    def on_meta(self) -> Iterator[None]:
+        """While inside, calls on the meta device are those of this level."""
+        funcs = [Signature(name, (), {}).func for name in self.whole]
+        with dispatch.as_one(funcs, "Meta"):
+            yield
+
+
+class _Tracer(TorchDispatchMode):
+    def __init__(self, on_call: Callable[[Call], None], *, dense: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._on_call = on_call
+        self._dense = dense
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        call = Call(func, args, kwargs or {})
+        self._on_call(call)
+        result = func(*args, **call.kwargs)
+        if self._dense and not func.is_view and why_not_comparable(call) not in LEFT_OUT:
+            taken = {id(tensor) for tensor in call.tensors()}
+            return mapped(lambda leaf: _dense(leaf, taken), result)
+        return result
+
+
+def _dense(leaf: Any, taken: set[int]) -> Any:
+    """A result as it lies on a device that gives contiguous ones; arguments are left alone."""
+    if not isinstance(leaf, torch.Tensor) or leaf.is_contiguous() or id(leaf) in taken:
+        return leaf
+    return torch.empty(leaf.shape, dtype=leaf.dtype, device=leaf.device)
+
+
+def on_meta(build: Callable[[], torch.nn.Module], dtype: torch.dtype) -> torch.nn.Module:
+    """What `build` makes, on the meta device, in a dtype and in eval mode."""
+    with torch.device("meta"), without_values():
+        model = build().eval()
+    return model.requires_grad_(False).to(dtype)
+
+
+def trace(
+    model: torch.nn.Module, images: torch.Tensor, level: Level, on_call: Callable[[Call], None]
+) -> None:
+    """Run a model on the meta device; `on_call` gets every call before it runs, views included.
+
+    `images`: on the meta device as well.  To be used inside `level.on_meta()`, which takes a while.
+    Raises what the model raises where its way depends on numbers.
+    """
+    with torch.no_grad(), _Tracer(on_call, dense=level.dense_results):
+        model(images)
+
+
+def count(
+    model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, level: Level
+) -> Counter[str]:
+    """Signatures of all calls that compute something, and how often a forward pass makes them.
+
+    `shape`: of the images, [N, C, H, W].  Otherwise as `trace`.
+    """
+    found: Counter[str] = Counter()
+
+    def on_call(call: Call) -> None:
+        if why_not_comparable(call) not in LEFT_OUT:
+            found[signatures.of_call(call).text] += 1
+
+    trace(model, torch.empty(tuple(shape), dtype=dtype, device="meta"), level, on_call)
+    return found

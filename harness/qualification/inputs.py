@@ -1,0 +1,280 @@
+"""Inputs of a call, from its signature alone: the same bits on every host.
+
+Numbers come from NumPy's Philox, keyed by the call's id, the set and the tensor's place in the
+call.  Tensors lie as the signature says; what their storage holds between their elements is NaN,
+so that a kernel that reads beside its argument shows it.
+
+typical     what kinds of operators see in trained models: normal numbers of size 1, factors that
+            keep the size, arguments of nonlinear functions with some |x| > 6, scores of softmax and
+            attention with a standard deviation of 2.
+hard        normalisations of numbers whose mean is 30 times their deviation; sums that cancel, and
+            output channels of very different sizes; large and tiny magnitudes, signed zeros,
+            subnormal numbers and exact ties.
+nonfinite   NaN and infinities, for operators that treat every element by itself or only move them:
+            the CPU's answer is the right one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.execution.operators.allowance import moves
+from harness.execution.operators.calls import Call
+from harness.qualification.signatures import Layout, Signature
+
+SETS = ("typical", "hard")
+NONFINITE = "nonfinite"
+VERSION = 1  # of what this module makes: results of other versions are not comparable bit by bit
+
+Values = np.ndarray[Any, Any]
+Generator = np.random.Generator
+
+_FUNCTIONS = frozenset(
+    """gelu silu mish hardswish hardsigmoid sigmoid tanh erf exp softplus elu selu celu relu
+    leaky_relu hardtanh clamp clamp_min clamp_max log_sigmoid sin cos abs neg sign square""".split()
+)
+_POSITIVE = frozenset("sqrt rsqrt log log2 log10 log1p pow reciprocal".split())
+_NORMS = frozenset(
+    """native_batch_norm _native_batch_norm_legit_no_training native_layer_norm native_group_norm
+    layer_norm group_norm batch_norm _fused_rms_norm rms_norm var var_mean std std_mean""".split()
+)
+_SOFTMAX = frozenset("_softmax _log_softmax softmax log_softmax _safe_softmax".split())
+_PAIRS = frozenset("add sub mul maximum minimum where".split())
+# Every element by itself, in one way only: infinities have one right answer.
+_EXACT_NONFINITE = _FUNCTIONS - {"pow"}
+_OFF_CENTRE = 30.0
+
+
+def has_nonfinite(signature: Signature, call: Call) -> bool:
+    """Whether the set of NaN and infinities says anything about a call."""
+    floats = [layout for layout in signature.layouts() if layout.dtype.is_floating_point]
+    return bool(floats) and (moves(call) or call.base in _EXACT_NONFINITE)
+
+
+def make(signature: Signature, which: str) -> Call:
+    """A call with the numbers of a set, on the CPU; floating point in float32 whatever its dtype.
+
+    Raises ValueError for an operator whose integer arguments are not known to have a safe range.
+    """
+    ranges = _IntegerRanges(signature)
+
+    def tensor(number: int, layout: Layout) -> torch.Tensor:
+        key = hashlib.sha256(f"{signature.id} {which} {number}".encode()).digest()[:16]
+        random = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+        role = ranges.names[number]
+        return placed(_values(signature, which, layout, role, random, ranges), layout)
+
+    return signature.call(tensor)
+
+
+def placed(values: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Values as their layout says; NaN between the elements, where the dtype has one."""
+    if layout.contiguous and not layout.offset:
+        return values
+    if values.is_floating_point() or values.is_complex():
+        storage = torch.full((layout.extent,), torch.nan, dtype=values.dtype)
+    else:
+        storage = torch.zeros(layout.extent, dtype=values.dtype)
+    view = storage.as_strided(layout.shape, layout.strides, layout.offset)
+    if 0 in layout.strides and layout.elements:
+        # One element in several places: the first of them is written.
+        first = tuple(slice(0, 1) if step == 0 else slice(None) for step in layout.strides)
+        view[first].copy_(values[first])
+    else:
+        view.copy_(values)
+    return view
+
+
+def _values(
+    signature: Signature,
+    which: str,
+    layout: Layout,
+    name: str,
+    random: Generator,
+    ranges: _IntegerRanges,
+) -> torch.Tensor:
+    shape, dtype = layout.shape, layout.dtype
+    if dtype == torch.bool:
+        return torch.from_numpy(random.random(shape) < 0.7)
+    if not (dtype.is_floating_point or dtype.is_complex):
+        low, high = ranges.of(name)
+        return torch.from_numpy(random.integers(low, high, shape)).to(dtype)
+    if dtype.is_complex:
+        parts = random.standard_normal((*shape, 2)).astype(np.float32)
+        return torch.view_as_complex(torch.from_numpy(parts))
+    base = _base(signature.operator)
+    values = _floats(base, name, shape, which, random, short=dtype != torch.float32)
+    if which == NONFINITE:
+        values = _spoiled(values, random)
+    single = torch.from_numpy(np.ascontiguousarray(values, np.float32)).reshape(shape)
+    # As the call's own format holds it, so that every format is judged on numbers that it has.
+    return single.to(dtype).float() if dtype in (torch.float16, torch.bfloat16) else single
+
+
+def _floats(
+    base: str, name: str, shape: tuple[int, ...], which: str, random: Generator, *, short: bool
+) -> Values:
+    hard = which == "hard"
+    normal = random.standard_normal(shape, np.float32)
+    if base in _NORMS:
+        return _normalised(name, normal, random, hard=hard)
+    if base in ("convolution", "_convolution", "conv2d") and name == "weight":
+        return _factor(normal, axis=0, random=random, hard=hard)
+    if base in ("addmm", "mm", "bmm", "baddbmm", "matmul", "linear", "mv", "addmv"):
+        if name in ("mat2", "batch2", "other", "weight"):
+            return _factor(normal, axis=-1, random=random, hard=hard)
+        return normal + 4.0 if hard and name in ("mat1", "batch1", "self", "input") else normal
+    if base in ("convolution", "_convolution", "conv2d"):
+        return normal + 4.0 if hard and name == "input" else normal
+    if base == "scaled_dot_product_attention":
+        factor = {"query": 1.4, "key": 1.4}.get(name, 1.0)
+        return _ties(normal * factor * (1.6 if hard else 1.0), 8) if hard else normal * factor
+    if base in _SOFTMAX:
+        return _ties(normal * 8.0 + 20.0, 4) if hard else normal * 2.0
+    if base in _POSITIVE or (base == "div" and name == "other"):
+        reach = (4 if short else 14) if hard else 1
+        return _sized(1.0 + random.random(shape, np.float32), random, reach)
+    if base == "grid_sampler_2d" and name == "grid":
+        return np.float32(2.2) * random.random(shape, np.float32) - np.float32(1.1)
+    if base in _FUNCTIONS:
+        return _edges(normal, random) if hard else _wide(normal, random)
+    if hard and (base in _PAIRS or base in _MOVED):
+        return _magnitudes(normal, random, reach=6 if short else 20)
+    return _ties(normal, 4) + 2.0 if hard else normal
+
+
+_MOVED = frozenset(
+    """cat clone copy _to_copy stack roll index index_select gather constant_pad_nd flip repeat
+    pixel_shuffle pixel_unshuffle max_pool2d_with_indices max_pool2d _unsafe_view""".split()
+)
+
+
+def _normalised(name: str, normal: Values, random: Generator, *, hard: bool) -> Values:
+    if name in ("weight", "bias"):
+        return np.asarray(np.float32(0.2) * normal + np.float32(name == "weight"))
+    if name == "running_var":
+        return np.asarray(0.3 + 1.7 * random.random(normal.shape), np.float32)
+    return np.asarray(normal + np.float32(_OFF_CENTRE * hard))
+
+
+def _factor(normal: Values, axis: int, random: Generator, *, hard: bool) -> Values:
+    """A right factor that keeps the size; hard: output channels of sizes 2^-8 to 2^2."""
+    if normal.ndim < 2:
+        return normal
+    terms = normal[0].size if axis == 0 else normal.shape[-2]
+    values = normal / np.float32(np.sqrt(max(1, terms)))
+    if hard:
+        shape = [1] * normal.ndim
+        shape[axis] = normal.shape[axis]
+        values = np.ldexp(values, random.integers(-8, 3, shape))
+    return values
+
+
+def _wide(normal: Values, random: Generator) -> Values:
+    """Arguments of a nonlinear function: rms 2, some beyond 6."""
+    far = random.random(normal.shape) < 0.03
+    return np.where(far, np.sign(normal) * (6.0 + np.abs(normal) * 2.0), 1.5 * normal)
+
+
+def _edges(normal: Values, random: Generator) -> Values:
+    """Where functions bend or leave their range: tiny, subnormal, zeros of both signs, large."""
+    kind = random.integers(0, 8, normal.shape)
+    signs = np.sign(normal)
+    values = np.where(kind == 0, normal * np.float32(1e-3), 3.0 * normal)
+    values = np.where(kind == 1, signs * np.float32(3e-41), values)
+    values = np.where(kind == 2, np.copysign(np.float32(0.0), normal), values)
+    values = np.where(kind == 3, np.round(normal * 4.0) / 4.0, values)
+    return np.where(kind == 4, np.clip(12.0 * normal, -40.0, 40.0), values)
+
+
+def _sized(values: Values, random: Generator, reach: int) -> Values:
+    """Times 2^-reach to 2^reach, exactly: NumPy's own powers differ between processors."""
+    powers = random.integers(-reach, reach + 1, values.shape)
+    return np.ldexp(values, powers, dtype=values.dtype)
+
+
+def _magnitudes(normal: Values, random: Generator, *, reach: int) -> Values:
+    """Sizes from 2^-reach to 2^reach, with zeros of both signs, subnormals and ties."""
+    kind = random.integers(0, 16, normal.shape)
+    values = np.where(kind < 8, _sized(normal, random, reach), normal)
+    values = np.where(kind == 13, np.round(normal), values)
+    values = np.where(kind == 14, np.copysign(np.float32(0.0), normal), values)
+    return np.where(kind == 15, np.sign(normal) * np.float32(3e-41), values)
+
+
+def _ties(values: Values, steps: int) -> Values:
+    """Rounded to a grid, so that exact ties are common."""
+    return (np.round(values * steps) / steps).astype(np.float32)
+
+
+def _spoiled(values: Values, random: Generator) -> Values:
+    kind = random.integers(0, 24, values.shape)
+    for number, what in enumerate((np.nan, np.inf, -np.inf)):
+        values = np.where(kind == number, np.float32(what), values)
+    return values
+
+
+def _base(operator: str) -> str:
+    return operator.partition("::")[2].partition(".")[0].rstrip("_")
+
+
+class _IntegerRanges:
+    """Names of a call's tensors, and ranges that are safe for its integers."""
+
+    def __init__(self, signature: Signature) -> None:
+        self._signature = signature
+        self.names: list[str] = []
+        seen: set[int] = set()
+        found: dict[str, Any] = {}
+        arguments = signature.func._schema.arguments
+        for position, argument in enumerate(arguments):
+            if position < len(signature.args):
+                value = signature.args[position]
+            else:
+                value = signature.kwargs.get(argument.name)
+            found[argument.name] = value
+            for layout in _layouts(value):
+                if id(layout) not in seen:
+                    seen.add(id(layout))
+                    self.names.append(argument.name)
+        self._arguments = found
+
+    def of(self, name: str) -> tuple[int, int]:
+        """[low, high) for the integers of an argument."""
+        base = _base(self._signature.operator)
+        first = next(iter(_layouts(self._arguments.get("self"))), None)
+        if base in ("index", "index_put") and first is not None and name == "indices":
+            return 0, max(1, min(first.shape))
+        if base in ("gather", "index_select", "take_along_dim", "index_add") and name == "index":
+            dim = self._arguments.get("dim") or 0
+            return 0, max(1, first.shape[dim] if first is not None else 1)
+        if base == "embedding":
+            weight = next(iter(_layouts(self._arguments.get("weight"))), None)
+            return 0, weight.shape[0] if weight is not None else 1
+        if base == "one_hot":
+            return 0, max(1, int(self._arguments.get("num_classes") or 1))
+        if base == "repeat_interleave":
+            return 1, 2
+        if base in _SAFE_INTEGERS:
+            return -8, 9
+        raise ValueError(f"no safe range is known for the integers of {base}")
+
+
+_SAFE_INTEGERS = frozenset(
+    """add sub mul div eq ne lt le gt ge abs neg clone copy _to_copy cat stack floor_divide
+    remainder where masked_fill fill sum _unsafe_view constant_pad_nd rsub flip roll repeat
+    bitwise_and minimum maximum max min amax amin all any clamp pow
+    square sign cumsum bitwise_not logical_not""".split()
+)
+
+
+def _layouts(value: Any) -> list[Layout]:
+    if isinstance(value, Layout):
+        return [value]
+    if isinstance(value, (tuple, list)):
+        return [layout for item in value for layout in _layouts(item)]
+    return []
