@@ -176,7 +176,7 @@ def will_run_cases(config: pytest.Config) -> bool:
         return False
     if config.stash.get(_COLLECTED, False):
         return True
-    if home(config) != ROOT and any(map(config.getoption, _ABOUT_CASES)):
+    if home(config) != ROOT and any(options.get(config, name) for name in _ABOUT_CASES):
         return True
     given = [Path(config.invocation_params.dir, arg.partition("::")[0]) for arg in config.args]
     return any(path == CASES or path in CASES.parents or CASES in path.parents for path in given)
