@@ -312,22 +312,10 @@ def load_model(
             f"{config['architecture']}, {classes} classes, {parameters / 1e6:.2f} M parameters, "
             f"{account.summary()}"
         ),
-        weights_description=_weights_description(config, path, digest),
+        weights_description=timm_config.weights_description(config, path, digest),
         num_classes=classes,
         label_names=names,
     )
-
-
-def _weights_description(config: dict[str, Any], path: Path, digest: str) -> str:
-    """Where the weights came from; a claim in config.json counts only if its hash holds."""
-    claim = config.get("harness_weights")
-    if not isinstance(claim, dict):
-        return f"file {path.name}"
-    if claim.get("weights_sha256") != digest:
-        return f"file {path.name} (changed since config.json was written)"
-    if claim.get("kind") == "sample":
-        return f"sample {claim.get('name')} ({claim.get('source')})"
-    return f"discriminating random (recipe {claim.get('recipe')}, seed {claim.get('seed')})"
 
 
 def materialise(source: ModelSource, cache_dir: Path) -> Path:
