@@ -189,10 +189,10 @@ def test_fewer_classes_get_a_smaller_spread():
     assert random_weights.wanted_std(1) == random_weights.wanted_std(2) > 0.5
     model, _ = make("test_resnet", num_classes=10)
     images = random_weights.calibration_input(
-        model, random_weights.CALIBRATION_IMAGES, random_weights._CALIBRATION_SEED
+        model, random_weights.BATCHNORM_IMAGES, random_weights._CALIBRATION_SEED
     )
     with torch.no_grad():
-        assert random_weights._typical_std(model(images)) == pytest.approx(3 / 3**0.5, rel=0.1)
+        assert random_weights._typical_std(model(images)) == pytest.approx(3 / 3**0.5, rel=0.12)
 
 
 def test_model_without_classifier_says_so():
