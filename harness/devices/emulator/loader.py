@@ -89,13 +89,13 @@ class Emulator:
         self.torch_npu_version = find_torch_npu()[1]
         self._library = library
         self._faults = FaultPlan()
-        self._kernels = emulated_kernels.DEFAULT
-        library.harness_emulator_set_kernels.argtypes = [ctypes.c_char_p]
+        library.harness_emulator_set_kernels.argtypes = [ctypes.c_char_p] * 2
         library.harness_emulator_set_kernels.restype = None
         for query in ("operator_counts", "missing_operators", "fault_effects", "outputs"):
             getattr(library, f"harness_emulator_{query}").restype = ctypes.c_char_p
         for command in ("reset_counters", "mark_calls", "rewind_calls", "list_outputs"):
             getattr(library, f"harness_emulator_{command}").restype = None
+        self.set_kernels()
 
     @property
     def untried(self) -> bool:
@@ -163,9 +163,8 @@ class Emulator:
         Raises:
             ValueError: There are none of that name.
         """
-        if not emulated_kernels.known(name):
-            raise ValueError(f"no kernels are called {name!r}")
-        self._library.harness_emulator_set_kernels(name.encode())
+        kernels, mistake = emulated_kernels.parts(name)
+        self._library.harness_emulator_set_kernels(kernels.encode(), mistake.encode())
         self._kernels = name
 
     def reset_counters(self) -> None:

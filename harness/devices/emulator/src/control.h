@@ -22,8 +22,10 @@ struct Options {
 };
 EMULATOR_SHARED const Options& options();
 
-// Name of the kernels in force, of harness/devices/emulated_kernels.py; "default": ATen's own.
+// Name of the kernels in force, of harness/devices/emulated_kernels.py ("aten": ATen's own), and of
+// the mistake in one of them, of broken_kernels.py; "" for none.
 EMULATOR_SHARED const std::string& kernel_set();
+EMULATOR_SHARED const std::string& kernel_mistake();
 
 // Text that the next aclGetRecentErrMsg of this thread returns.
 EMULATOR_SHARED void set_error(const std::string& text);

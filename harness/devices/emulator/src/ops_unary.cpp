@@ -26,8 +26,10 @@ INPLACE(Mish, mish)
 // torch_npu documents that its native gelu is tanh whatever is asked; GeluV2 is told.
 OP(Gelu, P(T self, T out), { put(out, COMPUTED(Gelu, at::gelu(x, "tanh"))); })
 UNARY(LogSigmoid, log_sigmoid)
-OP(GeluV2, P(T self, int64_t approximate, T out),
-   { put(out, COMPUTED(GeluV2, at::gelu(x, approximate ? "tanh" : "none"))); })
+OP(GeluV2, P(T self, int64_t approximate, T out), {
+  put(out,
+      approximate ? COMPUTED(Gelu, at::gelu(x, "tanh")) : COMPUTED(GeluV2, at::gelu(x, "none")));
+})
 OP(LeakyRelu, P(T self, S negative_slope, T out),
    { put(out, COMPUTED(LeakyRelu, at::leaky_relu(x, in(negative_slope)))); })
 OP(InplaceLeakyRelu, P(T self, S negative_slope),
