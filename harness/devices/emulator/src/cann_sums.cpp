@@ -47,8 +47,8 @@ Answer softmax(const at::Tensor& self, int64_t dim, at::ScalarType type) {
 // Terms are scaled before they are added.
 Answer mean(const at::Tensor& self, Dims dims, bool keep_dim) {
   if (!computes(self)) return std::nullopt;
-  int64_t count = dims ? 1 : self.numel();
-  if (dims)
+  int64_t count = dims && self.dim() > 0 ? 1 : self.numel();
+  if (dims && self.dim() > 0)
     for (const int64_t dim : *dims) count *= self.size(dim);
   const float share = 1.0f / static_cast<float>(count);
   return at::sum(self * share, dims, keep_dim);

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -68,6 +69,22 @@ EMULATOR_SHARED void mark_applied(const Hit& hit);
 EMULATOR_SHARED bool lists_outputs();
 EMULATOR_SHARED void list_output(const std::string& text);
 EMULATOR_SHARED void note_missing(const std::string& name);
+
+// A call of the old operator interface; numbers lie without gaps.
+struct LegacyTensor {
+  int type;  // ACL data type
+  std::vector<int64_t> shape;
+  void* data;
+};
+struct LegacyCall {
+  std::string op;
+  std::vector<LegacyTensor> inputs, outputs;
+  std::map<std::string, std::string> texts;  // attributes
+  std::map<std::string, float> numbers;
+};
+// What libopapi computes of that interface: false where it does not.
+using LegacyOperators = bool (*)(const LegacyCall& call);
+EMULATOR_SHARED void set_legacy_operators(LegacyOperators operators);
 
 // Acts out the kinds that concern no tensor (slow, hang, abort, error_code, out_of_memory).
 // Returns the ACL code that the operator has to return, 0 to go on.

@@ -49,7 +49,7 @@ at::Tensor addmm(const at::Tensor& self, const at::Tensor& mat1, const at::Tenso
                  bool grouped) {
   if (const auto wrong = broken::product(mat1, mat2)) return *wrong * alpha + self * beta;
   if (const auto wrong = broken::bias(self)) return *wrong * beta + at::matmul(mat1, mat2) * alpha;
-  if (cann_kernels() && (grouped || !cann::rides_along(self, beta, alpha)))
+  if (cann::computes(mat1) && (grouped || !cann::rides_along(self, beta, alpha)))
     return cann::addmm(self, kernels::matmul(mat1, mat2, grouped), beta, alpha, stored);
   if (!in_order(mat1)) {
     return mat1.dim() == 2 ? at::addmm(self, mat1, mat2, beta, alpha)

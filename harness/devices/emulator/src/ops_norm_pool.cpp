@@ -150,6 +150,22 @@ OP(MaxPool2dWithIndices,
      put(out, std::get<0>(result));
      put(indices, std::get<1>(result));
    })
+OP(AvgPool3d,
+   P(T self, Ints kernel_size, Ints stride, Ints padding, bool ceil_mode, bool count_include_pad,
+     int64_t divisor_override, T out),
+   {
+     put(out, at::avg_pool3d(wide(in(self)), in(kernel_size), in(stride), in(padding), ceil_mode,
+                             count_include_pad, optional_divisor(divisor_override)));
+   })
+OP(MaxPool3dWithArgmax,
+   P(T self, Ints kernel_size, Ints stride, Ints padding, Ints dilation, bool ceil_mode, T out,
+     T indices),
+   {
+     const auto result = at::max_pool3d_with_indices(in(self), in(kernel_size), in(stride),
+                                                     in(padding), in(dilation), ceil_mode);
+     put(out, std::get<0>(result));
+     put(indices, std::get<1>(result));
+   })
 OP(AdaptiveMaxPool2d, P(T self, Ints output_size, T out, T indices), {
   const auto result = at::adaptive_max_pool2d(in(self), in(output_size));
   put(out, std::get<0>(result));
@@ -173,8 +189,38 @@ UPSAMPLE(UpsampleBicubic2d, true)
 UPSAMPLE(UpsampleBilinear2d, false)
 RESIZE(UpsampleBicubic2dAA, _upsample_bicubic2d_aa)
 RESIZE(UpsampleBilinear2dAA, _upsample_bilinear2d_aa)
+OP(UpsampleNearest1d, P(T self, Ints output_size, T out),
+   { put(out, at::upsample_nearest1d(in(self), in(output_size))); })
 OP(UpsampleNearest2d, P(T self, Ints output_size, T out),
    { put(out, at::upsample_nearest2d(in(self), in(output_size))); })
+OP(UpsampleNearest3d,
+   P(T self, Ints output_size, double scales_d, double scales_h, double scales_w, T out), {
+     put(out, at::upsample_nearest3d(in(self), in(output_size), optional_scale(scales_d),
+                                     optional_scale(scales_h), optional_scale(scales_w)));
+   })
+OP(UpsampleLinear1d, P(T self, Ints output_size, bool align_corners, double scales, T out), {
+  put(out, at::upsample_linear1d(wide(in(self)), in(output_size), align_corners,
+                                 optional_scale(scales)));
+})
+OP(UpsampleTrilinear3d,
+   P(T self, Ints output_size, bool align_corners, double scales_d, double scales_h,
+     double scales_w, T out),
+   {
+     put(out, at::upsample_trilinear3d(wide(in(self)), in(output_size), align_corners,
+                                       optional_scale(scales_d), optional_scale(scales_h),
+                                       optional_scale(scales_w)));
+   })
+#define GRID_SAMPLER(name, function)                                                            \
+  OP(name,                                                                                      \
+     P(T input, T grid, int64_t interpolation_mode, int64_t padding_mode, bool align_corners,   \
+       T out),                                                                                  \
+     {                                                                                          \
+       put(out, at::function(wide(in(input)), wide(in(grid)), interpolation_mode, padding_mode, \
+                             align_corners));                                                   \
+     })
+GRID_SAMPLER(GridSampler2D, grid_sampler_2d)
+GRID_SAMPLER(GridSampler3D, grid_sampler_3d)
+#undef GRID_SAMPLER
 
 #undef LAYER_NORM
 #undef RESIZE
