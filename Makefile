@@ -18,10 +18,9 @@ check test test-all: export OMP_WAIT_POLICY = passive
 STACK ?= auto
 # A folder made by `make bundle`, for a host without a network.
 WHEELS ?=
-BENCH = $(VENV)/.bench
 EMULATOR = harness/devices/emulator/src
 
-.PHONY: accuracy bench bundle check installed lint lock test test-all
+.PHONY: accuracy bench bundle check installed lint lock test test-all wheel
 
 # Quick where nothing has changed.  It says what is large before it fetches it.
 installed:
@@ -33,6 +32,11 @@ BUNDLE ?= wheels
 bundle:
 	@$(PYTHON) -m harness.entry.install bundle $(BUNDLE) --stack "$(STACK)" \
 		--machine "$(FOR_MACHINE)" --python "$(FOR_PYTHON)"
+
+# The package, for another project's environment (docs/library.md).
+DIST ?= dist
+wheel:
+	@$(PYTHON) -m harness.entry.install wheel $(DIST)
 
 accuracy: installed
 	$(RUN) -m harness sample-model
@@ -50,7 +54,7 @@ lint: installed
 # tests/emulator runs apart: it loads torch_npu into pytest.
 PYTEST = $(RUN) -m pytest -W error $(PARALLEL)
 QUICK = not slow and not browser and not cluster
-NO_LARGE = not browser and not cluster
+NO_LARGE = not browser and not cluster and not engines
 
 check: lint
 	$(PYTEST) tests --ignore tests/emulator --ignore tests/end_to_end -m "$(QUICK)" $(ARGS)
@@ -59,18 +63,18 @@ test: lint
 	$(PYTEST) tests --ignore tests/emulator -m "$(NO_LARGE)" $(ARGS)
 	$(PYTEST) tests/emulator $(ARGS)
 
-test-all: test
-	$(PYTEST) tests --ignore tests/emulator -m "browser or cluster" $(ARGS)
+test-all: test $(VENV)/.engines
+	$(PYTEST) tests --ignore tests/emulator -m "browser or cluster or engines" $(ARGS)
 
-# The other tools change none of the locked versions: -c would fail.
-$(BENCH): requirements.lock pyproject.toml | installed
+# An extra of pyproject.toml.  It changes none of the locked versions: -c would fail.
+$(VENV)/.bench $(VENV)/.engines: $(VENV)/.%: requirements.lock pyproject.toml | installed
 	$(RUN) -m harness.entry.install.lock > $(VENV)/constraints.txt
-	$(RUN) benchmarks/extra.py > $(VENV)/bench.txt
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -r $(VENV)/bench.txt
+	$(RUN) benchmarks/extra.py $* > $(VENV)/$*.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -r $(VENV)/$*.txt
 	touch $@
 
 bench: export OMP_WAIT_POLICY = passive
-bench: $(BENCH)
+bench: $(VENV)/.bench
 	$(RUN) -m benchmarks.bench $(ARGS)
 
 # For maintainers: renew the exact versions of the tools, with hashes.

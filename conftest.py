@@ -2,11 +2,4 @@
 
 import harness  # noqa: F401  (sets the torch autoload switch before anything imports torch)
 
-pytest_plugins = [
-    "harness.entry.pytest_plugin.upgrade",
-    "harness.entry.pytest_plugin.throughput",
-    "harness.entry.pytest_plugin.large_runs",
-    "harness.entry.pytest_plugin.ray_sweep",
-    "harness.entry.pytest_plugin.accuracy",
-    "harness.entry.pytest_plugin.html",
-]
+pytest_plugins = ["harness.entry.npu_accuracy"]

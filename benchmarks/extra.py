@@ -1,4 +1,4 @@
-"""Print the requirements of the extra `bench`, a line each, for pip: python benchmarks/extra.py."""
+"""Print the requirements of an extra, a line each, for pip: python benchmarks/extra.py bench."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ else:
     import tomli as tomllib
 
 project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-print("\n".join(project["optional-dependencies"]["bench"]))
+print("\n".join(project["optional-dependencies"][sys.argv[1]]))

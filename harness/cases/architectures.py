@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.system import environment
+from harness.system import environment, own_models
 
 TABLE = Path(__file__).with_name("architectures.csv")
 # Operators that fill a tensor in place, as constructors do.
@@ -78,9 +78,9 @@ def is_known(name: str) -> bool:
 
 @functools.cache
 def families() -> Mapping[str, str]:
-    """Architecture -> family; timm is asked only when the table is another version's."""
+    """Architecture -> family; timm is asked when the table is another version's or lacks some."""
     version, rows = table()
-    if version == environment.version("timm"):
+    if version == environment.version("timm") and not own_models.names():
         return {name: row.family for name, row in rows.items()}
     from harness.system.torchvision_shim import import_timm
 

@@ -8,15 +8,15 @@ import re
 from pathlib import Path
 from typing import Literal
 
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPES = ("float32", "float16", "bfloat16", "autocast-float16", "autocast-bfloat16")
 NUMERICS = ("default", "strict")
 TIERS = ("smoke", "core", "full")
 
 # Images of a case: 10,000 of 224x224 take 6 GB as float32, on each side.
 MOST_IMAGES = 10_000
 
-ModelKind = Literal["directory", "architecture", "sample"]
-InputKind = Literal["synthetic", "noise", "photos", "images"]
+ModelKind = Literal["directory", "architecture", "sample", "module"]
+InputKind = Literal["synthetic", "noise", "photos", "images", "given"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,8 @@ class ModelSource:
 
     `kind` "directory": `ref` is a timm model directory (config.json + weights);
     "architecture": `ref` is a timm architecture name and its weights are discriminating random
-    weights made from `seed`; "sample": `ref` names a model that a command of ours prepares.
+    weights made from `seed`; "sample": `ref` names a model that a command of ours prepares;
+    "module": a module or function of the user's own, which no file holds, called `ref`.
 
     `allow_keys` holds names of state-dict keys (fnmatch patterns are allowed) that may be
     missing, unexpected or mis-shaped; anything else fails the load.  `allow_pickle` permits
@@ -51,7 +52,7 @@ class InputSource:
 
     `kind` "synthetic": seeded structured images that a classifier tells apart; "noise": seeded
     white noise, as published reports use it; "photos": six photos shipped with scikit-image and
-    scikit-learn; "images": the file or folder at `path`.
+    scikit-learn; "images": the file or folder at `path`; "given": a user's own, beside a module.
     """
 
     kind: InputKind

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import itertools
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -47,7 +48,9 @@ class _Entry(pydantic.BaseModel):
     images: str | None = None
     input_seed: int = pydantic.Field(0, ge=0, le=_SEED)
     count: int = pydantic.Field(6, ge=1, le=MOST_IMAGES)
-    dtype: list[Literal["float32", "float16", "bfloat16"]] = ["float32"]
+    dtype: list[
+        Literal["float32", "float16", "bfloat16", "autocast-float16", "autocast-bfloat16"]
+    ] = ["float32"]
     numerics: list[Literal["default", "strict"]] = ["default", "strict"]
     batch_size: int = pydantic.Field(8, ge=1, le=MOST_IMAGES)
     tier: Literal["smoke", "core", "full"] = "core"
@@ -163,7 +166,7 @@ def select(cases: Sequence[Case], selection: Selection) -> list[Case]:
     for model in {case.model: None for case in unique.values()}:
         _check_model(model)
     for inputs in {case.inputs: None for case in unique.values()}:
-        if inputs.path is not None and not Path(inputs.path).exists():
+        if inputs.path is not None and not os.path.exists(inputs.path):
             raise UsageProblem(f"Image path {inputs.path} does not exist: check the path.")
     return list(unique.values())
 
@@ -210,7 +213,7 @@ def _of_model(cases: Sequence[Case], pattern: str) -> list[Case]:
     """Cases of the models that a --model names: a directory, or a glob over names."""
     path = Path(pattern)
     named = path.is_absolute() or pattern.startswith((".", "~")) or "/" in pattern
-    if path.exists() or named or directory.is_hub_name(pattern):
+    if os.path.exists(path) or named or directory.is_hub_name(pattern):
         directory.check_there(path)
         return _both_profiles(ModelSource("directory", str(path)), ("photos", "synthetic"))
     found = [case for case in cases if fnmatch.fnmatch(case.model.name, pattern)]

@@ -10,10 +10,11 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
+import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.cases.case import MOST_IMAGES
 from harness.system import foreign
@@ -21,6 +22,7 @@ from harness.system.files import as_text
 from harness.system.status import UsageProblem
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from PIL import Image
 
 # Of all images of a set: forty of a common camera are decoded within a minute.
@@ -46,25 +48,33 @@ _COMMON = "BMP, GIF, JPEG, PNG, TIFF, WebP and what else Pillow reads"
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Files of a path: label -> image, and (name, why) of those that are not read."""
+    """Files of a path: label -> image, and (name, why) of those that are not read.
+
+    `animated`: labels of files with several frames or pages, of which the first is read.
+    """
 
     images: dict[str, Path]
     left_out: tuple[tuple[str, str], ...] = ()
+    animated: tuple[str, ...] = ()
 
     @property
     def account(self) -> str:
-        """How many were left out and why, a phrase; "" when all were read."""
-        if not self.left_out:
+        """How many were left out and why, a phrase; "" when all were read whole."""
+        if not self.left_out and not self.animated:
             return ""
         whys = collections.defaultdict(list)
         for name, why in self.left_out:
             whys[why].append(name)
-        said = [
-            f"{len(names)} {why} ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
-            for why, names in whys.items()
-        ]
+        said = [f"{len(names)} {why} {_first(names)}" for why, names in whys.items()]
         total = len(self.images) + len(self.left_out)
-        return f"{len(self.images)} of {total} files were read; left out: {'; '.join(said)}"
+        found = f"{len(self.images)} of {total} files were read"
+        if self.animated:
+            found += f", of {len(self.animated)} the first frame alone {_first(self.animated)}"
+        return f"{found}; left out: {'; '.join(said)}" if said else found
+
+
+def _first(names: Sequence[str]) -> str:
+    return f"({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
 
 
 @functools.cache
@@ -92,10 +102,10 @@ def find(path: Path) -> Found:
 
     Sorted by name; labels are relative to the folder.  Raises UsageProblem when there is none.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise UsageProblem(f"Image path {path} does not exist: check the path.")
-    if not path.is_dir():
-        return Found({as_text(path.name): path})
+    if not os.path.isdir(path):
+        return _with_frames({as_text(path.name): path}, [])
     images: dict[str, Path] = {}
     left_out: list[tuple[str, str]] = []
     try:
@@ -111,11 +121,22 @@ def find(path: Path) -> Found:
         raise UsageProblem(
             f"Folder {as_text(error.filename or path)} cannot be read: {error.strerror}."
         ) from error
-    found = Found(images, tuple(left_out))
+    found = _with_frames(images, left_out)
     if not images:
         said = f" ({found.account})" if left_out else ""
         raise UsageProblem(f"Folder {path} holds no images{said}: add some ({_COMMON}).")
     return found
+
+
+def _with_frames(images: dict[str, Path], left_out: list[tuple[str, str]]) -> Found:
+    """What was found, with a look at how many frames the files have."""
+    animated = []
+    for label, path in images.items():
+        with contextlib.suppress(Exception), _opened(path) as opened:  # said when it is read
+            # A camera's MPO holds a preview beside the picture.
+            if getattr(opened, "is_animated", False) and opened.format != "MPO":
+                animated.append(label)
+    return Found(images, tuple(left_out), tuple(animated))
 
 
 def _why_not(file: Path) -> str:
@@ -184,6 +205,37 @@ def read(path: Path) -> Image.Image:
         raise UsageProblem(
             f"{name} is a damaged or truncated image ({said}): copy it again or remove it."
         ) from None
+
+
+def taken(given: str | Path | Image.Image | npt.NDArray[Any]) -> Image.Image:
+    """An image as 8-bit RGB, upright, from a path, a Pillow image or an array of uint8.
+
+    Arrays: [H, W] grey, or [H, W, C] with C = 1, 3 or 4 (alpha is dropped).  Raises UsageProblem as
+    `read`, and for what is none of these.
+    """
+    from PIL import Image, ImageOps
+
+    if isinstance(given, (str, Path)):
+        return read(Path(given))
+    if isinstance(given, Image.Image):
+        _check_shape(given, "The image")
+        return _to_rgb(ImageOps.exif_transpose(given), given.format, "The image")
+    dtype, shape = (getattr(given, name, None) for name in ("dtype", "shape"))
+    if str(dtype) != "uint8" or len(shape or ()) not in (2, 3):
+        said = f"an array of {dtype} {list(shape)}" if shape else f"a {type(given).__name__}"
+        raise UsageProblem(
+            f"{said[0].upper()}{said[1:]} is no image: give a path, a Pillow image, or uint8 "
+            "[H, W, 3]; what is preprocessed already goes to predict_tensor."
+        )
+    grey = given[..., 0] if given.ndim == 3 and given.shape[2] == 1 else given
+    try:
+        image = Image.fromarray(grey)
+    except (TypeError, ValueError):
+        raise UsageProblem(
+            f"An array {list(given.shape)} is no image: its last dimension is to be 1, 3 or 4."
+        ) from None
+    _check_shape(image, "The image")
+    return _to_rgb(image, None, "The image")
 
 
 @contextlib.contextmanager

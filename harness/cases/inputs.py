@@ -8,12 +8,14 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cases import image_files
 from harness.cases.case import MOST_IMAGES, InputSource
 from harness.cases.image_files import Found
+from harness.cases.samples import Samples
 from harness.system import environment, foreign
 from harness.system.files import (
     as_text,
@@ -56,6 +58,10 @@ class InputSet:
     source: InputSource
     left_out: str = ""  # files of a folder that were not read, and why
 
+    def load(self) -> Samples:
+        """The images as the only argument of a model; raises as `load_inputs`."""
+        return Samples.of(load_inputs(self))
+
     @property
     def facts(self) -> dict[str, Any]:
         """All but where it is stored and where it came from, as JSON."""
@@ -81,8 +87,12 @@ def photo_paths() -> dict[str, Path]:
     return found
 
 
-def _transformed(images: dict[str, Path], data_config: dict[str, Any]) -> torch.Tensor:
-    """Images through timm's evaluation transform, stacked."""
+def preprocess(images: Sequence[Any], data_config: dict[str, Any]) -> torch.Tensor:
+    """Return images as a batch [N, C, H, W], float32, through timm's evaluation transform.
+
+    `images`: as `image_files.taken` has them.  `data_config` is LoadedModel.data_config.  Raises
+    UsageProblem for files that are no images.
+    """
     import torch
 
     from harness.system.torchvision_shim import import_timm
@@ -90,22 +100,12 @@ def _transformed(images: dict[str, Path], data_config: dict[str, Any]) -> torch.
     transform = import_timm().data.create_transform(**data_config, is_training=False)
     mode = "L" if data_config["input_size"][0] == 1 else "RGB"
     try:
-        return torch.stack(
-            [transform(image_files.read(path).convert(mode)) for path in images.values()]
-        )
+        return torch.stack([transform(image_files.taken(image).convert(mode)) for image in images])
     except MemoryError:
         raise UsageProblem(
             f"{len(images)} images of {data_config['input_size']} need more memory than there is: "
             "give fewer."
         ) from None
-
-
-def preprocess(paths: list[Path], data_config: dict[str, Any]) -> torch.Tensor:
-    """Return image files as a batch [N, C, H, W], float32, through timm's evaluation transform.
-
-    `data_config` is LoadedModel.data_config.  Raises UsageProblem for files that are no images.
-    """
-    return _transformed({str(index): path for index, path in enumerate(paths)}, data_config)
 
 
 def _made(source: InputSource, data_config: dict[str, Any]) -> tuple[torch.Tensor, list[str]]:
@@ -176,7 +176,8 @@ def prepare_inputs(source: InputSource, data_config: dict[str, Any], cache_dir: 
     else:
         found = _files(source)
         image_files.check_pixels(found.images.values())
-        images, labels = _transformed(found.images, data_config), list(found.images)
+        images = preprocess(list(found.images.values()), data_config)
+        labels = list(found.images)
         left_out = found.account
         what = "photos of scikit-image and scikit-learn"
         if source.kind == "images":
@@ -246,9 +247,3 @@ def load_inputs(inputs: InputSet) -> torch.Tensor:
             "delete the file and run again.",
         )
     return found[0]
-
-
-def filled(images: torch.Tensor, batch_size: int) -> torch.Tensor:
-    """Images [N, 3, H, W] repeated in order to the next multiple of a batch size, at least one."""
-    count = -(-len(images) // batch_size) * batch_size
-    return images[[row % len(images) for row in range(count)]]

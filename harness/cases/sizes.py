@@ -18,7 +18,7 @@ from harness.cases.case import Case, ModelSource
 from harness.cases.models import sample
 from harness.system import foreign, quantities
 
-_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_BYTES = {"float16": 2, "bfloat16": 2}  # others hold float32
 _GIGA = 10**9
 # Of a case without any arithmetic to speak of: models are loaded, legs compared, reports written.
 _FIXED_GMACS = 2.0
@@ -72,7 +72,7 @@ def memory(case: Case) -> int | None:
     """Bytes that the case needs on its device at least; None when not known."""
     found = of(case.model)
     batch = min(case.batch_size, case.inputs.count)
-    return found.memory_bytes(batch, _BYTES[case.dtype]) if found else None
+    return found.memory_bytes(batch, _BYTES.get(case.dtype, 4)) if found else None
 
 
 def gmacs(case: Case) -> float | None:
@@ -124,6 +124,8 @@ def _architecture(model: ModelSource) -> str | None:
         return model.ref
     if model.kind == "sample":
         return sample.ARCHITECTURE
+    if model.kind == "module":
+        return None
     try:
         config = foreign.loads(foreign.read_text(Path(model.ref) / "config.json"))
         name = config.get("architecture")

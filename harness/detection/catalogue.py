@@ -154,7 +154,8 @@ def _plan(
     kinds: tuple[tuple[str, dict[str, Any]], ...],
 ) -> PlannedFault:
     if depth == "every":
-        call, occurrence = 0, {"first": 1, "every": 1}
+        call = 0
+        occurrence: dict[str, Any] = {"first": 1, "every": 1}
     else:
         call = 1 + round((calls - 1) * _DEPTHS[depth])
         occurrence = {"first": call, "every": calls}

@@ -12,7 +12,6 @@ import datetime
 import time
 from collections.abc import Callable, Sequence
 
-from harness.cases import inputs
 from harness.cases.case import InputSource, ModelSource
 from harness.detection.engines import EngineDevice, open_engine
 from harness.detection.study_results import (
@@ -24,9 +23,8 @@ from harness.detection.study_results import (
     dtype_and_numerics,
 )
 from harness.execution import legs
-from harness.execution.operators import trace
 from harness.execution.sides import Sides
-from harness.judgement import arithmetic, operator_rows
+from harness.judgement import operator_rows
 from harness.judgement.operator_rows import OperatorRow
 from harness.judgement.verdict import Verdict
 from harness.system import environment, processor
@@ -109,13 +107,8 @@ class _One:
     def operators(self, request: legs.LegRequest, share: float) -> Operators:
         """Every operator of the forward pass by itself.  Raises CaseProblem."""
         numerics = self._device.apply_numerics(request.numerics)
-        rows = trace.check(
-            request.model.load().model,
-            inputs.load_inputs(request.inputs)[: request.batch_size],
-            self._device,
-            arithmetic.declared(request.dtype, numerics),
-            share=share,
-        )
+        request = dataclasses.replace(request, operator_share=share)
+        rows = legs.operators_alone(self._device, request, request.inputs.load(), numerics)
         self._check = operator_rows.summarise(rows, share)
         return Operators(*self._what, kinds(rows), tuple(operator_rows.culprits(rows)))
 
@@ -145,7 +138,7 @@ def kinds(rows: Sequence[OperatorRow]) -> tuple[Kind, ...]:
     """What was found of each kind of operator, in the order of first use."""
     found: dict[str, list[OperatorRow]] = collections.defaultdict(list)
     for row in rows:
-        if row.skipped not in trace.NO_LAYER:
+        if row.skipped not in operator_rows.NO_LAYER:
             found[row.operator].append(row)
     return tuple(_kind(name, of_kind) for name, of_kind in found.items())
 

@@ -65,6 +65,12 @@ class Device(Protocol):
         The emulated NPU can do it, and the CPU with hooks; others raise UsageProblem for a plan.
         """
 
+    def watching(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """Know inside which module runs in a model's forward passes, for faults that name one.
+
+        `model`: whose forward passes lead, here or on the host; entered after `plant`.
+        """
+
     def rehearsal(self) -> contextlib.AbstractContextManager[None]:
         """What runs inside does not count as calls of planned faults: they are yet to come."""
 
@@ -129,6 +135,10 @@ class Plain:
 
     def around_forward(self) -> contextlib.AbstractContextManager[Any]:
         """Nothing has to be in force."""
+        return contextlib.nullcontext()
+
+    def watching(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """No fault asks for it."""
         return contextlib.nullcontext()
 
     def operator(self, func: Any) -> Callable[..., Any]:

@@ -1,48 +1,9 @@
 """Fault plans: which operator goes wrong, when and how.
 
-A plan is a list of faults.  Each has a `kind`, an `operator` and an occurrence.  Operators are
-named as CANN's aclnn functions without the prefix ("Convolution", "Silu"), legacy operators by
-their own name ("Identity"); "*" is every operator; the pseudo-operator "Malloc" is a raw device
-allocation (torch_npu's caching allocator asks for few, large ones).
-
-Occurrence: the calls whose operator matches are counted from 1 since the plan was set or the
-counters were reset; the fault is due at call `first`, then at every `every`-th call after it, up
-to `last` (None: no end).  `first=3, last=3` is the third call only; `first=3, every=20` is layer 3
-of a model with 20 such calls in a forward pass.  With `probability` below 1 a due fault comes and
-goes: whether it acts is drawn from `seed` for every execution anew, also for the rehearsed ones
-(`Emulator.rehearsal`).  With `batch_over=N` a due fault acts only when the first dimension of the
-tensor concerned is larger than N.
-
-Kinds, and what `magnitude` means for them:
-
-=====================  ============================================================================
-scale_output           output x magnitude (default 1.01)
-noise_output           output + magnitude (0.01) x std(output) x normal noise from `seed`
-zero_output            output all 0
-zero_channels          last magnitude (16) channels (dimension 1) of the output 0
-nan_output             one NaN, at `index` (0) of the output in row-major order
-inf_output             one Inf, at `index` (0)
-bit_flip               `bit` (30) of one element flips: of `index`, or of one drawn from `seed`
-saturate               Inf of the output becomes the dtype's largest number, NaN becomes 0
-duplicate_first_item   last item of the batch gets the first item's result
-permute_batch          results of the batch move on by one item
-scale_weight           weight x magnitude (1.5; 0.5 halves it), or only its element `index`
-swap_channels          input channels in reverse order (BGR at a stem)
-drop_bias              bias left out
-fp16_accumulate        partial sums rounded to fp16
-stale_mean             running mean + magnitude (0.1) x running standard deviation
-error_code             the operator returns the ACL code `code` (507015: aicore exception)
-out_of_memory          the operator returns 207001; on "Malloc" torch raises OutOfMemoryError
-slow                   the host sleeps magnitude (1.0) seconds
-hang                   the call never returns: end the process
-abort                  the process aborts (SIGABRT)
-=====================  ============================================================================
-
-The weight kinds act on Convolution, ConvDepthwise2d and the matrix products (the right factor is
-the weight), drop_bias on Convolution, Addmm and Baddbmm, swap_channels on convolutions, stale_mean
-on BatchNorm in inference.  On other operators these kinds have no effect: compare
-`Emulator.fault_effects` with what was expected.  The numeric output kinds leave integer outputs
-alone.
+docs/fault-plans.md has the form of a plan: its fields, its kinds, and how calls are counted.  A
+fault that comes and goes (`probability`) is drawn for every execution anew, also for the rehearsed
+ones (`Emulator.rehearsal`); calls are counted from 1 since the plan was set or the counters were
+reset.  How often a fault had an effect is counted as well (`Counters.fault_effects`).
 """
 
 from __future__ import annotations
@@ -50,7 +11,9 @@ from __future__ import annotations
 import fnmatch
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+import re
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +50,11 @@ KINDS = (
     "slow",
     "hang",
     "abort",
+    "waive_contract",
 )
+VERSION = 1  # of the form of a plan
+_VERSION_KEY = "schema_version"
+_MODULE = re.compile(r"[\w.*?\[\]!-]{1,512}")
 _WHOLE = ("first", "last", "every", "index", "seed", "bit", "batch_over", "code")
 
 
@@ -101,12 +68,17 @@ def _is_whole(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float64 holds
+        return False
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault; the module's text explains the fields.
+    """One fault; docs/fault-plans.md explains the fields.
 
     Raises:
         ValueError: A field is wrong; the message names it.
@@ -114,6 +86,8 @@ class Fault:
 
     kind: str
     operator: str = "*"
+    module: str | None = None
+    cases: str = "*"
     first: int = 1
     last: int | None = None
     every: int = 1
@@ -127,13 +101,20 @@ class Fault:
 
     def __post_init__(self) -> None:
         """Checks every field."""
-        _check(self.kind in KINDS, "kind", "one of " + ", ".join(KINDS), self.kind)
-        name_ok = isinstance(self.operator, str) and (
-            self.operator == "*" or self.operator.isidentifier()
+        _check(
+            isinstance(self.kind, str) and self.kind in KINDS,
+            "kind",
+            "one of " + ", ".join(KINDS),
+            self.kind,
         )
+        operator = self.operator.removeprefix("aclnn") if isinstance(self.operator, str) else ""
+        name_ok = operator == "*" or (operator.isidentifier() and operator.isascii())
         _check(name_ok, "operator", 'an operator name or "*"', self.operator)
-        if self.operator.startswith("aclnn"):
-            object.__setattr__(self, "operator", self.operator.removeprefix("aclnn"))
+        object.__setattr__(self, "operator", operator)
+        module = self.module
+        module_ok = module is None or (isinstance(module, str) and bool(_MODULE.fullmatch(module)))
+        _check(module_ok, "module", "a module's path or a glob over such paths", self.module)
+        _check(isinstance(self.cases, str), "cases", "a glob over case ids", self.cases)
         for field in _WHOLE:
             value = getattr(self, field)
             if value is None and field in ("last", "index"):
@@ -143,6 +124,9 @@ class Fault:
         _check(self.last is None or self.last >= self.first, "last", "at least `first`", self.last)
         _check(self.every >= 1, "every", "at least 1", self.every)
         _check(self.index is None or self.index >= 0, "index", "at least 0", self.index)
+        for field in set(_WHOLE) - {"seed"}:
+            value = getattr(self, field)
+            _check(value is None or value < 2**63, field, "below 2**63", value)
         _check(0 <= self.seed < 2**64, "seed", "in 0 .. 2**64-1", self.seed)
         _check(0 <= self.bit < 64, "bit", "in 0 .. 63", self.bit)
         _check(self.batch_over >= 0, "batch_over", "at least 0", self.batch_over)
@@ -202,13 +186,19 @@ class FaultPlan:
             )
         object.__setattr__(self, "faults", tuple(self.faults))
 
+    @property
+    def modules(self) -> bool:
+        """Whether a fault names a module."""
+        return any(fault.module is not None for fault in self.faults)
+
     def to_json(self) -> str:
-        """The plan as JSON: an object with the list `faults`."""
-        return json.dumps({"faults": [fault.to_dict() for fault in self.faults]})
+        """The plan as JSON: an object with its version and the list `faults`."""
+        faults = [fault.to_dict() for fault in self.faults]
+        return json.dumps({_VERSION_KEY: VERSION, "faults": faults})
 
     @classmethod
     def from_json(cls, text: str) -> FaultPlan:
-        """Reads what `to_json` wrote.
+        """Reads what `to_json` wrote; a plan without a version is of this one.
 
         Raises:
             ValueError: Not JSON, or a field is unknown or wrong; the message names it.
@@ -217,12 +207,17 @@ class FaultPlan:
             data = foreign.loads(text)
         except ValueError as error:
             raise ValueError(f"fault plan is not JSON: {error}") from error
-        if (
-            not isinstance(data, dict)
-            or set(data) != {"faults"}
-            or not isinstance(data["faults"], list)
-        ):
-            raise ValueError("fault plan must be an object with one field, the list 'faults'")
+        if not isinstance(data, dict) or not isinstance(data.get("faults"), list):
+            raise ValueError("fault plan must be an object with the list 'faults'")
+        version = data.pop(_VERSION_KEY, VERSION)
+        if version != VERSION or isinstance(version, bool):
+            raise ValueError(
+                f"fault plan has {_VERSION_KEY} {version!r}, this harness reads {VERSION}"
+            )
+        if strange := sorted(set(data) - {"faults"}):
+            raise ValueError(
+                f"fault plan field {strange[0]!r} is unknown; known: 'faults', {_VERSION_KEY!r}"
+            )
         known = {field.name for field in fields(Fault)}
         faults = []
         for entry in data["faults"]:
@@ -256,6 +251,8 @@ def _wire_line(fault: Fault) -> str:
         "batch_over": fault.batch_over,
         "code": fault.code,
     }
+    if fault.module is not None:
+        values["module"] = fault.module
     return "\t".join(f"{key}={value}" for key, value in values.items())
 
 
@@ -287,19 +284,29 @@ def plan_for(text: str, case_id: str | None = None) -> str | None:
     A fault's field `cases` is a glob over case ids (default: every case).  Raises ValueError for a
     plan that is wrong in any of its faults.
     """
-    pass
-
-    data = foreign.loads(text)
-    globs = []
-    for fault in data.get("faults", ()) if isinstance(data, dict) else ():
-        pattern = fault.pop("cases", "*") if isinstance(fault, dict) else "*"
-        if not isinstance(pattern, str):
-            raise ValueError(f"fault field 'cases' must be a glob over case ids, got {pattern!r}")
-        globs.append(pattern)
-    plan = FaultPlan.from_json(json.dumps(data))
-    chosen: list[Fault] = [
-        fault
-        for fault, pattern in zip(plan.faults, globs, strict=True)
-        if case_id is None or fnmatch.fnmatch(case_id, pattern)
+    chosen = [
+        replace(fault, cases="*")
+        for fault in FaultPlan.from_json(text).faults
+        if case_id is None or fnmatch.fnmatch(case_id, fault.cases)
     ]
     return FaultPlan(tuple(chosen)).to_json() if chosen else None
+
+
+def idle_faults(text: str, case_ids: Collection[str]) -> list[int]:
+    """Numbers, from 1, of the faults of a checked plan that concern none of these cases.
+
+    Raises UsageProblem when that is all of them.
+    """
+    faults = FaultPlan.from_json(text).faults
+    idle = [
+        number
+        for number, fault in enumerate(faults, start=1)
+        if not any(fnmatch.fnmatch(case_id, fault.cases) for case_id in case_ids)
+    ]
+    if len(idle) == len(faults):
+        globs = ", ".join(repr(fault.cases) for fault in faults[:3]) or "none"
+        raise UsageProblem(
+            f"The fault plan concerns no case of this run: its faults are for cases {globs}, the "
+            f"run has {', '.join(sorted(case_ids)[:3])}."
+        )
+    return idle

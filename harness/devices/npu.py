@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from harness.devices import dispatcher, emulated_kernels, npu_settings
 from harness.devices.device import Counters, Device, Plain, TimingEvent, refuse_faults
+from harness.devices.module_path import ModulePath
 from harness.devices.spec import EMULATED_DEVICES, DeviceSpec
 from harness.records.leg import DeviceInfo
 from harness.system import visible_devices
@@ -29,6 +31,9 @@ _STRIDES_REMEDY = (
 )
 
 _CODE = re.compile(r"\bERR(\d{2})(\d{3})\b")
+# The first phase does not take the arguments; CANN's own text follows on a line of its own.
+_REFUSED = re.compile(r"call (aclnn\w+) failed, error code is 161\d{3}\b")
+_DETAIL = re.compile(r"^E[A-Z]\d{4}: .*", re.MULTILINE)
 _ACLNN = re.compile(r"\b(aclnn\w+?)(?:GetWorkspaceSize)?\b(?! failed)")
 
 
@@ -136,6 +141,17 @@ class NpuDevice(Plain):
         self.emulator.set_faults(FaultPlan.from_json(fault_plan) if fault_plan else None)
         self.emulator.reset_counters()
 
+    def watching(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """Tell the emulator, where a planned fault asks for it."""
+        if self.emulator is None or not self.emulator.faults.modules:
+            return contextlib.nullcontext()
+
+        def change(path: str) -> None:
+            self.synchronize()  # what waits in torch_npu's queue is of the module before
+            self.emulator.set_module(path)
+
+        return ModulePath(change).watching(model)
+
     def rehearsal(self) -> contextlib.AbstractContextManager[None]:
         """Planned faults do not count what runs inside."""
         return contextlib.nullcontext() if self.emulator is None else self.emulator.rehearsal()
@@ -184,6 +200,14 @@ class NpuDevice(Plain):
                 Status.FAIL_UNSUPPORTED,
                 Stage.FORWARD,
                 f"{self.spec} lacks {_operators(named)}: {first}{remedy}",
+            )
+        if refused := _REFUSED.search(text):
+            detail = _DETAIL.search(text)
+            return CaseProblem(
+                Status.FAIL_UNSUPPORTED,
+                Stage.FORWARD,
+                f"{self.spec} refuses an operator of this model ({refused[1]}): "
+                f"{detail[0][:400] if detail else first}",
             )
         if code and code[2] == "011":
             return CaseProblem(Status.ERROR_TIMEOUT, Stage.FORWARD, f"{self.spec}: {first}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.system import signing
-from harness.system.files import ROOT
+from harness.system.files import CASES, INSTALLED_CASES, ROOT
 from harness.system.status import (
     CaseProblem,
     ExitCode,
@@ -25,10 +26,19 @@ def run_arguments() -> list[str]:
     """What `python -m harness run` gives pytest before the user's own options."""
     return [
         # The ini file is named: pytest would look for it beside any path among the options.
-        *("-c", str(ROOT / "pytest.ini"), str(ROOT / "cases")),
+        *_whose(),
+        str(CASES),
         # Where it is installed, hypothesis would import itself for the summary, for seconds.
         *("-p", "no:hypothesispytest"),
     ]
+
+
+def _whose() -> list[str]:
+    """The ini file and the root of a run: the checkout's, or where the wheel's user is."""
+    if CASES != INSTALLED_CASES:
+        return ["-c", str(ROOT / "pytest.ini")]
+    ini = CASES.parent / "run.ini"
+    return ["-c", str(ini), "--rootdir", str(Path.cwd()), "-p", "npu_accuracy"]
 
 
 def add_allow_pickle(add: Callable[..., Any]) -> None:
@@ -47,8 +57,14 @@ def guarded(command: Callable[[], int]) -> int:
     Bad input (UsageProblem) is 4; a model that does not load or run (CaseProblem) is 1; what the
     host lacks, and a bug of ours, are 10.  Never Python's own 1, which is that of a failed case.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that has no ideograms gets escapes
+            stream.reconfigure(errors="backslashreplace")
     try:
         return command()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return ExitCode.INTERRUPTED
     except UsageProblem as problem:
         print(f"error: {problem}", file=sys.stderr)
         return ExitCode.USAGE

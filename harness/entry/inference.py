@@ -7,7 +7,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from harness.cases.case import InputSource
 from harness.cases.models import directory
@@ -20,6 +20,10 @@ from harness.system.status import ExitCode, UsageProblem
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import PIL.Image
+
+    Image = str | Path | PIL.Image.Image | npt.NDArray[Any]
+    Images = Sequence[Image] | Image
 
 
 class TimmClassifier:
@@ -60,11 +64,12 @@ class TimmClassifier:
         """Whether predictions come from the emulated NPU."""
         return self.choice.spec.emulated
 
-    def predict(self, images: Sequence[str | Path] | str | Path) -> npt.NDArray[Any]:
-        """Classify image files.
+    def predict(self, images: Images) -> npt.NDArray[Any]:
+        """Classify images.
 
-        `images`: paths.  Returns softmax probabilities, float32 [N, C], in the order given.
-        Raises UsageProblem for a file that is no readable image.
+        `images`: one or several of paths, Pillow images and arrays of uint8, [H, W, 3] or [H, W].
+        Returns softmax probabilities, float32 [N, C], in the order given.  Raises UsageProblem for
+        a file that is no readable image, and for what is none of these.
         """
         return self.predict_tensor(self._prepared(images))
 
@@ -74,19 +79,26 @@ class TimmClassifier:
 
         if not self.has_classifier:
             raise UsageProblem(
-                "This model has no classifier (num_classes is 0), so that there are no "
-                "probabilities: its features are what `features` gives."
+                f"This model has {self.lack}, so that there are no probabilities: what it gives "
+                "is there from `features`."
             )
         probabilities: npt.NDArray[Any] = torch.softmax(self._outputs(images), dim=-1).numpy()
         return probabilities
 
     @property
     def has_classifier(self) -> bool:
-        """Whether the model's outputs are classes."""
-        return self.loaded.num_classes > 0
+        """Whether the model's outputs are classes to choose from."""
+        return self.loaded.num_classes > 1
 
-    def features(self, images: Sequence[str | Path] | str | Path) -> npt.NDArray[Any]:
-        """What the model gives for image files as it is, float32 [N, ...]; raises as `predict`."""
+    @property
+    def lack(self) -> str:
+        """Why it has no classifier, a phrase."""
+        if self.loaded.num_classes == 1:  # whatever it says, a softmax of it is 1
+            return "a single output (num_classes is 1)"
+        return "no classifier (num_classes is 0)"
+
+    def features(self, images: Images) -> npt.NDArray[Any]:
+        """What the model gives for images as it is, float32 [N, ...]; takes those of `predict`."""
         return self.features_tensor(self._prepared(images))
 
     def features_tensor(self, images: Any) -> npt.NDArray[Any]:
@@ -94,13 +106,16 @@ class TimmClassifier:
         found: npt.NDArray[Any] = self._outputs(images).numpy()
         return found
 
-    def _prepared(self, images: Sequence[str | Path] | str | Path) -> Any:
+    def _prepared(self, images: Images) -> Any:
         from harness.cases import inputs
 
-        paths = [images] if isinstance(images, (str, Path)) else list(images)
-        if not paths:
+        several = isinstance(images, Sequence) and not isinstance(images, str)
+        if getattr(images, "ndim", 0) == 4:  # arrays of one size
+            several = True
+        given = list(cast("Sequence[Image]", images)) if several else [images]
+        if not given:
             raise UsageProblem("No images were given.")
-        return inputs.preprocess([Path(p) for p in paths], self.loaded.data_config)
+        return inputs.preprocess(given, self.loaded.data_config)
 
     def _outputs(self, images: Any) -> Any:
         import torch
@@ -200,7 +215,7 @@ def _classify(given: argparse.Namespace) -> int:
 
     given_images = [image_files.check(Path(one)) for group in given.image for one in group]
     paths = [path for found in given_images for path in found.images.values()]
-    left_out = [found.account for found in given_images if found.left_out]
+    left_out = [found.account for found in given_images if found.account]
     for account in left_out:
         print(shown.line(f"note: {account}."), file=sys.stderr)
     classifier = TimmClassifier(
@@ -307,7 +322,7 @@ def _show_features(
         print(shown.document(document))
     else:
         if not classifier.has_classifier:
-            print("The model has no classifier (num_classes is 0): these are its features.")
+            print(f"The model has {classifier.lack}: this is what it gives.")
         spec = classifier.choice.spec
         print(shown.line(f"Device: {spec}{spec.caveat}"))
         for name, good, norm in zip(names, finite, norms, strict=True):

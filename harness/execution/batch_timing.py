@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils import benchmark
 
-from harness.cases import inputs
-from harness.execution import legs
+from harness.execution import autocast, legs
 from harness.execution.memory_meter import MemoryMeter
 from harness.execution.outputs import flatten
-from harness.judgement import timing
+from harness.judgement import arithmetic, timing
 from harness.records.throughput import BatchTiming, Copies, Setting
 from harness.system import process, processor
 from harness.system.processor import HostInfo
@@ -72,11 +71,14 @@ def run(device: Device, request: MeasureRequest, on_stage: StageCallback) -> Bat
 
     threads, onednn = torch.get_num_threads(), torch.backends.mkldnn.enabled
     try:
-        with process.first_to_go(), torch.inference_mode():
+        cast = autocast.of(request.leg.dtype, device.torch_device)
+        with process.first_to_go(), torch.inference_mode(), cast:
             # It is on by default; a process that turned it off would be no fair CPU.
             torch.backends.mkldnn.enabled = torch.backends.mkldnn.is_available()
             enter(Stage.LOAD)
-            return _Measurement(device, request, enter).run()
+            measurement = _Measurement(device, request, enter)
+            with device.watching(measurement.model):
+                return measurement.run()
     except CaseProblem:
         raise
     except Exception as error:
@@ -98,9 +100,9 @@ class _Measurement:
         leg = request.leg
         device.plant(leg.fault_plan)
         device.apply_numerics(leg.numerics)
-        self.dtype = getattr(torch, leg.dtype)
+        self.dtype = getattr(torch, arithmetic.storage(leg.dtype))
         self.model = device.place(leg.model.load().model, self.dtype)
-        self.images = self._repeated(inputs.load_inputs(leg.inputs))  # on the host
+        self.images = self._repeated(leg.inputs.load().tensors["images"])  # on the host
         self.is_cpu = device.spec.kind == "cpu"
         self.events = device.event_pair()
 

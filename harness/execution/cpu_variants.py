@@ -15,7 +15,7 @@ from torch import nn
 
 from harness.devices.cpu import CpuDevice
 from harness.devices.device import Counters
-from harness.execution import imitation
+from harness.execution import autocast, imitation
 from harness.execution.fault_hooks import FaultHooks
 from harness.judgement.arithmetic import Arithmetic
 
@@ -48,6 +48,11 @@ class VariantCpu(CpuDevice):
         else:
             super().plant(fault_plan)
 
+    def watching(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """Tell the hooks, where there are some."""
+        hooks = self._hooks
+        return super().watching(model) if hooks is None else hooks.modules.watching(model)
+
     def counters(self) -> Counters:
         """What the hooks saw since `plant`."""
         return self._hooks.counters if self._hooks is not None else super().counters()
@@ -66,9 +71,10 @@ class VariantCpu(CpuDevice):
 
     def place_batch(self, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Round the images as the arithmetic stores them, and lay them out."""
-        if self.variant.imitate is not None:
+        if self.variant.imitate is not None and images.is_floating_point():
             images = images.to(getattr(torch, self.variant.imitate.dtype))
-        layout = torch.channels_last if self.variant.reorder else torch.contiguous_format
+        last = self.variant.reorder and images.dim() == 4
+        layout = torch.channels_last if last else torch.contiguous_format
         return super().place_batch(images, dtype).contiguous(memory_format=layout)
 
     @contextlib.contextmanager
@@ -77,6 +83,8 @@ class VariantCpu(CpuDevice):
         threads = torch.get_num_threads()
         with contextlib.ExitStack() as stack:
             if self.variant.imitate is not None:
+                if self.variant.imitate.autocast is not None:
+                    stack.enter_context(autocast.imitated(self.variant.imitate.autocast))
                 stack.enter_context(imitation.Imitation(self.variant.imitate))
             # The hooks come last and so act first: what they change is then rounded.
             if self._hooks is not None:

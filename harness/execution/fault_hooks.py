@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.devices.device import Counters
 from harness.devices.fault_plan import Fault, FaultPlan
+from harness.devices.module_path import ModulePath, within
 
 # aten operator -> CANN's name; any other is named like "Add", "InplaceRelu" (relu_).
 _NAMES = {
@@ -53,6 +54,7 @@ class FaultHooks(TorchDispatchMode):
         self._seen = [0] * len(self._faults)
         self._effects = [0] * len(self._faults)
         self._operators: dict[str, int] = {}
+        self.modules = ModulePath()
 
     @property
     def counters(self) -> Counters:
@@ -86,6 +88,8 @@ class FaultHooks(TorchDispatchMode):
         found = []
         for number, fault in enumerate(self._faults):
             if fault.operator not in ("*", name):
+                continue
+            if fault.module is not None and not within(self.modules.path, fault.module):
                 continue
             self._seen[number] += 1
             after = self._seen[number] - fault.first

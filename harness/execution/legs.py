@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.cases import inputs
+from harness.cases.inputs import InputSet
 from harness.cases.models.loading import LoadedModel
-from harness.cases.models.model_files import ModelFiles
-from harness.execution import factors, gelu, outputs
+from harness.cases.samples import Samples
+from harness.execution import autocast, factors, gelu, outputs
 from harness.execution.memory_meter import MemoryMeter
 from harness.execution.operators import trace
 from harness.execution.operators.counter import OperatorCounter
+from harness.execution.own_module import AnyModel, OwnInputs
 from harness.judgement import arithmetic, operator_rows
 from harness.judgement.metrics import Array
-from harness.judgement.operator_rows import OperatorCheck
+from harness.judgement.operator_rows import OperatorCheck, OperatorRow
 from harness.records.leg import LegRecord, Timing
 from harness.system.status import CaseProblem, Stage, StageCallback, Status
 
@@ -30,16 +32,17 @@ if TYPE_CHECKING:
 class LegRequest:
     """All that a leg needs; small enough to send to another process.
 
-    `dtype`: torch dtype name; "float64" is the oracle.  `repeat`: timed forwards after the
-    warm-up, whose outputs are compared bit by bit.  `batch_checks`: also run the images in reverse
-    order, one by one and in full batches.  `operator_share`: part of the operators to compare one
-    by one as well, 0 for none, None for the usual choice (`operators/choice.py`).  `fault_plan`:
-    JSON, for a device that can plant faults.  `fill`: repeat the images to fill every batch; row r
-    of the outputs is of image r modulo N.
+    `dtype`: torch dtype name; "float64" is the oracle, "autocast-float16" float32 under autocast.
+    `repeat`: timed forwards after the warm-up, whose outputs are compared bit by bit.
+    `batch_checks`: also run the images in reverse order, one by one and in full batches.
+    `operator_share`: part of the operators to compare one by one as well, 0 for none, None for the
+    usual choice (`operators/choice.py`); `operator_standard`: also by CANN's own standards
+    (`vendor_standard`).  `fault_plan`: JSON, for a device that can plant faults.
+    `fill`: repeat the images to fill every batch; row r of the outputs is of image r modulo N.
     """
 
-    model: ModelFiles
-    inputs: inputs.InputSet
+    model: AnyModel
+    inputs: InputSet | OwnInputs
     dtype: str
     batch_size: int
     numerics: str
@@ -47,16 +50,19 @@ class LegRequest:
     batch_checks: bool = False
     fault_plan: str | None = None
     operator_share: float | None = 0.0
+    operator_standard: bool = False
     fill: bool = False
 
     def on_cpu(self, **changes: Any) -> LegRequest:
         """The same model and images for one plain CPU forward, with `changes`."""
         plain: dict[str, Any] = {
+            "dtype": arithmetic.storage(self.dtype),
             "numerics": "strict",
             "repeat": 0,
             "batch_checks": False,
             "fault_plan": None,
             "operator_share": 0.0,
+            "operator_standard": False,
             "fill": False,
         }
         return dataclasses.replace(self, **(plain | changes))
@@ -94,7 +100,7 @@ def run(
     device: Device,
     request: LegRequest,
     on_stage: StageCallback,
-    load: Callable[[ModelFiles], LoadedModel] = ModelFiles.load,
+    load: Callable[[AnyModel], LoadedModel] = lambda model: model.load(),
 ) -> LegResult:
     """Run one leg; `load` gives it a model that it may change.
 
@@ -114,14 +120,13 @@ def run(
         meter = MemoryMeter(device)
         numerics = device.apply_numerics(request.numerics)
         loaded = load(request.model)
-        images = inputs.load_inputs(request.inputs)
+        samples = request.inputs.load()
         # Planned faults count calls from here to the last forward pass, and no other work.
         device.plant(request.fault_plan)
 
         enter(Stage.TRANSFER)
-        passes = _Passes(device, request, loaded.model)
-        filled = inputs.filled(images, request.batch_size) if request.fill else images
-        batches = passes.load(filled)
+        passes = _Passes(device, request, loaded)
+        batches = passes.load(samples.filled(request.batch_size) if request.fill else samples)
         device.synchronize()
 
         enter(Stage.FORWARD)
@@ -129,15 +134,15 @@ def run(
         with executed:
             first, first_seconds = passes.forward(batches)
         enter(Stage.SYNCHRONIZE)
-        results, seconds = [outputs.collect(first)], []
+        results, seconds = [outputs.collect(first, apart=samples.apart)], []
         for _ in range(request.repeat):
             enter(Stage.FORWARD)
             raw, taken = passes.forward(batches)
             seconds.append(taken)
             enter(Stage.SYNCHRONIZE)
-            results.append(outputs.collect(raw))
+            results.append(outputs.collect(raw, apart=samples.apart))
         enter(Stage.FORWARD)
-        variants = _batch_variants(passes, images) if request.batch_checks else {}
+        variants = _batch_variants(passes, samples) if request.batch_checks else {}
         counters, used = device.counters(), meter.read()
         device.plant(None)
         form = gelu.instead(device.torch_device, executed.gelu)
@@ -145,6 +150,9 @@ def run(
         undeclared: list[str] = []
         if form is not None:
             numerics = {**numerics, "gelu": form}
+        if request.dtype != arithmetic.storage(request.dtype):
+            short = request.dtype.removeprefix(arithmetic.AUTOCAST)
+            numerics |= autocast.measure(device.torch_device, short).settings()
         if request.dtype == "float32" and device.torch_device.type != "cpu":
             seen, undeclared = factors.measure(device.torch_device, numerics, described.name)
             numerics = {**numerics, **seen}
@@ -153,7 +161,7 @@ def run(
             numerics=numerics,
             timing=Timing(
                 batch_size=request.batch_size,
-                images=len(images),
+                images=len(samples),
                 forward_seconds=seconds,
                 first_forward_seconds=first_seconds,
                 threads=device.threads(),
@@ -163,7 +171,10 @@ def run(
             weights_sha256=loaded.weights_sha256,
             memory=used,
         )
-        check = _check_operators(device, request, images, record.numerics)
+        check = None
+        if request.operator_share != 0:
+            rows = operators_alone(device, request, samples, record.numerics)
+            check = operator_rows.summarise(rows, request.operator_share)
     except CaseProblem:
         raise
     except Exception as error:
@@ -181,34 +192,38 @@ def run(
     )
 
 
-def _check_operators(
-    device: Device, request: LegRequest, images: torch.Tensor, numerics: dict[str, str]
-) -> OperatorCheck | None:
-    """Compare operators one by one, in the first batch as the model runs it."""
-    if request.operator_share == 0:
-        return None
+def operators_alone(
+    device: Device, request: LegRequest, samples: Samples, numerics: dict[str, str]
+) -> list[OperatorRow]:
+    """Compare operators one by one, in the first batch of samples as the model runs it.
+
+    `numerics`: what the device says of itself (`Device.apply_numerics`).
+    """
     device.plant(request.fault_plan)  # counts calls from the first operator again
-    rows = trace.check(
-        request.model.load().model,
-        inputs.filled(images[: request.batch_size], request.batch_size),
-        device,
-        arithmetic.declared(request.dtype, numerics),
-        share=request.operator_share,
-    )
-    return operator_rows.summarise(rows, request.operator_share)
+    model = request.model.load().model
+    with device.watching(model):
+        return trace.check(
+            model,
+            samples.rows(slice(request.batch_size)).filled(request.batch_size),
+            device,
+            arithmetic.declared(request.dtype, numerics),
+            share=request.operator_share,
+            standard=request.operator_standard,
+        )
 
 
 class _Passes:
     """A model on its device, and forward passes through it as a request asks."""
 
-    def __init__(self, device: Device, request: LegRequest, model: torch.nn.Module) -> None:
+    def __init__(self, device: Device, request: LegRequest, loaded: LoadedModel) -> None:
         self.device = device
         self.batch_size = request.batch_size
-        self.dtype: torch.dtype = getattr(torch, request.dtype)
-        self.model = device.place(model, self.dtype)
+        self.dtype: torch.dtype = getattr(torch, arithmetic.storage(request.dtype))
+        self.autocast = functools.partial(autocast.of, request.dtype, device.torch_device)
+        self.model = device.place(loaded.model, self.dtype)
         self._features: Any = None
         inner = getattr(self.model, "forward_features", None)
-        if callable(inner):
+        if loaded.taps_features and callable(inner):
             # Pooling hides spatial errors, so the features before it are an output as well.
             def tapped(*args: Any, **kwargs: Any) -> Any:
                 self._features = inner(*args, **kwargs)
@@ -216,34 +231,40 @@ class _Passes:
 
             self.model.forward_features = tapped  # type: ignore[assignment]
 
-    def load(self, images: torch.Tensor, batch_size: int | None = None) -> list[torch.Tensor]:
-        """Move images [N, 3, H, W] to the device in batches, in the leg's dtype."""
-        batches = images.split(batch_size or self.batch_size)
-        return [self.device.place_batch(batch, self.dtype) for batch in batches]
+    def load(self, samples: Samples, batch_size: int | None = None) -> list[Samples]:
+        """Move samples to the device in batches, floating-point ones in the leg's dtype."""
+        size = batch_size or self.batch_size
+        return [batch.mapped(self._placed) for batch in samples.batches(size)]
 
-    def forward(self, batches: list[torch.Tensor]) -> tuple[list[Any], float]:
+    def _placed(self, tensor: torch.Tensor) -> torch.Tensor:
+        dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
+        return self.device.place_batch(tensor, dtype)
+
+    def forward(self, batches: list[Samples]) -> tuple[list[Any], float]:
         """Run all batches; returns the raw outputs and the synchronised seconds."""
         found = []
         started = time.perf_counter()
-        with torch.no_grad(), self.device.around_forward():
+        watching = self.device.watching(self.model)
+        with torch.no_grad(), self.device.around_forward(), watching, self.autocast():
             for batch in batches:
                 self._features = None
-                output = self.model(batch)
-                found.append({"output": output, "forward_features": self._features})
+                output = batch.call(self.model)
+                features = outputs.tensors(self._features)
+                found.append({"output": output, "forward_features": features})
         self.device.synchronize()
         return found, time.perf_counter() - started
 
 
-def _batch_variants(passes: _Passes, images: torch.Tensor) -> dict[str, dict[str, Array]]:
+def _batch_variants(passes: _Passes, samples: Samples) -> dict[str, dict[str, Array]]:
     """The images in reverse order (put back afterwards), one by one, and in full batches."""
-    backwards, _ = passes.forward(passes.load(images.flip(0)))
-    alone, _ = passes.forward(passes.load(images, batch_size=1))
+    backwards, _ = passes.forward(passes.load(samples.backwards()))
+    alone, _ = passes.forward(passes.load(samples, batch_size=1))
     found = {
         "permuted": {name: array[::-1] for name, array in outputs.collect(backwards).items()},
         "alone": outputs.collect(alone),
     }
-    if len(images) % passes.batch_size:
-        full, _ = passes.forward(passes.load(inputs.filled(images, passes.batch_size)))
+    if len(samples) % passes.batch_size:
+        full, _ = passes.forward(passes.load(samples.filled(passes.batch_size)))
         found["full"] = outputs.collect(full)
     return found
 

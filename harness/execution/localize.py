@@ -25,10 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.cases import inputs
 from harness.execution.legs import LegRequest
 from harness.execution.operators import reproducer
-from harness.execution.operators.trace import trace
+from harness.execution.operators.trace import OnRow, check, trace
 from harness.judgement import arithmetic
 from harness.judgement.localization import Localization
 from harness.system.status import Stage, StageCallback
@@ -78,25 +77,28 @@ def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Lo
     numerics = device.apply_numerics(leg.numerics)
     declared = arithmetic.declared(leg.dtype, request.numerics)
     model = leg.model.load().model
-    images = inputs.load_inputs(leg.inputs)[request.start : request.stop]
-    count = len(images)
+    samples = leg.inputs.load().rows(slice(request.start, request.stop))
+    count = len(samples)
     if request.way == "permuted":
-        images = images.flip(0)
+        samples = samples.backwards()
     elif request.way == "full":
-        images = inputs.filled(images, leg.batch_size)
+        samples = samples.filled(leg.batch_size)
     on_stage(Stage.FORWARD)
     scripts = None
     if request.directory is not None:
         described = device.describe()
         scripts = reproducer.Reproducers(described, declared, numerics, request.directory)
-    rows, ends, restarts = trace(
-        model,
-        images,
-        device,
-        declared,
-        repeats=request.repeats,
-        on_row=scripts.consider if scripts else lambda call, row: None,
-    )
+    on_row: OnRow = scripts.consider if scripts else lambda call, row: None
+    ends: dict[str, np.ndarray[Any, Any]] = {}
+    restarts = 0
+    with device.watching(model):
+        if declared.autocast is not None:
+            # The device's own forward pass is not followed: every operator's own error alone.
+            rows = check(model, samples, device, declared, repeats=request.repeats, on_row=on_row)
+        else:
+            rows, ends, restarts = trace(
+                model, samples, device, declared, repeats=request.repeats, on_row=on_row
+            )
     return Localized(
         Localization(
             arithmetic=str(declared),

@@ -11,7 +11,7 @@ from harness.devices import emulated_kernels
 from harness.devices.spec import DeviceSpec
 from harness.records.throughput import ThroughputPlan
 from harness.system import private, signing
-from harness.system.files import default_cache_dir
+from harness.system.files import check_writable, default_cache_dir
 from harness.system.status import UsageProblem
 
 # A result depends on it beside the case itself, so that records keep it and --resume compares it.
@@ -27,7 +27,8 @@ class RunSettings:
     """How cases are run; the names are those of pytest's options.
 
     `case_timeout`: seconds.  `operator_share`: part of the operators to compare one by one; None:
-    a share in float16 and bfloat16 alone.  `sensitivity`: measure what faults each case would have
+    a share in float16 and bfloat16 alone; `operator_standard`: also by CANN's own standards.
+    `sensitivity`: measure what faults each case would have
     shown.  `localize`: "auto" (when a case does not pass), "always" or "never".  `fault_plan`:
     JSON.  `emulated_kernels`: what the emulated NPU computes with (`devices/`).
     `reference_cache`: for CPU legs and inputs, None: `cache_dir`; `reference_cache_size`:
@@ -41,6 +42,7 @@ class RunSettings:
     repeat: int = _recorded(2)
     allow_cpu_fallback: bool = _recorded(False)
     operator_share: float | None = _recorded(None)
+    operator_standard: bool = False
     sensitivity: bool = _recorded(False)
     localize: str = _recorded("auto")
     fault_plan: str | None = _recorded(None)
@@ -68,6 +70,16 @@ class RunSettings:
         except OSError:  # a run goes on without a cache
             pass
         signing.cache_key(self.reference_cache_key)
+
+    def check_cache(self) -> None:
+        """Raise UsageProblem where models cannot be kept, as the doctor does."""
+        try:
+            check_writable(self.cache_dir / "any")
+        except OSError as error:
+            raise UsageProblem(
+                f"The cache {self.cache_dir} cannot be written ({error.strerror}): set "
+                "HARNESS_CACHE_DIR to a directory on a disk with room."
+            ) from error
 
     def recorded(self) -> dict[str, str]:
         """The settings that a result depends on, as a run's record keeps them."""

@@ -11,6 +11,7 @@ from harness.cases.models.model_files import ModelFiles
 from harness.devices.fault_plan import FaultPlan, plan_for
 from harness.devices.spec import DeviceSpec
 from harness.execution.legs import LegRequest, LegResult
+from harness.execution.own_module import OwnModule
 from harness.execution.reference.cache import ReferenceCache
 from harness.execution.reference.cpu_side import CpuSide
 from harness.execution.settings import RunSettings
@@ -50,6 +51,7 @@ class Sides:
         )
         self.cpu = CpuSide(self.cache if self.cache.size else None, self.worker.settle)
         self._data_configs: dict[ModelFiles, dict[str, Any]] = {}
+        self._given: dict[Case, LegRequest] = {}
 
     def close(self) -> None:
         """End the processes."""
@@ -59,6 +61,8 @@ class Sides:
 
     def request(self, case: Case) -> LegRequest:
         """Prepare a case's model and images.  Raises CaseProblem (fail_load)."""
+        if case in self._given:
+            return self._given[case]
         model = ModelFiles.of(case.model, self.settings.cache_dir)
         plan = self.settings.fault_plan
         return LegRequest(
@@ -71,7 +75,20 @@ class Sides:
             batch_checks=True,
             fault_plan=plan_for(plan, case.id) if plan else None,
             operator_share=self.settings.operator_share,
+            operator_standard=self.settings.operator_standard,
         )
+
+    def give(self, case: Case, request: LegRequest) -> None:
+        """Take a module and inputs of the user's own for a case."""
+        share = self.settings.operator_share
+        plan = self.settings.fault_plan
+        self._given = {
+            case: dataclasses.replace(
+                request,
+                operator_share=1.0 if share is None else share,
+                fault_plan=plan_for(plan, case.id) if plan else None,
+            )
+        }
 
     def ask(self, request: Request[Answer]) -> Answer:
         """Have the device's process answer.  Raises as `DeviceWorker.ask` does."""
@@ -91,7 +108,7 @@ class Sides:
                 "The two sides loaded different weights (their hashes differ): the files changed "
                 "during the run.",
             )
-        judged = verdict.judge(self._evidence(request, reference, candidate))
+        judged = self._judged(request, reference, candidate)
         return dataclasses.replace(
             judged,
             findings=(*self._leg_findings(reference, candidate), *judged.findings),
@@ -101,6 +118,21 @@ class Sides:
                 *([f"{left_out}."] if (left_out := request.inputs.left_out) else ()),
             ),
         )
+
+    def _judged(self, request: LegRequest, reference: LegResult, candidate: LegResult) -> Verdict:
+        if isinstance(request.model, OwnModule):
+            try:
+                self.cpu.oracle(request)
+            except CaseProblem as problem:
+                return verdict.judge_without_oracle(
+                    reference.outputs,
+                    candidate.outputs,
+                    len(request.inputs.labels),
+                    candidate.operators,
+                    arithmetic.declared(request.dtype, candidate.record.numerics),
+                    f"It does not run in float64: {problem.reason}",
+                )
+        return verdict.judge(self._evidence(request, reference, candidate))
 
     def judge_batch(
         self, request: LegRequest, candidate: LegResult, batch_size: int
@@ -132,6 +164,7 @@ class Sides:
             variants=candidate.variants,
             operators=candidate.operators,
             remedy=_FORM_REMEDY if has_remedy == "True" else "",
+            own=isinstance(request.model, OwnModule),
         )
 
     def time(self, plan: ThroughputPlan, case: Case) -> Throughput:
@@ -204,7 +237,8 @@ def _idle_faults(request: LegRequest, candidate: LegResult) -> list[str]:
     ):
         if effects:
             continue
-        why = f"no call of {fault.operator} met its terms"
+        where = f" in {fault.module}" if fault.module is not None else ""
+        why = f"no call of {fault.operator}{where} met its terms"
         if fault.batch_over >= largest:
             why = (
                 f"it waits for more than {fault.batch_over} images, the largest batch is {largest}"

@@ -23,6 +23,9 @@ def main(descriptor: int) -> int:
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     spec, kernels = pipe.recv()
+    if spec.kind == "cpu":
+        # Not installed, as far as others ask: transformers imports it, which fails without CANN.
+        sys.modules.setdefault("torch_npu", None)  # type: ignore[arg-type]
 
     # Now, while the run prepares its first case.
     with process.importing():

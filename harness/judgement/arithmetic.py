@@ -49,18 +49,58 @@ _BY_TEXT = {
 
 
 @dataclasses.dataclass(frozen=True)
+class AutocastPolicy:
+    """Which ATen operators torch.autocast casts on a device, "linear", "conv2d", "softmax.int".
+
+    `dtype`: the short one, "float16" or "bfloat16"; `short`: operators whose floating-point tensors
+    are cast to it; `single`: to float32; `widest`: to the widest that there is among them.
+    """
+
+    dtype: str
+    short: tuple[str, ...] = ()
+    single: tuple[str, ...] = ()
+    widest: tuple[str, ...] = ()
+
+    def settings(self) -> dict[str, str]:
+        """As a leg's record keeps it among the numerics."""
+        kinds = {"short": self.short, "single": self.single, "widest": self.widest}
+        return {"autocast": self.dtype} | {
+            f"autocast.{kind}": " ".join(names) for kind, names in kinds.items()
+        }
+
+    @classmethod
+    def of_settings(cls, numerics: Mapping[str, str]) -> AutocastPolicy | None:
+        """What `settings` gave; None where there is none."""
+        if "autocast" not in numerics:
+            return None
+        kinds = ("short", "single", "widest")
+        names = {kind: tuple(numerics.get(f"autocast.{kind}", "").split()) for kind in kinds}
+        return cls(numerics["autocast"], **names)
+
+
+AUTOCAST = "autocast-"
+
+
+def storage(dtype: str) -> str:
+    """The dtype that weights and inputs have in a case's: float32 under autocast."""
+    return "float32" if dtype.startswith(AUTOCAST) else dtype
+
+
+@dataclasses.dataclass(frozen=True)
 class Arithmetic:
     """A declared arithmetic.
 
     `dtype`: "float32", "float16" or "bfloat16"; `short_conv`, `short_matmul`: how float32 factors
     of convolutions and of matrix products are shortened, None for not at all; `gelu`: the form
-    ("erf", "tanh") that every GELU takes whatever the model asks, "" for that.
+    ("erf", "tanh") that every GELU takes whatever the model asks, "" for that; `autocast`: the
+    policy of casts of a float32 model, None for none.
     """
 
     dtype: str = "float32"
     short_conv: Factors | None = None
     short_matmul: Factors | None = None
     gelu: str = ""
+    autocast: AutocastPolicy | None = None
 
     @classmethod
     def of_json(cls, found: Mapping[str, Any]) -> Arithmetic:
@@ -70,7 +110,12 @@ class Arithmetic:
             return Factors(**value) if isinstance(value, dict) else value and Factors(value)
 
         shortened = {key: factors(found.get(key)) for key in ("short_conv", "short_matmul")}
-        return cls(**{**found, **shortened})
+        policy = found.get("autocast")
+        if policy is not None:
+            policy = AutocastPolicy(
+                policy["dtype"], *(tuple(policy[kind]) for kind in ("short", "single", "widest"))
+            )
+        return cls(**{**found, **shortened, "autocast": policy})
 
     @property
     def exact(self) -> bool:
@@ -101,6 +146,8 @@ class Arithmetic:
         ]
         if self.gelu:
             parts.append(f"every gelu as {self.gelu}")
+        if self.autocast is not None:
+            parts.append(f"autocast to {self.autocast.dtype}")
         return f"{self.dtype} with {' and '.join(parts)}" if parts else self.dtype
 
 
@@ -109,7 +156,8 @@ def declared(dtype: str, numerics: Mapping[str, str]) -> Arithmetic:
 
     `numerics`: as `Device.apply_numerics` returns them, for the NPU and for CUDA; a leg adds
     "gelu" where the device computes another form than its model asks for (`gelu.py`), and
-    "conv.factors", "matmul.factors" as it was seen to round them (`factors.py`).
+    "conv.factors", "matmul.factors" as it was seen to round them (`factors.py`), and "autocast"
+    with its policy (`autocast.py`).
     """
     gelu = numerics.get("gelu", "")
 
@@ -119,10 +167,11 @@ def declared(dtype: str, numerics: Mapping[str, str]) -> Arithmetic:
             return measured or Factors(HF32_BITS)
         return (measured or Factors(TF32_BITS)) if numerics.get(tf32) == "True" else None
 
-    if dtype != "float32":
+    if storage(dtype) != "float32":
         return Arithmetic(dtype, gelu=gelu)
     return Arithmetic(
         short_conv=short("conv", "cudnn.allow_tf32"),
         short_matmul=short("matmul", "matmul.allow_tf32"),
         gelu=gelu,
+        autocast=AutocastPolicy.of_settings(numerics),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -63,8 +64,8 @@ class Localization:
         if self.problem:
             return f"Not localised: {self.problem}"
         found = self.culprits
-        seen = f"{len(operator_rows.compared(self.rows))} of {len(self.rows)} operators"
         if not found:
+            seen = f"{len(operator_rows.compared(self.rows))} of {len(self.rows)} operators"
             text = (
                 f"No culprit: none of {seen}, each on the reference's own input, errs by more "
                 f"than {self.arithmetic} explains."
@@ -76,12 +77,18 @@ class Localization:
                     "device."
                 )
             return text
-        worst = found[0]
-        return f"Culprit: {describe(worst)}" + (
-            f" {len(found) - 1} more of {seen} exceed what {self.arithmetic} explains."
-            if len(found) > 1
-            else ""
+        return (
+            f"Culprit: {describe(found[0])} Beyond what {self.arithmetic} explains are "
+            f"{', '.join(self._kinds())}."
         )
+
+    def _kinds(self) -> list[str]:
+        """How many of each operator are culprits, "81 of 81 aten::convolution.default"."""
+        wrong = collections.Counter(row.operator for row in self.culprits)
+        seen = collections.Counter(row.operator for row in operator_rows.compared(self.rows))
+        rest = seen.total() - sum(seen[name] for name in wrong)
+        kinds = [f"{count} of {seen[name]} {name}" for name, count in wrong.most_common()]
+        return [*kinds, f"0 of {rest} others"]
 
 
 def worst_batch(budgets: Sequence[OutputBudget], images: int, batch_size: int) -> tuple[int, int]:

@@ -154,21 +154,22 @@ class Pair:
         return WorstElement(float(self.sizes[index]), index)
 
     @property
-    def _rows(self) -> list[Float64]:
+    def rows(self) -> list[Float64]:
+        """Both sides as [N, D]."""
         length = math.prod(self.reference.shape[1:])  # -1 is refused where there are no rows
         return [side.reshape(len(side), length) for side in (self.reference, self.candidate)]
 
     @functools.cached_property
     def _squares(self) -> list[Float64]:
         """|x_i|^2 of each row x_i of both sides, [N]."""
-        return [row_products(rows, rows) for rows in self._rows]
+        return [row_products(rows, rows) for rows in self.rows]
 
     @property
     def cosines(self) -> Float64:
         """As `cosine_similarity`, of rows [N] that are flattened first."""
         scale = np.prod(np.sqrt(self._squares), axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
-            cosines = row_products(*self._rows) / scale
+            cosines = row_products(*self.rows) / scale
         return np.asarray(np.clip(cosines, -1.0, 1.0), np.float64)
 
     @property
@@ -176,6 +177,13 @@ class Pair:
         """|candidate| / |reference| over all elements: shows a scaling that no cosine can see."""
         of_reference, of_candidate = (math.sqrt(rows.sum()) for rows in self._squares)
         return quotient(of_candidate, of_reference)
+
+
+def cosines_with_zeros(pair: Pair) -> Float64:
+    """As `Pair.cosines`; 1 where both rows are zero, which are equal, 0 where one of them is."""
+    directed = [np.any(rows, axis=1) for rows in pair.rows]
+    one, both = np.logical_xor(*directed), ~np.logical_or(*directed)
+    return np.asarray(np.where(both, 1.0, np.where(one, 0.0, pair.cosines)), np.float64)
 
 
 def rmse(reference: Array, candidate: Array) -> float:

@@ -5,10 +5,17 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from harness.judgement import vendor_standard
+from harness.judgement.vendor_standard import StandardRow, Standing
+
+# Why a call that cannot be compared is none that should be: it has no numbers of its own.
+NO_LAYER = ("view", "uninitialised memory", "no tensor result")
+EMPTY = "empty result"
 RATIO_LIMIT = 3.0  # of a whole result; rounding by truncation averages 1.6
 SLICE_RATIO_LIMIT = 4.0  # of any slice; a faithfully rounded result has at most 2 sqrt(3) = 3.46
 
@@ -29,7 +36,8 @@ class OperatorRow:
     NaN where that was not asked for (see `localize.py`).
     `ratio`, `worst_slice_ratio`, `nonfinite`: see `operator_error.OwnError`; of several results the
     worst.  `skipped`: "", or why the call was not compared.  `worst_slice`: "dimension 1, index
-    31", "" when the result has fewer than two dimensions.
+    31", "" when the result has fewer than two dimensions.  `standing`: by CANN's own standards,
+    where that was asked for.
     """
 
     index: int
@@ -51,6 +59,7 @@ class OperatorRow:
     worst_slice: str = ""
     inherited_rmse: float = math.nan
     inherited_budget_rmse: float = math.nan
+    standing: Standing | None = None
 
     @property
     def severity(self) -> float:
@@ -73,7 +82,9 @@ class OperatorCheck:
 
     `share`: as asked for, None for the usual choice; `total`: operator calls of the forward pass;
     `compared`: those that ran on both sides; `worst`: the compared rows with the greatest severity,
-    the worst first.
+    the worst first; `left_out`: why others that have a result were not compared -> how many;
+    `standard`: all compared calls by CANN's own standards, a row an operator, where that was asked
+    for.
     """
 
     share: float | None
@@ -81,6 +92,13 @@ class OperatorCheck:
     compared: int
     culprits: int
     worst: tuple[OperatorRow, ...]
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    standard: tuple[StandardRow, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every operator with a result was compared, and there was one."""
+        return self.compared > 0 and not self.left_out
 
 
 def compared(rows: Iterable[OperatorRow]) -> list[OperatorRow]:
@@ -128,4 +146,10 @@ def summarise(rows: Iterable[OperatorRow], share: float | None, *, keep: int = 1
         compared=len(worst),
         culprits=len(culprits(rows)),
         worst=tuple(worst[:keep]),
+        left_out=collections.Counter(
+            row.skipped for row in rows if row.skipped and row.skipped not in (*NO_LAYER, EMPTY)
+        ),
+        standard=vendor_standard.summarise(
+            (row.operator, row.standing) for row in worst if row.standing is not None
+        ),
     )

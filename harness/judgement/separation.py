@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 from harness.judgement import budget, metrics
@@ -73,7 +74,9 @@ def judge(
         )
         return [Finding(Status.INCONCLUSIVE, Stage.REFERENCE, reason)]
     reasons = [
-        f"Output {row.name!r}: the noise of {arithmetic} (nrmse {row.budget_nrmse:.3g}) is as "
+        f"Output {row.name!r} is the same for all images: it would be, whatever they show."
+        if not math.isfinite(row.budget_nrmse)
+        else f"Output {row.name!r}: the noise of {arithmetic} (nrmse {row.budget_nrmse:.3g}) is as "
         "large as the differences between the images, so that an error of that size proves nothing."
         for row in budgets
         if not row.budget_nrmse < NOISE_LIMIT

@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from harness.judgement import batchings, budget, comparable, metrics, separation
+from harness.judgement import (
+    batchings,
+    budget,
+    by_operators,
+    comparable,
+    metrics,
+    separation,
+    whole_numbers,
+)
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.batchings import WrongBatching
 from harness.judgement.budget import Allowance, Budget, OutputBudget
@@ -22,13 +30,14 @@ from harness.system.status import Finding, Stage, Status, worst
 
 # Named in every record, which is held against these rules when it is read: raised with every
 # change of a limit, a formula or a finding.
-RULES = "2"
+RULES = "3"
 
 # Outputs of different images more alike than this cannot be told apart by the documented gate:
 # with an error rate limit of 1 % (cosine 0.99), swapping two such images would still pass it.
 DISCRIMINATION_LIMIT = 1.0 - ERROR_RATE_LIMIT_PERCENT / 100.0
 
 _FLIP_SIGMAS = 4.0
+_ONE_INPUT = "One input only: nothing shows that the outputs depend on it."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +46,7 @@ class OutputNumbers:
 
     name: str
     shape: tuple[int, ...]
-    min_cosine: float  # smallest over the images, on the raw output
+    min_cosine: float  # smallest over the images, on the raw output; 0 for zero on one side alone
     max_abs_error: float
     max_abs_index: tuple[int, ...]
     mean_abs_error: float
@@ -58,6 +67,8 @@ class Evidence:
     for a model without classifier: then the documented gate, which is about classes, does not
     apply.  `labels`: one name per image.  `operators`: the device's operators one by one, where
     that was asked for.  `variants`: the device's outputs for other ways to batch the same images.
+    `own`: of a module of the user's own, whose outputs may be all zero, and which may have but one
+    input: its operators can stand for what other inputs would show (`by_operators`).
     """
 
     reference: Mapping[str, Array]
@@ -70,6 +81,7 @@ class Evidence:
     variants: Mapping[str, Mapping[str, Array]] = dataclasses.field(default_factory=dict)
     operators: OperatorCheck | None = None
     remedy: str = ""
+    own: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,11 +127,17 @@ def judge(evidence: Evidence) -> Verdict:
     if broken:
         return Verdict(tuple(broken))
 
-    evidence = _in_float64(evidence)
+    exactly, equal = _judge_whole_numbers(evidence)
+    evidence = _in_float64(_of_floats(evidence))
+    if not evidence.reference:
+        reason = "The model gives whole numbers only: nothing shows how near it comes to another."
+        nothing = Finding(Status.INCONCLUSIVE, Stage.REFERENCE, reason)
+        return Verdict((*exactly, nothing), notes=tuple(equal))
     reference, candidate, logits = evidence.reference, evidence.candidate, evidence.logits
     allowed = {name: _allowance(evidence, name) for name in reference}
     budgets = tuple(budget.compare(name, candidate[name], allowed[name]) for name in reference)
-    findings = [f for b in budgets for f in _judge_budget(b, evidence.budget.arithmetic)]
+    findings = exactly
+    findings += [f for b in budgets for f in _judge_budget(b, evidence.budget.arithmetic)]
     right = {row.name for row in budgets if row.within}
     of_batchings, wrong_batching = batchings.judge(evidence.variants, reference, allowed, right)
     findings += of_batchings
@@ -127,8 +145,7 @@ def judge(evidence: Evidence) -> Verdict:
     outputs = tuple(
         _numbers(name, reference[name], candidate[name], allowed[name].spread) for name in reference
     )
-    findings += [finding for numbers in outputs for finding in _judge_direction(numbers)]
-    notes = _form_notes(evidence, allowed) + _format_notes(evidence, budgets)
+    notes = equal + _form_notes(evidence, allowed) + _format_notes(evidence, budgets)
     gate = discrimination = None
     if logits is not None:
         gate = documented_gate(reference[logits], candidate[logits], evidence.labels)
@@ -142,7 +159,12 @@ def judge(evidence: Evidence) -> Verdict:
     # What the format or the images cannot show leads a gate that fails for the same cause.
     apart = separation.separation(allowed)
     within = not findings
-    findings += separation.judge(apart, evidence.labels, budgets, str(evidence.budget.arithmetic))
+    if apart is None and evidence.own:
+        found, said = by_operators.judge(evidence.operators, _ONE_INPUT)
+        findings, notes = findings + found, notes + said
+    else:
+        arithmetic = str(evidence.budget.arithmetic)
+        findings += separation.judge(apart, evidence.labels, budgets, arithmetic)
     if gate is not None:
         findings += _judge_gate(gate, within=within)
     if apart is not None and apart.distance > separation.SEPARATION_LIMIT:
@@ -160,12 +182,61 @@ def judge(evidence: Evidence) -> Verdict:
     )
 
 
+def judge_without_oracle(
+    reference: Mapping[str, Array],
+    candidate: Mapping[str, Array],
+    samples: int,
+    operators: OperatorCheck | None,
+    arithmetic: Arithmetic,
+    why: str,
+) -> Verdict:
+    """Judge a module that does not run in float64 by its operators; `why`: the reason, a sentence.
+
+    `reference`, `candidate`: [N, ...] of both sides, N = `samples`.
+    """
+    structural = comparable.mismatches(reference, candidate, samples)
+    broken = structural or comparable.nonfinite(reference, candidate)
+    if broken:
+        return Verdict(tuple(broken))
+    outputs = tuple(
+        _numbers(name, values, candidate[name], metrics.spread(values))
+        for name, values in reference.items()
+    )
+    exactly, equal = whole_numbers.judge(reference, candidate, (), {})
+    findings, notes = by_operators.judge(operators, why)
+    findings, notes = exactly + _judge_operators(operators) + findings, equal + notes
+    return Verdict(tuple(findings), outputs=outputs, arithmetic=str(arithmetic), notes=tuple(notes))
+
+
 def judge_batch(evidence: Evidence, outputs: Mapping[str, Array], batch_size: int) -> list[Finding]:
     """What is wrong in batches of another size; row r of `outputs` is of image r modulo N."""
+    whole = whole_numbers.names(evidence.reference)
+    exactly, _ = _judge_whole_numbers(dataclasses.replace(evidence, candidate=outputs, variants={}))
+    evidence = _of_floats(evidence)
     allowed = {name: _allowance(evidence, name) for name in evidence.reference}
-    found, _ = batchings.judge({"full": outputs}, evidence.reference, allowed, set(allowed))
+    given = {"full": whole_numbers.without(outputs, whole)}
+    found, _ = batchings.judge(given, evidence.reference, allowed, set(allowed))
     where = f"batch {batch_size}, which was timed: "
-    return [dataclasses.replace(finding, reason=where + finding.reason) for finding in found]
+    return [
+        dataclasses.replace(finding, reason=where + finding.reason) for finding in exactly + found
+    ]
+
+
+def _judge_whole_numbers(evidence: Evidence) -> tuple[list[Finding], list[str]]:
+    honest = [evidence.oracle, *evidence.budget.runs]
+    honest += [evidence.as_asked] if evidence.as_asked is not None else []
+    return whole_numbers.judge(evidence.reference, evidence.candidate, honest, evidence.variants)
+
+
+def _of_floats(evidence: Evidence) -> Evidence:
+    """The evidence without outputs of whole numbers."""
+    whole = whole_numbers.names(evidence.reference)
+    return dataclasses.replace(
+        evidence,
+        reference=whole_numbers.without(evidence.reference, whole),
+        candidate=whole_numbers.without(evidence.candidate, whole),
+        variants={way: whole_numbers.without(run, whole) for way, run in evidence.variants.items()},
+    )
 
 
 def _in_float64(evidence: Evidence) -> Evidence:
@@ -185,7 +256,7 @@ def _numbers(name: str, reference: Array, candidate: Array, spread: float) -> Ou
     return OutputNumbers(
         name=name,
         shape=tuple(reference.shape),
-        min_cosine=float(np.min(pair.cosines)),
+        min_cosine=float(np.min(metrics.cosines_with_zeros(pair))),
         max_abs_error=worst_element.difference,
         max_abs_index=worst_element.index,
         mean_abs_error=pair.mean_absolute,
@@ -240,19 +311,6 @@ def _judge_operators(check: OperatorCheck | None) -> list[Finding]:
             f"{first.index}): {first.ratio:.3g} times its budget, its worst slice "
             f"{first.worst_slice_ratio:.3g} times ({first.worst_slice or 'all of it'}), "
             f"{first.nonfinite} NaN or infinite values.",
-        )
-    ]
-
-
-def _judge_direction(numbers: OutputNumbers) -> list[Finding]:
-    if np.isfinite(numbers.min_cosine):
-        return []
-    return [
-        Finding(
-            Status.FAIL_NAN,
-            Stage.COMPARE,
-            f"The cosine of output {numbers.name!r} is not a number: an image's output is all "
-            "zero on one side, so it has no direction to compare.",
         )
     ]
 

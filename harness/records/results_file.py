@@ -103,7 +103,7 @@ def read(path: Path) -> Run:
     Raises UsageProblem when the file is missing, has another schema version, is no such file, or
     holds a record that contradicts itself.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UsageProblem(f"No results file {path}: run pytest first, or give another path.")
     run: RunRecord | None = None
     end: EndRecord | None = None
@@ -150,19 +150,19 @@ def write(run: Run, path: Path) -> None:
     path.write_bytes(b"".join(map(_line, lines)))
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path | str) -> Run:
     """Read a results file, or the one in a folder.  Raises UsageProblem as `read` does."""
-    return read(results_file(path))
+    return read(results_file(Path(path)))
 
 
 def results_file(path: Path) -> Path:
     """The results file, where a folder may have been given instead."""
-    return path / "results.jsonl" if path.is_dir() else path
+    return path / "results.jsonl" if os.path.isdir(path) else path
 
 
 def folder(path: Path) -> Path:
     """Where the records of `read_run` and what belongs to them lie."""
-    return path if path.is_dir() else path.parent
+    return path if os.path.isdir(path) else path.parent
 
 
 def start(results_dir: Path, record: RunRecord, kept: Iterable[AnyRecord] = ()) -> Path:

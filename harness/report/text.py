@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.cells import cell_len
 
@@ -40,17 +41,21 @@ def render_table(table: Table) -> str:
 
 
 def render_run(
-    cases: Sequence[CaseRecord], missing: Sequence[str] = (), *, full: bool = False
+    cases: Sequence[CaseRecord],
+    missing: Sequence[str] = (),
+    *,
+    full: bool = False,
+    folder: Path | None = None,
 ) -> str:
     """The documented tables of each case, the overview and the top line.
 
-    `full`: also of the cases that passed, where there are many.
+    `full`: also of the cases that passed, where there are many.  `folder`: of the results.
     """
     blocks = []
     for case in cases:
         if not full and len(cases) > _FULL and case.status is Status.PASS:
             continue
-        blocks.append(render_case(case))
+        blocks.append(render_case(case, folder))
     if cases:
         blocks.append(render_table(per_case.overview(cases)))
     if missing:
@@ -63,13 +68,14 @@ def render_run(
     return "\n\n".join(blocks)
 
 
-def render_case(case: CaseRecord) -> str:
+def render_case(case: CaseRecord, folder: Path | None = None) -> str:
     """One case: its documented tables, then its conclusion."""
     title = cells.label(case, f"== {case.case_id}")
     found = per_case.documented(case)
     more = (
         per_case.budget(case),
         per_case.operators(case),
+        per_case.standard(case),
         localization.worst(case),
         per_case.discrimination(case),
         throughput.memory(case) if case.throughput is not None else None,
@@ -79,7 +85,7 @@ def render_case(case: CaseRecord) -> str:
     said = [f"Conclusion: {per_case.conclusion(case)}"]
     said += [f"  - {shown.line(str(finding))}" for finding in case.findings[1:]]
     said += [f"  note: {shown.line(note)}" for note in case.notes]
-    said += map(shown.line, localization.lines(case))
+    said += map(shown.line, localization.lines(case, folder))
     said += map(shown.line, throughput.lines(case))
     if line := detection.line(case):
         said.append(shown.line(line))

@@ -9,11 +9,12 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.cases import inputs
 from harness.cases.case import Case
+from harness.cases.inputs import InputSet
 from harness.detection import sensitivity
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.localize import LocalizeRequest
+from harness.execution.own_module import OwnInputs
 from harness.execution.sides import Sides
 from harness.judgement import localization, operator_rows
 from harness.judgement.localization import Localization
@@ -46,11 +47,16 @@ class CaseRunner:
         sides: Sides,
         results: Path | None = None,
         finish: Callable[[CaseRecord], CaseRecord] = lambda record: record,
+        directory: Path | None = None,
     ) -> None:
-        """`results`: results.jsonl to append to; `finish`: what else a record gets before that."""
+        """`results`: results.jsonl to append to; `finish`: what else a record gets before that.
+
+        `directory`: where reproducers go, beside `results` where that is given.
+        """
         self.sides = sides
         self.settings = sides.settings
         self.results = results
+        self._directory = results.parent if results is not None else directory
         self._finish = finish
         self._ran: set[str] = set()  # ids
 
@@ -98,6 +104,10 @@ class CaseRunner:
         self._ran.add(case.id)
         return record
 
+    def ran(self, case: Case) -> bool:
+        """Whether this runner has run a case of that id."""
+        return case.id in self._ran
+
     def close(self) -> None:
         """End the processes of both sides."""
         self.sides.close()
@@ -139,7 +149,6 @@ class CaseRunner:
         assert progress.verdict is not None
         start, stop, way = _to_localise(request, candidate, progress.verdict)
         where = Path("reproducers", progress.case.id)  # below the results
-        results = self.results
         try:
             found = self.sides.ask(
                 LocalizeRequest(
@@ -149,7 +158,7 @@ class CaseRunner:
                     candidate.record.numerics,
                     way=way,
                     repeats=FLAKY_REPEATS if candidate.unstable else 1,
-                    directory=results.parent / where if results else None,
+                    directory=self._directory / where if self._directory else None,
                 )
             )
         except CaseProblem as problem:
@@ -230,7 +239,7 @@ class _Progress:
 
     case: Case
     emulated: bool
-    inputs: inputs.InputSet | None = None
+    inputs: InputSet | OwnInputs | None = None
     reference: LegResult | None = None
     candidate: LegResult | None = None
     verdict: Verdict | None = None

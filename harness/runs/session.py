@@ -85,8 +85,10 @@ class Session:
 
         `cases`: all that the file is to hold; `resumed`: an earlier run, whose verdicts it holds
         from the start.  Raises UsageProblem when that run is another than this one, another run
-        writes to the folder, or the file cannot be written.
+        writes to the folder, the file cannot be written, or models cannot be kept.
         """
+        if any(case.model.kind != "directory" for case in cases):
+            self.settings.check_cache()
         spec = self.settings.device
         settings = self.settings.recorded()
         found = dict(self.options.environment or environment.capture())
@@ -146,6 +148,20 @@ class Session:
             sides = Sides(self.settings, self._worker)
             self._runner = CaseRunner(sides, self.results, self._expect)
         return self._runner
+
+    def runner_apart(self, directory: Path | None) -> CaseRunner:
+        """A runner of modules that no case file names; `add` takes its records.
+
+        `directory`: where their reproducers go; None for nowhere.
+        """
+        from harness.runs.runner import CaseRunner
+
+        return CaseRunner(self.runner.sides, None, self._expect, directory)
+
+    def add(self, record: CaseRecord) -> None:
+        """Append the record of a module that no case file names."""
+        results_file.append(self.results, record)
+        self.cases |= {record.case_id}
 
     def record_start(self, case_id: str, device: str) -> None:
         """Record that another host began a case."""

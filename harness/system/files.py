@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import mmap
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +22,12 @@ if TYPE_CHECKING:
 
 # The folder that holds the package, and in a checkout cases/, reports/ and docs/ as well.
 ROOT = Path(__file__).parents[2]
+# The accuracy cases; the wheel has them inside the plugin's package.
+INSTALLED_CASES = ROOT / "npu_accuracy" / "cases"
+CASES = INSTALLED_CASES if INSTALLED_CASES.is_dir() else ROOT / "cases"
 
 _EXCLUSIVE_SECONDS = 3600
+_PROBE_BYTES = 64 << 10
 HEADER_LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
 
 
@@ -164,6 +170,16 @@ def mark_used(path: Path) -> None:
     """
     with contextlib.suppress(OSError):
         os.utime(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError unless a file can be made at `path`; folders that are missing can be made."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    folder = next(part for part in path.absolute().parents if os.path.lexists(part))
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(_PROBE_BYTES))  # a full disk takes a name, but no content
+        file.flush()
 
 
 def write_json(value: Mapping[str, Any], path: Path) -> None:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable
 from harness.system import shown
 
 
-class Status(enum.Enum):
+class Status(str, enum.Enum):
     """Outcome of one case, most severe first: when several apply, the first one wins.
+
+    Each is equal to its name as it is written: `status == "pass"`.
 
     The comment above each group says what it means for the stack under test.
     """
@@ -34,6 +36,8 @@ class Status(enum.Enum):
     INCONCLUSIVE = "inconclusive"
     PASS = "pass"  # noqa: S105 - no password
     SKIP = "skip"
+
+    __str__ = str.__str__
 
     @property
     def is_error(self) -> bool:
@@ -99,6 +103,7 @@ class ExitCode(enum.IntEnum):
 
     OK = 0
     FAILED = 1
+    INTERRUPTED = 2
     USAGE = 4
     NOTHING_SELECTED = 5
     INFRASTRUCTURE = 10

@@ -8,6 +8,7 @@ what a run added.  Emulated and real devices have files of their own.
 from __future__ import annotations
 
 import datetime
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,11 +63,13 @@ def append(directory: Path, run: Run) -> Path | None:
         return None
     path = directory / f"{run.run.device_kind}.jsonl"
     lines = "".join(entry.model_dump_json(exclude_none=True) + "\n" for entry in found)
+    content = lines.encode()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(descriptor, lines.encode())
+            if os.write(descriptor, content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -152,3 +152,19 @@ def test_grey_models_get_one_channel(tmp_path, kind):
     if kind == "images":  # ITU-R 601: 0.299 x 255
         grey = torch.full((1, 32, 32), (76 / 255 - 0.5) / 0.25)
         torch.testing.assert_close(images[0], grey)
+
+
+def test_of_an_animation_and_of_pages_the_first_is_taken_and_that_is_said(tmp_path):
+    red, blue = (Image.new("RGB", (20, 20), color) for color in ("red", "blue"))
+    red.save(tmp_path / "a.gif", save_all=True, append_images=[blue])
+    red.save(tmp_path / "b.tif", save_all=True, append_images=[blue])
+    red.save(tmp_path / "c.png")
+    found = image_files.check(tmp_path)
+    assert found.account == "3 of 3 files were read, of 2 the first frame alone (a.gif, b.tif)"
+    assert image_files.read(tmp_path / "b.tif").getpixel((0, 0)) == (255, 0, 0)
+    (tmp_path / "notes.txt").write_text("x")
+    assert image_files.find(tmp_path).account.endswith(
+        "(a.gif, b.tif); left out: 1 .txt files, no image format that is read (notes.txt)"
+    )
+    assert image_files.find(tmp_path / "c.png").account == ""
+    assert "first frame alone" in image_files.find(tmp_path / "a.gif").account

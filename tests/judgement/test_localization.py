@@ -21,7 +21,16 @@ def test_culprits_come_first_and_intermittent_ones_count():
     assert [r.index for r in found.culprits] == [2, 5, 1]
     assert [r.index for r in found.worst] == [2, 5, 1, 3, 0]
     assert "layer2 (operator 2): 3 elements differ" in found.conclusion()
-    assert "2 more of 5 of 6 operators" in found.conclusion()
+    assert "3 of 5 aten::" in found.conclusion() and "0 of 0 others" in found.conclusion()
+
+
+def test_the_conclusion_counts_culprits_by_operator():
+    wrong = [row(i, ratio=9.0, operator="aten::convolution.default") for i in range(81)]
+    right = [row(100 + i, operator=f"aten::op{i % 7}.default") for i in range(157)]
+    found = Localization("float32", 0, 6, (*wrong, *right, row(999, skipped="a view")))
+    assert found.conclusion().endswith(
+        "Beyond what float32 explains are 81 of 81 aten::convolution.default, 0 of 157 others."
+    )
 
 
 def test_no_culprit_says_so_and_whether_the_failure_came_back():

@@ -67,10 +67,34 @@ def test_a_failure_outranks_inconclusive():
     assert result.status is Status.FAIL_ACCURACY
 
 
-def test_all_zero_features_have_no_direction():
+def test_outputs_that_are_all_zero_are_equal_and_show_nothing():
     zero = np.zeros((6, 8))
-    result = judge(evidence({"output": zero}, {"output": zero}, logits=None))
-    assert result.status is Status.FAIL_NAN
+    sides = {"output": zero}
+    result = judge(evidence(sides, sides, logits=None, noise=0.0))
+    assert result.status is Status.INCONCLUSIVE
+    assert "the same for all images" in result.leading.reason
+    assert (result.budgets[0].ratio, result.outputs[0].min_cosine) == (0.0, 1.0)
+
+
+def test_an_image_that_is_zero_on_both_sides_is_equal():
+    features = logits()
+    features[4] = 0.0
+    assert verdict(features, features).status is Status.PASS
+
+
+@pytest.mark.parametrize("image", [slice(None), slice(2, 3)], ids=["all", "one"])
+def test_zeros_from_the_device_are_a_wrong_number_and_no_nan(image):
+    dead = logits()
+    dead[image] = 0.0
+    result = judge(evidence({"f": dead}, {"f": logits()}, logits=None))
+    assert result.status is Status.FAIL_ACCURACY
+    assert result.outputs[0].min_cosine == 0.0
+
+
+def test_values_where_the_cpu_has_zeros_are_wrong():
+    zero = np.zeros((6, 100))
+    result = judge(evidence({"f": logits()}, {"f": zero}, logits=None, noise=0.0))
+    assert result.status is Status.FAIL_ACCURACY
 
 
 def test_without_a_classifier_the_budget_of_each_output_decides():

@@ -11,6 +11,7 @@ import re
 import shutil
 from pathlib import Path
 
+from harness.judgement import vendor_standard
 from harness.judgement.localization import Localization
 from harness.judgement.operator_rows import OperatorCheck, OperatorRow
 from harness.judgement.verdict import judge
@@ -42,6 +43,15 @@ def operator(index: int, ratio: float = 1.0) -> OperatorRow:
     )  # fmt: skip
 
 
+# One call of a product and one of a move, by the vendor's standards.
+STANDARD = vendor_standard.summarise(
+    [
+        ("aten::mm.default", vendor_standard.Standing("L1", True, 3.0, 1.4, 1.1, 0.5, 7, 1.0)),
+        ("aten::roll.default", vendor_standard.Standing("bits equal", True)),
+    ]
+)
+
+
 def full_case(name: str, *, bad: bool = False, kind: str = "npu", **changes: object) -> CaseRecord:
     """A judged case with both legs, operators and faults; a bad one has a culprit."""
     device = logits() * 1.2 if bad else noisy(1)
@@ -62,7 +72,7 @@ def full_case(name: str, *, bad: bool = False, kind: str = "npu", **changes: obj
         "reference": leg("cpu", 1.0),
         "candidate": leg(kind),
         "emulated": kind == "npu-emulated",
-        "operators": OperatorCheck(1.0, 20, 20, int(bad), rows[:5]),
+        "operators": OperatorCheck(1.0, 20, 20, int(bad), rows[:5], standard=STANDARD),
         "localization": Localization("float16", 0, 6, rows) if bad else None,
         "sensitivity": counted(),
         "weights": "random, seed 0",

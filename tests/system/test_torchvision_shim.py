@@ -35,6 +35,7 @@ def test_timm_imports_and_the_answer_is_stable():
 # A torchvision whose extension cannot load and whose import does what the real one does.
 FAKE = """
 import pathlib, sys, sysconfig, tempfile
+sys.meta_path[:] = [one for one in sys.meta_path if type(one).__name__ != "_BeforeTorchvision"]
 root = pathlib.Path(tempfile.mkdtemp()); package = root / "torchvision"; package.mkdir()
 (package / "_C.so").write_bytes(b"not a library")
 (package / "__init__.py").write_text(
@@ -44,6 +45,13 @@ root = pathlib.Path(tempfile.mkdtemp()); package = root / "torchvision"; package
 )
 sys.path.insert(0, str(root))
 """
+
+
+def test_importing_the_harness_is_enough_for_a_script_of_anyones():
+    done = run("import harness, timm, torchvision; print(timm.__version__)")
+    assert done.returncode == 0, done.stderr
+    done = run(FAKE + "import harness, torchvision; print('fine')")
+    assert done.stdout == "fine\n", done.stderr
 
 
 def test_import_without_compiled_ops_needs_the_shim():

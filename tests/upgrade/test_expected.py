@@ -19,12 +19,12 @@ ROW = ExpectedRow(status=Status.PASS, budget_ratio=1.0, error_rate_percent=3e-4,
     ("record", "outcome"),
     [
         (measured(1.0), Outcome.SAME),
-        (measured(1.49), Outcome.SAME),
-        (measured(1.51), Outcome.WORSE),
-        (measured(1 / 1.49), Outcome.SAME),
-        (measured(1 / 1.51), Outcome.IMPROVED),
-        (measured(2.0, limit=EXACT_LIMIT), Outcome.SAME),
-        (measured(2.2, limit=EXACT_LIMIT), Outcome.WORSE),
+        (measured(2.19), Outcome.SAME),
+        (measured(2.21), Outcome.WORSE),
+        (measured(1 / 2.19), Outcome.SAME),
+        (measured(1 / 2.21), Outcome.IMPROVED),
+        (measured(3.3, limit=EXACT_LIMIT), Outcome.SAME),
+        (measured(3.5, limit=EXACT_LIMIT), Outcome.WORSE),
         (measured(float("nan")), Outcome.WORSE),
         (measured(top1=5), Outcome.WORSE),
         (measured(errors=(3e-5,) * 6), Outcome.SAME),
@@ -134,8 +134,8 @@ def test_an_update_for_the_worse_needs_a_reason_and_counts_as_loosened():
     found = expected(measured(2.9), ROW, update=Update("new tiling"))
     assert found.outcome is Outcome.UPDATED
     assert (found.row.loosened, found.row.reason) == ("budget ratio 1 -> 2.9", "new tiling")
-    again = expected(measured(9.0, limit=EXACT_LIMIT), found.row, update=Update("newer"))
-    assert again.row.loosened == "budget ratio 1 -> 2.9; budget ratio 2.9 -> 9"
+    again = expected(measured(9.9, limit=EXACT_LIMIT), found.row, update=Update("newer"))
+    assert again.row.loosened == "budget ratio 1 -> 2.9; budget ratio 2.9 -> 9.9"
     assert expected(measured(1.0), again.row, update=Update()).row.loosened == ""
 
 

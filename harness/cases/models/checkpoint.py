@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
 
 PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pth", "model.pth")
 _PICKLE_SUFFIXES = (".bin", ".pth", ".pt", ".pth.tar", ".ckpt")
+# What trainers and converters leave beside weights, or without them.
+_NO_WEIGHTS = ("openvino_model.bin", "training_args.bin", "optimizer.bin", "optimizer.pt",
+               "scheduler.bin", "scheduler.pt", "scaler.pt", "rng_state.pth")  # fmt: skip
 _INDEX = ".safetensors.index.json"
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 _LFS_PREFIX = b"version https://git-lfs"
 # Entries of a checkpoint that hold weights, the first that is there: timm's order, EMA first.
 _ENTRIES = ("state_dict_ema", "model_ema", "state_dict", "model")
@@ -32,12 +37,18 @@ def find_weights(directory: Path, *, allow_pickle: bool) -> Path:
     there is none, when the choice is not clear, or when there are only pickle files.
     """
     preferred = directory / "model.safetensors"
+    other = foreign_files(directory)
     if preferred.is_file():
         return preferred
     indices = sorted(directory.glob(f"*{_INDEX}"))
     safe = indices or sorted(directory.glob("*.safetensors"))
     if len(safe) == 1:
         return safe[0]
+    if safe and all(_SHARD.search(path.name) for path in safe):
+        raise fail(
+            f"{directory} holds {len(safe)} shards ({_names(safe)}) and not their index, "
+            f"model{_INDEX}: {_AGAIN} with it."
+        )
     if safe:
         raise fail(
             f"{directory} holds {len(safe)} safetensors files ({_names(safe)}) and none is "
@@ -45,9 +56,9 @@ def find_weights(directory: Path, *, allow_pickle: bool) -> Path:
         )
     named = [directory / name for name in PICKLES if (directory / name).is_file()]
     others = sorted({p for s in _PICKLE_SUFFIXES for p in directory.glob(f"*{s}")})
+    others = [path for path in others if path.name not in _NO_WEIGHTS]
     pickles = named[:1] or others
     if not pickles:
-        other = foreign_files(directory)
         raise fail(
             f"{directory} has config.json but no weights file"
             + (f"; it holds {other}" if other else "")

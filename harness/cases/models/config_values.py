@@ -19,26 +19,31 @@ _MOST_PIXELS = 4096
 _MOST_CLASSES = 10**6
 
 _Side = Annotated[int, pydantic.Field(ge=1, le=_MOST_PIXELS)]
-_Number = Annotated[float, pydantic.Field(allow_inf_nan=False)]
-_Deviation = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
+# Of pixels that are scaled to 0 to 1 before; both are far outside where they are of 0 to 255.
+_Mean = Annotated[float, pydantic.Field(ge=0, le=1, allow_inf_nan=False)]
+_Deviation = Annotated[float, pydantic.Field(gt=0, le=1, allow_inf_nan=False)]
 _PerChannel = pydantic.Field(min_length=1, max_length=_MOST_PIXELS)
+
+
+_HINTS = dict.fromkeys(("mean", "std"), " (of pixels from 0 to 1: divide those of 0 to 255)")
 
 
 class _Values(pydantic.BaseModel):
     """Keys of `pretrained_cfg`, or of config.json itself, that change inputs or the model.
 
-    A smaller crop_pct than a tenth would have every image scaled to ten times the model's size.
+    A smaller crop_pct than a tenth would have every image scaled to ten times the model's size;
+    timm's own go up to 1.15, which puts a border around the image.
     """
 
     model_config = pydantic.ConfigDict(extra="ignore", strict=True)
     num_classes: Annotated[int, pydantic.Field(ge=0, le=_MOST_CLASSES)] | None = None
     input_size: Annotated[list[_Side], pydantic.Field(min_length=3, max_length=3)] | None = None
-    mean: Annotated[list[_Number], _PerChannel] | None = None
+    mean: Annotated[list[_Mean], _PerChannel] | None = None
     std: Annotated[list[_Deviation], _PerChannel] | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"] | None = (
         None
     )
-    crop_pct: Annotated[float, pydantic.Field(ge=0.1, le=1)] | None = None
+    crop_pct: Annotated[float, pydantic.Field(ge=0.1, le=1.5)] | None = None
     crop_mode: Literal["center", "squash", "border"] | None = None
 
 
@@ -121,8 +126,8 @@ def _check(
         key = str(first["loc"][0])
         said = first["msg"].removeprefix("Input ").removeprefix("Value ")
         raise fail(
-            f"`{prefix}{key}` in {where} is {_shown(values[key])}, which timm cannot take: "
-            f"{'.'.join(map(str, first['loc']))} {said}."
+            f"`{prefix}{key}` in {where} is {_shown(values[key])}, which cannot be right: "
+            f"{'.'.join(map(str, first['loc']))} {said}{_HINTS.get(key, '')}."
         ) from None
 
 

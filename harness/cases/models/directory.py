@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ _FOREIGN_FILES = {
     "*.h5": "a Keras model",
     "model_index.json": "a diffusers pipeline",
     "open_clip_config.json": "an OpenCLIP model",
+    "adapter_config.json": "a PEFT adapter, which is a part of a model",
+    "openvino_model.xml": "an OpenVINO model",
+    "*.gguf": "a GGUF model",
+    "*.engine": "a TensorRT engine",
+    "*.mlpackage": "a Core ML model",
     "flax_model.msgpack": "a Flax model",
 }
 
@@ -46,9 +52,9 @@ def is_hub_name(text: str) -> bool:
 
 def check_there(directory: Path) -> None:
     """Raise UsageProblem unless it is a directory; what is in it is said by `read_config`."""
-    if directory.is_dir():
+    if os.path.isdir(directory):  # not Path's own: they raise for a name that is too long
         return
-    if directory.exists():
+    if os.path.exists(directory):
         raise UsageProblem(f"{directory} is a file, not a model directory: {_WANTED}.")
     text = str(directory)
     if match := _HUB_NAME.fullmatch(text):
@@ -78,12 +84,12 @@ def read_config(directory: Path) -> dict[str, Any]:
     Raises CaseProblem (fail_load) when the directory or config.json is missing, is not readable
     JSON, or belongs to another framework.
     """
-    if not directory.exists():
+    if not os.path.exists(directory):
         raise fail(f"Model directory {directory} does not exist: check the path; {_WANTED}.")
-    if not directory.is_dir():
+    if not os.path.isdir(directory):
         raise fail(f"{directory} is a file, not a model directory: {_WANTED}.")
     path = directory / "config.json"
-    if not path.is_file():
+    if not os.path.isfile(path):
         other = foreign_files(directory)
         if other:
             raise fail(f"{directory} holds {other}, which this harness does not load: {_WANTED}.")

@@ -13,7 +13,8 @@ from harness.cases.case import ModelSource
 from harness.cases.models import checkpoint, config_values, directory, sample, timm_config
 from harness.cases.models.directory import fail
 from harness.cases.models.weight_account import WeightAccount, show_first
-from harness.system import environment, files, suggestions
+from harness.system import environment, files, own_models, suggestions
+from harness.system.status import CaseProblem
 from harness.system.torchvision_shim import import_timm
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ class LoadedModel:
 
     `data_config` is timm's preprocessing (input_size, mean, std, interpolation, crop_pct,
     crop_mode).  `weights_sha256` covers names, dtypes, shapes and bytes of the state dict.
-    `weights_description` is "file model.safetensors", "discriminating random (seed 0)" or
-    "sample efficientnet-lite0 (...)".
+    `weights_description`: "file model.safetensors", "sample efficientnet-lite0 (...)", ...
     """
 
     model: nn.Module
@@ -52,6 +52,7 @@ class LoadedModel:
     weights_description: str
     num_classes: int
     label_names: Any = None  # list, or object by index, where it is the model's; else None
+    taps_features: bool = True  # whether what forward_features gives is an output as well
 
 
 def check_architecture(name: str) -> None:
@@ -68,10 +69,14 @@ def check_architecture(name: str) -> None:
     raise fail(f"timm {timm.__version__} has no architecture {name!r}: {hint}")
 
 
-def _build(
+def build(
     config: dict[str, Any], num_classes: int | None, where: str
 ) -> tuple[nn.Module, list[str]]:
-    """Make the model that a config describes, with timm's values for what it does not say."""
+    """Make the model that a config describes, with timm's values for what it does not say.
+
+    `config`: at least `architecture`; `where`: what it is called in errors.  Returns the model,
+    with weights as timm draws them, and notes.  Raises CaseProblem (fail_load).
+    """
     from harness.cases.models.random_weights import seeded_cpu
 
     timm = import_timm()
@@ -283,7 +288,7 @@ def load_model(
     where = str(source_dir / "config.json")
     path = checkpoint.find_weights(source_dir, allow_pickle=allow_pickle)
     state, read = checkpoint.read(path)
-    model, notes = _build(config, num_classes, where)
+    model, notes = build(config, num_classes, where)
     account = _load_state(model, state, allow_keys, path)
     account = dataclasses.replace(account, notes=(*read, *account.notes, *notes))
     classes = int(getattr(model, "num_classes", 0))
@@ -348,6 +353,8 @@ def _random_model(source: ModelSource, cache_dir: Path) -> Path:
     # Not from the packages themselves: where the model is stored, timm need not be imported.
     packages = {name: environment.version(name) for name in ("timm", "torch")}
     versions = {"recipe": random_weights.RECIPE, **packages}
+    if own := own_models.fingerprint():
+        versions["own_models"] = own
     key = files.sha256_json(versions)[:12]
     classes = "own" if source.num_classes is None else str(source.num_classes)
     target = Path(cache_dir) / "models" / f"{source.ref}-c{classes}-s{source.seed}-{key}"
@@ -373,7 +380,15 @@ def _make_random_model(source: ModelSource, target: Path, versions: dict[str, An
             f"timm {timm.__version__} cannot build {source.ref} with {classes} classes "
             f"({type(error).__name__}: {error})."
         ) from error
-    measured = random_weights.make_discriminating(model, source.seed)
+    try:
+        measured = random_weights.make_discriminating(model, source.seed)
+    except (CaseProblem, OSError, MemoryError):
+        raise
+    except Exception as error:  # of the model's own code, on one of its first forwards
+        raise fail(
+            f"No random weights that tell images apart can be made for {source.ref} "
+            f"({type(error).__name__}: {error}): give a model directory with weights."
+        ) from error
     with files.publish_directory(target) as directory:
         state = model.state_dict()
         files.save_tensors(state, directory / "model.safetensors", {"format": "pt"})

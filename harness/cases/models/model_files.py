@@ -29,6 +29,11 @@ class ModelFiles:
         where = loading.materialise(source, cache_dir)
         return cls(where, classes, source.allow_keys, source.allow_pickle)
 
+    @property
+    def name(self) -> str:
+        """Of its directory."""
+        return self.directory.name
+
     def load(self) -> LoadedModel:
         """The model, float32 on the CPU.  Raises CaseProblem (fail_load)."""
         return loading.load_model(

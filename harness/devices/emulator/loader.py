@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from harness.devices import emulated_kernels, npu_probe
+from harness.devices import contract, emulated_kernels, npu_probe
 from harness.devices.emulator.build import (
     LIBRARIES,
     clashes_with_cuda,
@@ -82,20 +82,30 @@ class EmulatedMemory:
 class Emulator:
     """The emulated NPU of this process; `load` makes it."""
 
-    def __init__(self, options: EmulatorOptions, directory: Path, library: ctypes.CDLL) -> None:
-        """Takes a loaded libascendcl; use `load`."""
+    def __init__(
+        self,
+        options: EmulatorOptions,
+        directory: Path,
+        library: ctypes.CDLL,
+        operators: ctypes.CDLL,
+    ) -> None:
+        """Takes a loaded libascendcl and libopapi; use `load`."""
         self.options = options
         self.directory = directory
         self.torch_npu_version = find_torch_npu()[1]
         self._library = library
+        self._operators = operators
         self._faults = FaultPlan()
         library.harness_emulator_set_kernels.argtypes = [ctypes.c_char_p] * 2
-        library.harness_emulator_set_kernels.restype = None
+        library.harness_emulator_set_module.argtypes = [ctypes.c_char_p]
+        for setting in ("kernels", "module"):
+            getattr(library, f"harness_emulator_set_{setting}").restype = None
         for query in ("operator_counts", "missing_operators", "fault_effects", "outputs"):
             getattr(library, f"harness_emulator_{query}").restype = ctypes.c_char_p
         for command in ("reset_counters", "mark_calls", "rewind_calls", "list_outputs"):
             getattr(library, f"harness_emulator_{command}").restype = None
         self.set_kernels()
+        self.set_contract()
 
     @property
     def untried(self) -> bool:
@@ -152,6 +162,10 @@ class Emulator:
             )
         self._faults = plan
 
+    def set_module(self, path: str) -> None:
+        """Says which module of a model runs, for faults that name one; "" for none."""
+        self._library.harness_emulator_set_module(path.encode())
+
     @property
     def kernels(self) -> str:
         """Name of the kernels in force."""
@@ -166,6 +180,19 @@ class Emulator:
         kernels, mistake = emulated_kernels.parts(name)
         self._library.harness_emulator_set_kernels(kernels.encode(), mistake.encode())
         self._kernels = name
+
+    def set_contract(self, *, enforced: bool = True) -> None:
+        """Has operators refuse what CANN as published refuses (`contract`), or compute it.
+
+        Raises:
+            EmulatorError: The libraries do not understand the contract.
+        """
+        rules = contract.to_wire() if enforced else ""
+        if line := self._operators.harness_emulator_set_contract(rules.encode()):
+            raise EmulatorError(
+                f"the emulator's libraries do not understand line {line} of the contract: the "
+                "cached build does not fit the Python side."
+            )
 
     def reset_counters(self) -> None:
         """Sets the counts of operators, of missing ones and of faults to 0; the plan stays."""
@@ -282,7 +309,7 @@ def load(
     if cuda:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # torch_npu refuses beside a visible GPU
     importlib.import_module("torch")  # libopapi needs its libraries in the process
-    ascendcl = ctypes.CDLL(None)
+    ascendcl = opapi = ctypes.CDLL(None)
     for name in LIBRARIES:
         path = library_path(directory, name)
         try:
@@ -292,6 +319,8 @@ def load(
                 f"the emulator's library {path} does not load ({error}): delete {directory} and "
                 "try again."
             ) from error
+        if name == "opapi":
+            opapi = handle
         if name == "ascendcl":
             ascendcl = handle
             ascendcl.harness_emulator_configure.argtypes = [
@@ -313,5 +342,5 @@ def load(
                 f"{cuda}, whose libc10 the emulator does not know: install the CPU build of the "
                 "same torch from PyTorch's CPU index."
             )
-    _loaded = Emulator(options, directory, ascendcl)
+    _loaded = Emulator(options, directory, ascendcl, opapi)
     return _loaded

@@ -47,7 +47,11 @@ def _merge(given: argparse.Namespace) -> int:
     key = signing.read_key(given.sign) if given.sign is not None else None
     merged = merge.merge(given.runs, given.output, allow_differences=given.allow_differences)
     renderer = markdown if given.format == "markdown" else text
-    print(renderer.render_run(merged.run.cases, merged.run.unfinished))
+    cases, missing = merged.run.cases, merged.run.unfinished
+    if renderer is markdown:
+        print(markdown.render_run(cases, missing))
+    else:
+        print(text.render_run(cases, missing, folder=given.output.resolve()))
     for line in report.lines(merged):
         print(shown.line(line))
     if table := report.differences(merged):

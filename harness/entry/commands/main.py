@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.entry.arguments import guarded, parsed, run_arguments
-from harness.entry.commands import large_runs, report, upgrade
+from harness.entry.commands import large_runs, report, support, upgrade
 from harness.system import files, private, quantities
 from harness.system.status import ExitCode, UsageProblem
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code (design: 0, 1, 4, 10, 11, 12)."""
-    parser = argparse.ArgumentParser(prog="python -m harness")
+    installed = Path(sys.argv[0]).name == "npu-accuracy"
+    parser = argparse.ArgumentParser(prog="npu-accuracy" if installed else "python -m harness")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     sample = commands.add_parser("sample-model", help="prepare the model with real weights")
@@ -40,11 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "emulate", help="run a Python script on the emulated NPU, for example a reproducer"
     )
     emulate.add_argument("--fault-plan", type=Path, metavar="FILE", help="faults to plant (JSON)")
-    emulate.add_argument("--emulated-kernels", default="cann", metavar="NAME")
+    emulate.add_argument(
+        "--emulated-kernels", metavar="NAME", help="default: those that a reproducer names"
+    )
     emulate.add_argument("script", type=Path)
     emulate.add_argument("arguments", nargs=argparse.REMAINDER)
 
-    further = {**upgrade.add(commands), **report.add(commands), **large_runs.add(commands)}
+    further = {
+        name: command
+        for module in (upgrade, report, large_runs, support)
+        for name, command in module.add(commands).items()
+    }
     _add_study(commands)
     _add_cache(commands)
 

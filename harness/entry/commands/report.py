@@ -71,7 +71,10 @@ def _report(given: argparse.Namespace) -> int:
         print(page)
         return final_exit_code(run)
     renderer = markdown if given.format == "markdown" else text
-    print(renderer.render_run(run.cases, run.unfinished))
+    if renderer is markdown:
+        print(markdown.render_run(run.cases, run.unfinished))
+    else:
+        print(text.render_run(run.cases, run.unfinished, folder=folder.resolve()))
     if table := trend.trend(history.of_run(folder / "history", run)):
         print(f"\n{renderer.render_table(table)}")
     if run.end is None:

@@ -14,7 +14,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -340,8 +339,7 @@ def _cache() -> Diagnosis:
     remedy = "Set HARNESS_CACHE_DIR to a directory on a disk with room."
     try:
         private.make(directory)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
+        files.check_writable(directory / "any")
         free = shutil.disk_usage(directory).free
     except private.NotOurs as error:
         text = f"the cache {directory} cannot be believed: {error.strerror}"

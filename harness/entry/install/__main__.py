@@ -1,4 +1,4 @@
-"""`python -m harness.entry.install venv|bundle ...`, as the Makefile calls it."""
+"""`python -m harness.entry.install venv|bundle|wheel ...`, as the Makefile calls it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.entry.install import bundle, environment, pip, stack
+from harness.entry.install import bundle, environment, pip, stack, wheel
 from harness.system.status import ExitCode, UsageProblem
 
 
@@ -22,12 +22,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     packed.add_argument("directory", type=Path)
     packed.add_argument("--machine", default="", help="x86_64 or aarch64 (default: this one)")
     packed.add_argument("--python", default="", help="Python of that host, as in 3.11")
+    built = commands.add_parser("wheel", help="build the package")
+    built.add_argument("directory", type=Path)
     for command in (venv, packed):
         command.add_argument("--stack", default="", help="a torch_npu release, as in 2.8.0.post4; "
             "installed; or auto (default)")  # fmt: skip
     given = parser.parse_args(arguments)
     try:
-        if given.command == "bundle":
+        if given.command == "wheel":
+            print(wheel.write(given.directory))
+        elif given.command == "bundle":
             target = pip.Target.of(given.machine, given.python)
             bundle.write(given.directory, stack.choose(given.stack, target), target)
         else:

@@ -19,11 +19,19 @@ from harness.entry.install import lock as locked
 from harness.entry.install.lock import normal
 from harness.entry.install.pip import Fetch, Pip, Target
 from harness.entry.install.stack import Stack
+from harness.system import torchvision_shim
 from harness.system.releases import Release
 from harness.system.status import UsageProblem
 
 STAMP = "stack.json"  # in the environment: what was installed, and why
 _BESIDE = "_users_packages.pth"
+# Read at every start of Python in the environment, so that scripts which do not know the harness
+# can import torch, which loads torch_npu, which needs CANN; and torchvision, and timm.
+_IMPORTS, _SHIM = "npu_accuracy_imports.pth", "_npu_accuracy_torchvision"
+_AT_START = (
+    f"import os, {_SHIM}; {_SHIM}.install(); os.environ.get('ASCEND_HOME_PATH') or "
+    "os.environ.setdefault('TORCH_DEVICE_BACKEND_AUTOLOAD', '0')\n"
+)
 
 
 def renew(directory: Path, asked: str, wheels: Path | None) -> None:
@@ -38,6 +46,7 @@ def renew(directory: Path, asked: str, wheels: Path | None) -> None:
         "python": f"{sys.executable} {sys.version.split()[0]}",
         "beside": stack.installed() or "",
         "wheels": str(wheels.resolve()) if wheels is not None else "",
+        "imports": hashlib.sha256(_AT_START.encode() + _shim().read_bytes()).hexdigest(),
     }
     if _stamp(directory).get("wanted") == wanted:
         return
@@ -74,6 +83,7 @@ def _install(
             if release is not None:
                 tool.install(stack.requirements(release), "-c", str(pins))
                 tool.install([f"torch_npu=={release.torch_npu}"], "--no-deps")
+    make_importable(python)
     found = {
         "wanted": wanted,
         "stack": name,
@@ -126,11 +136,26 @@ def _beside(python: Path) -> set[str]:
     """
     folders = [*site.getsitepackages(), site.getusersitepackages()]
     shown = [folder for folder in folders if Path(folder).is_dir()]
-    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    own = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True)
-    Path(own.stdout.strip(), _BESIDE).write_text("\n".join(shown) + "\n", encoding="utf-8")
+    (_packages(python) / _BESIDE).write_text("\n".join(shown) + "\n", encoding="utf-8")
     found = importlib.metadata.distributions(path=shown)
     return {normal(item.metadata["Name"]) for item in found if item.metadata["Name"]}
+
+
+def make_importable(python: Path) -> None:
+    """Make `import torch` and `import timm` work in any script of an environment."""
+    folder = _packages(python)
+    shutil.copyfile(_shim(), folder / f"{_SHIM}.py")
+    (folder / _IMPORTS).write_text(_AT_START, encoding="utf-8")
+
+
+def _shim() -> Path:
+    return Path(torchvision_shim.__file__)
+
+
+def _packages(python: Path) -> Path:
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    own = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True)
+    return Path(own.stdout.strip())
 
 
 def _stamp(directory: Path) -> dict[str, Any]:

@@ -19,12 +19,14 @@ from harness.execution.settings import RunSettings
 from harness.records import results_file
 from harness.records.lines import CaseRecord
 from harness.report import junit
+from harness.runs.session import Session
 from harness.system import environment, quantities, signing
 from harness.system.status import ExitCode, UsageProblem
 from harness.upgrade import history
 
 _FAILED: pytest.StashKey[_Failed] = pytest.StashKey()
 _PROBLEM: pytest.StashKey[UsageProblem] = pytest.StashKey()
+_SETTLED: pytest.StashKey[bool] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -118,6 +120,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="S",
         help="part of the operators to compare one by one, 0 to 1 (default: all that are "
         "declared plain float32, and 0.2 of the others)",
+    )
+    add(
+        "--operator-standard",
+        action="store_true",
+        help="also say how operators compared one by one stand by CANN's own accuracy standards "
+        "(information, no verdict; costs a float64 run of each)",
     )
     add(
         "--localize",
@@ -261,10 +269,26 @@ def case_record(accuracy_case: Case, request: pytest.FixtureRequest) -> CaseReco
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Close the device and settle the exit code from the records."""
+    settle(session, exitstatus)
+
+
+def settle(session: pytest.Session, exitstatus: int, trouble: str = "") -> None:
+    """Close the device and settle the exit code, once; `trouble`: why a report was not written."""
     config = session.config
     run = state.made_session(config)
     if run is None or config.option.collectonly:
         return
+    if not config.stash.get(_SETTLED, False):
+        config.stash[_SETTLED] = True
+        _settle(session, exitstatus, run)
+    if trouble:
+        config.stash.setdefault(_PROBLEM, UsageProblem(trouble))
+        if session.exitstatus in (ExitCode.OK, ExitCode.IMPROVED):
+            session.exitstatus = ExitCode.INFRASTRUCTURE
+
+
+def _settle(session: pytest.Session, exitstatus: int, run: Session) -> None:
+    config = session.config
     run.close()
     if xdist.is_worker(config) or not run.started:
         return
@@ -299,7 +323,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
     result = results_file.read(run.results)
     terminalreporter.section("accuracy")
-    terminalreporter.write_line(text.render_run(result.cases, result.unfinished))
+    terminalreporter.write_line(
+        text.render_run(result.cases, result.unfinished, folder=run.results.parent.resolve())
+    )
     if table := trend.trend(history.of_run(run.history, result)):
         terminalreporter.write_line(f"\n{text.render_table(table)}")
     if run.comparison is not None:

@@ -8,19 +8,35 @@ from typing import Any
 
 import pytest
 
-from harness.entry.pytest_plugin import state
+from harness.entry.pytest_plugin import accuracy, state
 from harness.records import results_file
 from harness.report.html.assets import STYLESHEET
-from harness.system import environment
+from harness.system import environment, files
+from harness.system.status import host_trouble
 from harness.upgrade import history
 
+# Options with a file that is written when the run is over.
+_REPORTS = {"htmlpath": "--html", "xmlpath": "--junitxml"}
 # A results file whose cases are only shown, by `replay.py`.
 REPLAYED: pytest.StashKey[Path] = pytest.StashKey()
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-html reads the style when it is configured itself
 def pytest_configure(config: pytest.Config) -> None:
-    """Give pytest-html our style and hooks, where a page is asked for."""
+    """Give pytest-html our style and hooks, where a page is asked for.
+
+    That a report cannot be written is said before the run, not after hours of it.
+    """
+    runs = hasattr(config.option, "fault_plan")  # not a page of records alone
+    if runs and state.will_run_cases(config):
+        for option, name in _REPORTS.items():
+            if path := config.getoption(option, None):
+                try:
+                    files.check_writable(Path(path))
+                except OSError as error:
+                    raise pytest.UsageError(
+                        f"{name} {path} cannot be written ({error.strerror}): give another path."
+                    ) from error
     if hasattr(config.option, "css") and config.getoption("htmlpath", None):
         config.option.css.append(str(STYLESHEET))
         config.pluginmanager.register(_Page(config), "harness-page")
@@ -42,6 +58,20 @@ def pytest_runtest_makereport(
         place = extras.html(fragments.place_of(record.case_id))
         report.extras = [*found, place]  # type: ignore[attr-defined]
     return report
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)  # the summary is written outside of it
+def pytest_sessionfinish(
+    session: pytest.Session, exitstatus: int
+) -> Generator[None, object, object]:
+    """Let a report that cannot be written cost neither the verdict nor its exit code."""
+    try:
+        return (yield)
+    except OSError as error:
+        if state.started_session(session.config) is None:
+            raise
+        accuracy.settle(session, exitstatus, host_trouble(error))
+        return None
 
 
 class _Page:

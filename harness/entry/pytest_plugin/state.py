@@ -7,7 +7,7 @@ run's first and last line.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -26,19 +26,19 @@ from harness.runs import selection, shards
 from harness.runs.selection import Asked, RunPlan
 from harness.runs.session import Session, SessionOptions
 from harness.system import signing
-from harness.system.files import ROOT
-from harness.system.status import UsageProblem
-
-# ROOT, not pytest's rootdir: an existing path after one of our options (--images DIR) moves that
-# one, because pytest settles it before it knows our options.
+from harness.system.files import CASES, ROOT
+from harness.system.status import UsageProblem, host_trouble
 
 _SESSION: pytest.StashKey[Session] = pytest.StashKey()
 _KNOWN: pytest.StashKey[list[Case]] = pytest.StashKey()
 _PLAN: pytest.StashKey[RunPlan] = pytest.StashKey()
 _RECORD: pytest.StashKey[CaseRecord] = pytest.StashKey()
+_COLLECTED: pytest.StashKey[bool] = pytest.StashKey()  # tests of cases are there
+# Who gives one of these in a project of his own wants cases to run.
+_ABOUT_CASES = ("model", "case_file", "family")
 # Options whose value is the setting of the same name.
-_SAME = ("case_timeout", "repeat", "allow_cpu_fallback", "operator_share", "sensitivity",
-         "localize", "reference_cache", "reference_cache_key")  # fmt: skip
+_SAME = ("case_timeout", "repeat", "allow_cpu_fallback", "operator_share", "operator_standard",
+         "sensitivity", "localize", "reference_cache", "reference_cache_key")  # fmt: skip
 
 
 def session(config: pytest.Config) -> Session:
@@ -48,6 +48,8 @@ def session(config: pytest.Config) -> Session:
             config.stash[_SESSION] = _make_session(config)
         except UsageProblem as problem:
             raise pytest.UsageError(str(problem)) from problem
+        except OSError as error:
+            raise pytest.UsageError(host_trouble(error)) from error
     return config.stash[_SESSION]
 
 
@@ -65,7 +67,7 @@ def started_session(config: pytest.Config) -> Session | None:
 def known_cases(config: pytest.Config) -> list[Case]:
     """Every case of the case files in use.  Raises UsageProblem."""
     if _KNOWN not in config.stash:
-        files = config.getoption("case_file") or sorted((ROOT / "cases").glob("*.toml"))
+        files = config.getoption("case_file") or sorted(CASES.glob("*.toml"))
         config.stash[_KNOWN] = [case for file in files for case in case_files.read(file)]
     return config.stash[_KNOWN]
 
@@ -96,18 +98,25 @@ def plan(config: pytest.Config) -> RunPlan:
     return config.stash[_PLAN]
 
 
-def begin(config: pytest.Config, case_ids: Iterable[str]) -> None:
+def begin(config: pytest.Config, case_ids: Collection[str]) -> None:
     """Start the results file for the collected cases.  Raises pytest.UsageError."""
     announced = made_session(config) is not None
+    config.stash[_COLLECTED] = True
     run = session(config)
     try:
         found = plan(config)
+        planted, idle = run.settings.fault_plan, []
+        if planted is not None and (whole := found.shard.whole if found.shard else case_ids):
+            idle = fault_plan.idle_faults(planted, whole)
         run.begin(found.chosen(case_ids), found.shard, found.resumed)
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from problem
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and not announced:
         reporter.write_line(f"device: {run.choice}")
+    if reporter is not None and idle:
+        numbers = ", ".join(map(str, idle))
+        reporter.write_line(f"fault plan: of no case of this run is fault {numbers}")
 
 
 def record_crash(config: pytest.Config, node_id: str) -> None:
@@ -161,12 +170,27 @@ def resumes(config: pytest.Config) -> bool:
 
 
 def will_run_cases(config: pytest.Config) -> bool:
-    """Whether the paths that pytest was given can lead to the accuracy cases."""
+    """Whether the paths and options that pytest was given can lead to accuracy cases."""
     if config.option.collectonly:
         return False
+    if config.stash.get(_COLLECTED, False):
+        return True
+    if home(config) != ROOT and any(map(config.getoption, _ABOUT_CASES)):
+        return True
     given = [Path(config.invocation_params.dir, arg.partition("::")[0]) for arg in config.args]
-    cases = ROOT / "cases"
-    return any(path == cases or path in cases.parents or cases in path.parents for path in given)
+    return any(path == CASES or path in CASES.parents or CASES in path.parents for path in given)
+
+
+def home(config: pytest.Config) -> Path:
+    """The project that runs: this checkout, whose conftest.py enables the plugin, or another.
+
+    Of the checkout not pytest's rootdir: an existing path after one of our options (--images DIR)
+    moves that one, because pytest settles it before it knows our options.
+    """
+    own = str(ROOT / "conftest.py")
+    plugins = config.pluginmanager.get_plugins()
+    found = any(getattr(plugin, "__file__", None) == own for plugin in plugins)
+    return ROOT if found else config.rootpath
 
 
 def _make_session(config: pytest.Config) -> Session:
@@ -180,7 +204,9 @@ def _make_session(config: pytest.Config) -> Session:
         reason=choice.reason,
         results_dir=_results_dir(config),
         expected=upgrade.expected_options(
-            config, None if config.getoption("case_file") else known_cases(config)
+            config,
+            None if config.getoption("case_file") else known_cases(config),
+            home(config),
         ),
         compare=old,
         fail_on=fail_on,
@@ -204,4 +230,4 @@ def _settings(config: pytest.Config, choice: Choice) -> RunSettings:
 
 
 def _results_dir(config: pytest.Config) -> Path:
-    return config.getoption("results") or ROOT / "reports"
+    return config.getoption("results") or home(config) / "reports"

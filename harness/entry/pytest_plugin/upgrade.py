@@ -12,7 +12,6 @@ from harness.cases.case import Case
 from harness.entry.arguments import run_arguments, verify
 from harness.records import results_file
 from harness.records.results_file import Run
-from harness.system.files import ROOT
 from harness.system.status import UsageProblem
 from harness.upgrade import conditions
 from harness.upgrade.conditions import Term
@@ -102,15 +101,18 @@ def comparison(config: pytest.Config) -> tuple[Run | None, tuple[Term, ...]]:
     return old, conditions.parse(fail_on, "--compare-fail") if fail_on else ()
 
 
-def expected_options(config: pytest.Config, repository: Sequence[Case] | None) -> ExpectedOptions:
+def expected_options(
+    config: pytest.Config, repository: Sequence[Case] | None, home: Path
+) -> ExpectedOptions:
     """What the command line says about expected results.
 
-    `repository`: cases of the repository's case files, None when other files were given.
+    `repository`: cases of the repository's case files, None when other files were given.  `home`:
+    the project whose rows they are.
     """
     option = config.getoption
     update = option("update_expected")
     return ExpectedOptions(
-        default=ROOT / "cases" / "expected",
+        default=home / "cases" / "expected",
         directory=option("expected"),
         repository=repository,
         update=Update(option("expected_reason"), option("expected_link")) if update else None,

@@ -40,11 +40,12 @@ def device(config: pytest.Config, *, runs_cases: bool) -> Choice:
 
     Raises UsageProblem, with the remedy, when it is not there.
     """
-    if is_worker(config):
+    if is_worker(config) and _DEVICE in _input(config):
         kind, index, reason = _input(config)[_DEVICE]
         return Choice(DeviceSpec(kind, index), reason)
     choice = choose(config.getoption("device"))
-    if config.getoption("numprocesses", None) or not runs_cases:
+    # A worker that was given none judges modules of its tests' own.
+    if not is_worker(config) and (config.getoption("numprocesses", None) or not runs_cases):
         return choice
     lease = leases.take(choice.spec, exact=_names_index(config))
     _leases(config)[""] = lease

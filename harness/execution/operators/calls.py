@@ -133,6 +133,25 @@ def qualified_name(func: Any) -> str:
     return f"{func._schema.name}.{func._overloadname or 'default'}"
 
 
+def in_float32(call: Call) -> tuple[Call, torch.dtype | None]:
+    """The call with short floating-point tensors as float32, and the dtype that they had.
+
+    A cast keeps its argument, and counts as float32; None: the tensors have several dtypes.
+    """
+    found = {tensor.dtype for tensor in call.tensors() if tensor.is_floating_point()}
+    if call.func is _aten._to_copy.default or found <= {torch.float32}:
+        return call, torch.float32
+    if len(found) > 1:
+        return call, None
+    args, kwargs = mapped(
+        lambda leaf: (
+            leaf.float() if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() else leaf
+        ),
+        (call.args, call.kwargs),
+    )
+    return Call(call.func, args, kwargs), found.pop()
+
+
 def why_not_comparable(call: Call) -> str:
     """Why a call has no result to compare; "" when it has one."""
     func = call.func

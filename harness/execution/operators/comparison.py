@@ -47,13 +47,15 @@ from harness.execution.operators.calls import (
     run_budget,
     run_oracle,
     run_single,
+    stored,
     why_not_comparable,
 )
 from harness.execution.operators.on_device import DeviceSide, memory_format
+from harness.judgement import vendor_standard
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.metrics import Array
 from harness.judgement.operator_error import NEAREST_LIMIT, Rounding, misrounding, own_error
-from harness.judgement.operator_rows import RATIO_LIMIT, SLICE_RATIO_LIMIT, OperatorRow
+from harness.judgement.operator_rows import EMPTY, RATIO_LIMIT, SLICE_RATIO_LIMIT, OperatorRow
 from harness.system.status import CaseProblem, Stage
 
 if TYPE_CHECKING:
@@ -94,16 +96,19 @@ class OperatorComparison:
         *,
         repeats: int = 1,
         rehearse: bool = False,
+        standard: bool = False,
     ) -> None:
         """Compare with `repeats` runs of every call on the device, which must agree bit by bit.
 
         `rehearse`: planned faults do not count these calls; the forward pass comes later.
+        `standard`: also say how each call stands by CANN's own standards (a float64 run of each).
         """
         self.side = DeviceSide(model, device, arithmetic)
         self._device = device
         self._arithmetic = arithmetic
         self._repeats = repeats
         self._rehearse = rehearse
+        self._standard = standard
         self._lacking: dict[str, bool] = {}
 
     def describe(self, call: Call, index: int, module: str) -> OperatorRow:
@@ -137,7 +142,9 @@ class OperatorComparison:
             quick = self._against(call, row, got, single)
             near = quick.ratio <= RATIO_LIMIT - 1 and quick.worst_slice_ratio <= _SLICE_DOUBT
             # What the format cannot hold is infinite in an honest imitation as well.
-            return quick if near and not quick.nonfinite else self._against_float64(call, row, got)
+            if not near or quick.nonfinite:
+                quick = self._against_float64(call, row, got)
+            return self._with_standing(call, quick, got[0]) if self._standard else quick
         except _Skipped as why:
             return dataclasses.replace(row, skipped=str(why))
         except (RuntimeError, LookupError, TypeError, ValueError) as error:
@@ -182,7 +189,7 @@ class OperatorComparison:
         if self._arithmetic.dtype != "float32" and oracles and is_choice(call, oracles[0]):
             raise _Skipped("a choice that the rounding of its format decides")
         if not oracles or not any(tensor.numel() for tensor in oracles):
-            raise _Skipped("empty result")
+            raise _Skipped(EMPTY)
         row = dataclasses.replace(
             row,
             dtype=str(got[0][0].dtype).removeprefix("torch."),
@@ -240,6 +247,25 @@ class OperatorComparison:
                     )
                 )
         return max(judged, key=lambda candidate: candidate.severity)
+
+    def _with_standing(self, call: Call, row: OperatorRow, got: list[torch.Tensor]) -> OperatorRow:
+        """By CANN's standards: golden is float64, the benchmark the CPU in declared arithmetic."""
+        store = storage_dtype(self._arithmetic)
+        short = self._arithmetic.factors(aten.kind(call.func)) is not None
+        hf32 = short and self._arithmetic.dtype == "float32"
+        format_ = vendor_standard.FORMATS["HF32" if hf32 else self._arithmetic.dtype]
+        golden, benchmark = run_oracle(call, self._arithmetic), run_budget(call, self._arithmetic)
+        found = row.standing
+        for exact, own, host in zip(golden, benchmark, got, strict=True):
+            if exact.shape != host.shape or not exact.numel():
+                continue
+            own = stored(own, store)
+            if allowance.moves(call) or not exact.is_floating_point():
+                one = vendor_standard.moved(_array(own), _array(host))
+            else:
+                one = vendor_standard.standing(_array(exact), _array(own), _array(host), format_)
+            found = one if found is None else vendor_standard.worse(found, one)
+        return dataclasses.replace(row, standing=found)
 
     def _lacks(self, name: str) -> bool:
         if name not in self._lacking:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -27,8 +27,15 @@ _ALWAYS = (aten.ATTENTION,)
 @contextlib.contextmanager
 def as_on(device: torch.device) -> Iterator[None]:
     """While inside, composites that a device has kernels for are one call on the CPU as well."""
+    with as_one({*_ALWAYS, *_whole(torch._C._dispatch_key_for_device(device.type))}):
+        yield
+
+
+@contextlib.contextmanager
+def as_one(composites: Iterable[Any]) -> Iterator[None]:
+    """While inside, these composites are one call on the CPU."""
     with _scoped_library("aten", "IMPL") as library:
-        for func in {*_ALWAYS, *_whole(torch._C._dispatch_key_for_device(device.type))}:
+        for func in composites:
             library.impl(func.name().removeprefix("aten::"), _parts_of(func), "CPU")
         yield
 

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.execution.operators import dispatch
+from harness.devices.module_path import ModulePath
 from harness.execution.operators.calls import Call
-from harness.execution.operators.module_path import ModulePath
 
 # Gets a call, its place in the pass and the module; answers with the call's result.
 OnCall = Callable[[Call, int, str], Any]
@@ -30,15 +29,17 @@ class _Recorder(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def recording(model: torch.nn.Module, device: torch.device, on_call: OnCall) -> Iterator[None]:
+def recording(
+    model: torch.nn.Module, whole: contextlib.AbstractContextManager[None], on_call: OnCall
+) -> Iterator[None]:
     """Have `on_call` run every operator call of a model's forward pass on the CPU.
 
-    `device`: whose kernels say which calls are one (`dispatch.py`).
+    `whole`: which composites are one call (`dispatch.py`).
     """
     recorder = _Recorder(on_call)
     with (
         torch.no_grad(),
-        dispatch.as_on(device),
+        whole,
         recorder.modules.watching(model),
         recorder,
     ):

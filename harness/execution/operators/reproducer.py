@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from harness.devices import emulation
 from harness.devices.spec import EMULATED_MEANS
-from harness.execution.imitation import storage_dtype
 from harness.execution.operators.calls import Call, declared, first_result_only, stored
 from harness.execution.operators.on_device import dense_order
 from harness.judgement.localization import describe
@@ -51,6 +51,7 @@ Run: python $script [--device $torch_device]
 Needs: torch, safetensors$extension; found with $versions.
 Exit code: 1 when the difference shows, 0 when it does not, 3 when it could not be run.
 """
+$emulation
 
 import argparse
 import math
@@ -193,7 +194,8 @@ class Reproducers:
         call = declared(call, self._declared)
         name = f"{row.index:04}-{row.operator}-{row.module}"
         path = self._directory / (re.sub(r"[^A-Za-z0-9.]+", "-", name).replace(".", "_") + ".py")
-        source = _Source(storage_dtype(self._declared))
+        dtype = row.arithmetic.partition(" ")[0]  # under autocast that of this call
+        source = _Source(getattr(torch, dtype))
         arguments = source.expression(call.args)
         kwargs = source.expression(call.kwargs)
         files.save_tensors(source.tensors, path.with_suffix(".safetensors"), {"format": "pt"})
@@ -209,6 +211,9 @@ class Reproducers:
             arithmetic=row.arithmetic,
             finding=describe(row),
             script=path.name,
+            emulation=emulation.line(row.module, self._device.details.get("emulated_kernels"))
+            if self._device.emulated
+            else "",
             torch_device=f"{kind}:0",
             extension=", torch_npu" * (kind == "npu"),
             versions=", ".join(
@@ -222,7 +227,7 @@ class Reproducers:
             runs=_RUNS,
             args=arguments,
             kwargs=kwargs,
-            dtype=self._declared.dtype,
+            dtype=dtype,
             function=f"torch.ops.{call.func}",
             first_only="[:1]" if first_result_only(call.func) else "",
             kind=kind,

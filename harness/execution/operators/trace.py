@@ -7,61 +7,80 @@ the same call, and models that keep something in their first forward pass are se
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from harness.execution import imitation
-from harness.execution.operators.calls import Call, results, stored
+from harness.cases.samples import Samples
+from harness.execution import autocast, imitation
+from harness.execution.operators import dispatch
+from harness.execution.operators.calls import Call, in_float32, results, stored
 from harness.execution.operators.choice import Choice
 from harness.execution.operators.comparison import OperatorComparison, rounding_of
 from harness.execution.operators.recorder import recording
 from harness.execution.operators.shadow import Shadow
-from harness.execution.outputs import flatten
+from harness.execution.outputs import collect, flatten
 from harness.judgement import metrics
 from harness.judgement.arithmetic import Arithmetic, Factors
-from harness.judgement.operator_rows import OperatorRow
+from harness.judgement.operator_rows import NO_LAYER, OperatorRow
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
 
 # Of 23 mantissa bits: one less rounds factors as coarsely as float32 rounds their products.
 _LAST_BIT = Arithmetic(short_conv=Factors(22), short_matmul=Factors(22))
-# Reasons for which a call is no layer and gets no row in a trace.
-NO_LAYER = ("view", "uninitialised memory", "no tensor result")
 _NOT_CHOSEN = "not in the share"
+_TWO_DTYPES = "arguments of two floating-point dtypes"
+
+_Judge = tuple[OperatorComparison, Choice]
 
 OnRow = Callable[[Call, OperatorRow], None]
 
 
 def check(
     model: torch.nn.Module,
-    images: torch.Tensor,
+    given: Samples | torch.Tensor,
     device: Device,
     arithmetic: Arithmetic,
     *,
     share: float | None = 1.0,
+    repeats: int = 1,
+    standard: bool = False,
+    on_row: OnRow = lambda call, row: None,
 ) -> list[OperatorRow]:
     """Compare a choice of a forward pass' calls; one row a call, in order of execution.
 
-    `model`: float32, on the CPU, in eval mode.  `images`: float32 [N, 3, H, W] on the CPU.
+    `model`: float32, on the CPU, in eval mode.  `given`: one batch of samples, float32 on the CPU,
+    or images [N, 3, H, W].
     `device`: opened in this process, with its numerics profile applied.  `arithmetic`: what the
-    device declares, see `arithmetic.declared`.  `share`: see `Choice`; rows that are not compared
-    say why in `skipped`.
+    device declares, see `arithmetic.declared`; under autocast every call is compared in the dtype
+    that the policy gives it.  `share`: see `Choice`; rows that are not compared say why in
+    `skipped`.  `repeats`, `on_row`: as `trace`; `standard`: see `OperatorComparison`.
 
     Holds the tensors of one or two calls at a time, and the parameters on the device.  Raises
     ValueError for a share outside (0, 1], and CaseProblem when the device fails: the process is
     then not to be used again.
     """
-    checker = _Checker(
-        OperatorComparison(model, device, arithmetic), Choice(model, arithmetic, share)
-    )
-    with recording(model, device.torch_device, checker.on_call):
-        model(images)
+    policy = arithmetic.autocast
+
+    def judge(one: Arithmetic) -> _Judge:
+        return (
+            OperatorComparison(model, device, one, repeats=repeats, standard=standard),
+            Choice(model, one, share),
+        )
+
+    judges = {torch.float32: judge(dataclasses.replace(arithmetic, autocast=None))}
+    if policy is not None:
+        judges[getattr(torch, policy.dtype)] = judge(Arithmetic(policy.dtype, gelu=arithmetic.gelu))
+    checker = _Checker(judges, on_row)
+    casts = autocast.imitated(policy) if policy is not None else contextlib.nullcontext()
+    with casts, recording(model, dispatch.as_on(device.torch_device), checker.on_call):
+        Samples.of(given).call(model)
     checker.finish()
     return checker.rows
 
@@ -69,44 +88,51 @@ def check(
 class _Checker:
     """Compares chosen calls as the reference executes them."""
 
-    def __init__(self, comparison: OperatorComparison, choice: Choice) -> None:
+    def __init__(self, judges: Mapping[torch.dtype, _Judge], on_row: OnRow) -> None:
+        """`judges`: by the dtype in which the reference runs a call."""
         self.rows: list[OperatorRow] = []
-        self._comparison = comparison
-        self._choice = choice
+        self._judges = judges
+        self._on_row = on_row
         # The last call that could be compared was not chosen: the model's last is always in.
-        self._last: tuple[Call, int, Any] | None = None
+        self._last: tuple[Call, OperatorComparison, int, Any] | None = None
 
     def on_call(self, call: Call, index: int, module: str) -> Any:
         """Compare, before the reference runs a call that writes to its arguments."""
-        row = self._comparison.describe(call, index, module)
+        wide, dtype = in_float32(call)
+        comparison, choice = self._judges[dtype or torch.float32]
+        row = comparison.describe(wide, index, module)
+        if dtype is None and not row.skipped:
+            row = dataclasses.replace(row, skipped=_TWO_DTYPES)
         comparable = not row.skipped
-        chosen = comparable and self._choice.takes(call, module)
+        chosen = comparable and choice.takes(wide, module)
         writes = bool(call.written())
         if chosen and writes:
-            row = self._comparison.compare(call, row, None)
+            row = comparison.compare(wide, row, None)
         value = call.func(*call.args, **call.kwargs)
         if chosen and not writes:
-            row = self._comparison.compare(call, row, value)
+            row = comparison.compare(wide, row, value)
+        if chosen and not row.skipped:
+            self._on_row(wide, row)
         if comparable and not chosen:
             row = dataclasses.replace(row, skipped=_NOT_CHOSEN)
         if comparable or writes:
             left = comparable and not chosen and not writes
-            self._last = (call, len(self.rows), value) if left else None
+            self._last = (wide, comparison, len(self.rows), value) if left else None
         self.rows.append(row)
         return value
 
     def finish(self) -> None:
         """Compare the model's last call."""
         if self._last is not None:
-            call, place, value = self._last
+            call, comparison, place, value = self._last
             row = dataclasses.replace(self.rows[place], skipped="")
             with torch.no_grad():
-                self.rows[place] = self._comparison.compare(call, row, value)
+                self.rows[place] = comparison.compare(call, row, value)
 
 
 def trace(
     model: torch.nn.Module,
-    images: torch.Tensor,
+    given: Samples | torch.Tensor,
     device: Device,
     declared: Arithmetic,
     *,
@@ -115,16 +141,18 @@ def trace(
 ) -> tuple[list[OperatorRow], dict[str, np.ndarray[Any, Any]], int]:
     """Trace a forward pass; returns rows, the device's outputs and its restarts.
 
-    `model`, `images`, `device`, `declared`: as `check`; `repeats`: runs of every call on the
+    `model`, `given`, `device`, `declared`: as `check`; `repeats`: runs of every call on the
     device; `on_row`: gets every compared call, with its arguments as they were before it ran.
     """
     tracer = _Tracer(model, device, declared, repeats, on_row)
-    with recording(model, device.torch_device, tracer.on_call):
-        output = model(images)
-    outputs = {
-        name: tracer.device_side.twin(tensor).detach().cpu().float().numpy()
-        for name, tensor in flatten(output)
+    samples = Samples.of(given)
+    with recording(model, dispatch.as_on(device.torch_device), tracer.on_call):
+        output = samples.call(model)
+    twins = {
+        name: tracer.device_side.twin(tensor)
+        for name, tensor in flatten(output, rows=not samples.apart)
     }
+    outputs = collect([twins], apart=samples.apart)
     return tracer.rows, outputs, tracer.device_side.restarts
 
 
@@ -159,7 +187,7 @@ class _Tracer:
     def on_call(self, call: Call, index: int, module: str) -> Any:
         """One operator on every side."""
         described = self._comparison.describe(call, index, module)
-        row = None if described.skipped in NO_LAYER else described
+        row = None if described.skipped in NO_LAYER else described  # no layer has no row
         # A call that writes to its input comes last on the reference's side.  The own error is
         # taken before the device's forward pass arrives there: a planned fault counts on it.
         writes = bool(call.written())

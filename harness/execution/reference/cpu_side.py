@@ -18,6 +18,7 @@ from harness.devices.device import Counters
 from harness.execution import legs
 from harness.execution.cpu_variants import CpuVariant, VariantCpu
 from harness.execution.legs import LegRequest, LegResult
+from harness.execution.own_module import AnyModel
 from harness.execution.reference import keys
 from harness.execution.reference.cache import ReferenceCache, false
 from harness.execution.reference.entries import Stored
@@ -163,7 +164,7 @@ class CpuSide:
             # The key again: files that changed meanwhile make this another model's answer.
             if facts is not None and _key(make_key) == key:
                 about = {
-                    "model": request.model.directory.name,
+                    "model": request.model.name,
                     "inputs": request.inputs.description,
                 }
                 self._cache.put(key, result.outputs, {**about, "result": facts})
@@ -181,7 +182,7 @@ class CpuSide:
             return result
         fresh = self._fresh(request, variant)
         if not _same_outputs(fresh.outputs, result.outputs):
-            raise false(stored, request.model.directory.name)
+            raise false(stored, request.model.name)
         return fresh
 
 
@@ -205,11 +206,11 @@ class _Models:
         self._fingerprints = fingerprints
         self._last: tuple[Key, LoadedModel] | None = None
 
-    def key(self, model: ModelFiles) -> Key | None:
+    def key(self, model: AnyModel) -> Key | None:
         """What loading depends on; None for a model that cannot be loaded."""
         return _key(lambda: keys.model_key(model, self._fingerprints))
 
-    def original(self, model: ModelFiles) -> LoadedModel:
+    def original(self, model: AnyModel) -> LoadedModel:
         """A model to look at only.  Raises as `ModelFiles.load` does."""
         key = self.key(model)
         if self._last is None or self._last[0] != key:
@@ -220,7 +221,7 @@ class _Models:
             self._last = (key, loaded)
         return self._last[1]
 
-    def own(self, model: ModelFiles) -> LoadedModel:
+    def own(self, model: AnyModel) -> LoadedModel:
         """A model that a leg may change.  Raises as `ModelFiles.load` does."""
         loaded = self.original(model)
         if self._last is None or self._last[1] is not loaded:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.cases.models.model_files import ModelFiles
 from harness.execution.cpu_variants import CpuVariant
-from harness.system import environment, files
+from harness.execution.own_module import AnyModel
+from harness.system import environment, files, own_models
 from harness.system.files import ROOT
 
 if TYPE_CHECKING:
@@ -34,16 +34,19 @@ _SCHEMA = 2
 # leg.  A test holds them against what `legs` imports.
 SOURCES = (
     "cases/inputs.py",
+    "cases/samples.py",
     "cases/models",
     "devices/cpu.py",
     "devices/device.py",
     "devices/dispatcher.py",
     "execution/aten.py",
+    "execution/autocast.py",
     "execution/cpu_variants.py",
     "execution/gelu.py",
     "execution/imitation.py",
     "execution/legs.py",
     "execution/outputs.py",
+    "execution/own_module.py",
     "judgement/arithmetic.py",
     "system/files.py",
     "system/foreign.py",
@@ -70,7 +73,7 @@ class Fingerprints:
         return known[1]
 
 
-def model_key(model: ModelFiles, fingerprints: Fingerprints) -> Key:
+def model_key(model: AnyModel, fingerprints: Fingerprints) -> Key:
     """What loading a model depends on: its files, the options of loading, timm and torch.
 
     Raises CaseProblem or OSError when the directory is none that can be loaded.
@@ -119,6 +122,7 @@ def _software() -> Mapping[str, str]:
         "torch_build": build[:16],  # MKL and oneDNN with their versions, compiler, flags
         "timm": environment.version("timm"),
         "harness": own.hexdigest()[:16],
+        "own_models": own_models.fingerprint(),
     }
 
 

@@ -107,6 +107,22 @@ MEANING: Mapping[str, str] = {
     "culprit": "The operator whose own error no honest rounding explains.",
     "ratio": "rms(device - exact) of this operator on the reference's input / the same of honest "
     "rounding. No unit.",
+    "level of the worst": "Level of CANN's withdrawn commercial standard (opbase, commit 6049643) "
+    "that the worst call reaches: L2 for quotients of MARE, MERE and RMSE up to 2, 1.2, 1.2, L1 up "
+    "to 5, 1.5, 1.5, L0 up to 10, 2, 2. Moves: bits equal.",
+    "calls": "How often the model calls the operator, of the calls that were compared.",
+    "levels": "How many calls reach which level.",
+    "MARE ratio": "max |x - golden| / (|golden| + 1e-7) of the device / the same of the CPU in the "
+    "declared arithmetic; golden: float64. Of the worst call.",
+    "MERE ratio": "The same quotient with the mean in the place of the maximum.",
+    "RMSE ratio": "The same quotient of sqrt(mean (x - golden)^2).",
+    "small values": "Elements whose golden value is too small for a relative error.",
+    "small value ratio": "Small values with too great an error on the device / on the CPU (at "
+    "least 1); the standard allows 2.",
+    "ecosystem rule": "Calls that meet CANN's standard in force (opbase, commit adbe441): 99 % of "
+    "the elements within atol + rtol |golden|, none above a cap.",
+    "vendor's CPU test": "Whether torch_npu's own tests leave the operator out of their comparison "
+    "with the CPU in float32 (op-plugin, test/unsupported_ops_info_base.yaml).",
     "NaN, Inf": "Number of NaN and infinite values in the operator's result.",
     "NPU throughput": "Images per second through the device: images / median time of a pass.",
     "CPU throughput": "Images per second through the CPU: images / median time of a pass.",

@@ -13,10 +13,11 @@ from collections.abc import Collection, Sequence
 
 from markupsafe import Markup
 
+from harness.devices.spec import EMULATED_MEANS
 from harness.records import consistency
 from harness.records.lines import CaseRecord, RunRecord
 from harness.report.html import fragments, glossary
-from harness.report.html.assets import SCRIPT
+from harness.report.html.assets import SCRIPT, STYLESHEET
 from harness.report.tables import cells, expected, per_case, provenance, trend
 from harness.report.tables.cells import Table
 from harness.upgrade.history import HistoryEntry
@@ -82,6 +83,19 @@ _SCRIPTS = fragments.ENVIRONMENT.from_string(
 )
 
 
+_ALONE = fragments.ENVIRONMENT.from_string(
+    """\
+<div class="harness-alone"><style>@scope (.harness-alone) {
+{{ style }}
+}</style>
+{% if emulated %}<p class="harness-banner">{{ emulated }}</p>{% endif %}
+<h3>{{ title }}</h3>
+{{ body }}
+</div>
+"""
+)
+
+
 def render_summary(
     run: RunRecord | None, cases: Sequence[CaseRecord], missing: Sequence[str] = ()
 ) -> str:
@@ -114,6 +128,18 @@ def render_summary(
             for number, case in enumerate(shown)
         ],
         more=len(bad) - len(shown) if many else 0,
+    )
+
+
+def render_alone(case: CaseRecord) -> str:
+    """Render one case for a notebook, whose own style the case's must not reach."""
+    style = STYLESHEET.read_text(encoding="utf-8")
+    style = style.replace(":root {", ":scope {").replace("\nbody {", "\n:scope {")
+    return _ALONE.render(
+        style=Markup(style),
+        emulated=EMULATED_MEANS * case.emulated,
+        title=cells.label(case, case.case_id),
+        body=Markup(fragments.render_case(case, full=False)),
     )
 
 

@@ -109,7 +109,8 @@ def choose(run: Run, wanted: str | None) -> Port:
 
     Raises UsageProblem when it is not there, or when the run holds several and none was named.
     """
-    sources = list(dict.fromkeys(case.case.model for case in run.cases))
+    every = dict.fromkeys(case.case.model for case in run.cases)
+    sources = [source for source in every if source.kind != "module"]  # ports are of models
     names = ", ".join(dict.fromkeys(source.name for source in sources))
     found = [source for source in sources if wanted is None or _matches(source, wanted)]
     if wanted is not None and not found:

@@ -12,7 +12,7 @@ from harness.report.markdown import Verbatim
 from harness.report.port import content
 from harness.report.port.content import Port
 from harness.report.port.texts import Texts
-from harness.report.tables import cells
+from harness.report.tables import cells, provenance
 from harness.report.tables.cells import EMULATED, Table
 from harness.system import environment, releases
 
@@ -79,7 +79,9 @@ def _environment(found: Port, recorded: Mapping[str, str], t: Texts) -> Table:
     no_device = t("missing.cell", why=t("missing.no_device"))
     rows.append((device, _cards(candidate, t) if candidate is not None else no_device))
     rows.append((t("environment.driver"), recorded.get("driver", unknown)))
-    read_back = _pairs(candidate.numerics) if candidate is not None else no_device
+    numerics = candidate.numerics if candidate is not None else {}
+    shown = provenance.pairs(provenance.settings(numerics))
+    read_back = shown if candidate is not None else no_device
     rows.append((t("environment.numerics", device=device), read_back or unknown))
     rows.append((t("environment.cpu"), _cpu(main, t) or no_device))
     rows.append((t("environment.platform"), recorded.get("platform", unknown)))
@@ -174,7 +176,3 @@ def _made_from(found: Port, recorded: Mapping[str, str], t: Texts) -> str:
         time=f"{run.started:%Y-%m-%d %H:%M}",
         version=recorded.get("harness", "?"),
     )
-
-
-def _pairs(values: Mapping[str, str]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in values.items())

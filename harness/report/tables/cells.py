@@ -66,6 +66,11 @@ def ratio(value: float | None) -> str:
     return NOT_MEASURED if value is None else f"{value:.3g}"
 
 
+def quotient(value: float) -> str:
+    """Format a quotient with three digits; NaN: there was nothing to divide."""
+    return "none" if math.isnan(value) else f"{value:.3g}"
+
+
 def error_rate(percent: float | None) -> str:
     """Format an error rate as documented; None: it was not measured."""
     return NOT_MEASURED if percent is None else f"{fixed(percent, 4)} %"

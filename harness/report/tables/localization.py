@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from harness.judgement import batchings
 from harness.judgement.localization import Localization
 from harness.judgement.operator_rows import OperatorRow
@@ -60,8 +62,11 @@ def worst(case: CaseRecord) -> Table | None:
     return Table(label(case, title), header, rows)
 
 
-def lines(case: CaseRecord) -> list[str]:
-    """What was found, in sentences."""
+def lines(case: CaseRecord, folder: Path | None = None) -> list[str]:
+    """What was found, in sentences.
+
+    `folder`: of the results, for whole paths where they can be copied to a command line.
+    """
     found = case.localization
     if found is None:
         return []
@@ -76,7 +81,7 @@ def lines(case: CaseRecord) -> list[str]:
             f"{found.restarts} results were taken from the CPU, since the device's did not fit: "
             "inherited errors start anew there."
         )
-    text += [f"Reproducer: {path}" for path in found.reproducers]
+    text += [f"Reproducer: {folder / path if folder else path}" for path in found.reproducers]
     text += [found.note] if found.note else []
     return text
 

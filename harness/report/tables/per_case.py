@@ -19,6 +19,7 @@ from harness.report.tables.cells import (
     gate_error_rate,
     gate_top1,
     label,
+    quotient,
     ratio,
     tabulated,
 )
@@ -150,6 +151,28 @@ def operators(case: CaseRecord) -> Table | None:
     )
 
 
+def standard(case: CaseRecord) -> Table | None:
+    """The compared operators by CANN's own accuracy standards; only where that was asked for."""
+    check = case.operators
+    if check is None or not check.standard:
+        return None
+    return tabulated(
+        label(case, "Operators by CANN's own accuracy standards: information, no verdict"),
+        check.standard,
+        ("operator", lambda row: row.operator),
+        ("calls", lambda row: str(row.calls)),
+        ("level of the worst", lambda row: row.worst.level),
+        ("levels", lambda row: ", ".join(f"{n} {level}" for level, n in row.levels.items())),
+        ("MARE ratio", lambda row: quotient(row.worst.mare_ratio)),
+        ("MERE ratio", lambda row: quotient(row.worst.mere_ratio)),
+        ("RMSE ratio", lambda row: quotient(row.worst.rmse_ratio)),
+        ("small values", lambda row: str(row.worst.small)),
+        ("small value ratio", lambda row: quotient(row.worst.small_ratio)),
+        ("ecosystem rule", lambda row: f"{row.ecosystem} of {row.calls} calls"),
+        ("vendor's CPU test", lambda row: "leaves it out" if row.left_out else "not left out"),
+    )
+
+
 def discrimination(case: CaseRecord) -> Table | None:
     """Could this case have failed?"""
     d, apart = case.discrimination, case.separation
@@ -174,7 +197,9 @@ def discrimination(case: CaseRecord) -> Table | None:
 
 def documented(case: CaseRecord) -> list[Table]:
     """The tables that a report of this field must hold, as far as they were measured."""
-    found = (accuracy(case), per_image(case), performance.documented(case))
+    # Nothing is documented for the speed of a module of the user's own on a few inputs.
+    speed = None if case.case.model.kind == "module" else performance.documented(case)
+    found = (accuracy(case), per_image(case), speed)
     return [table for table in found if table is not None]
 
 
@@ -183,6 +208,7 @@ def everything(case: CaseRecord) -> list[Table]:
     more = (
         budget(case),
         operators(case),
+        standard(case),
         discrimination(case),
         detection.table(case),
         margins(case),
@@ -215,6 +241,8 @@ def conclusion(case: CaseRecord) -> str:
     if case.status is not Status.PASS:
         alone = " The documented gate alone would have passed it." * bool(gate and gate.passed)
         return shown.line(label(case, f"{case.status.value}: {case.reason}{alone}"))
+    if case.case.model.kind == "module":
+        return label(case, "passed: every output is as right as its arithmetic allows.")
     if gate is None:
         return label(case, "passed: every output agrees; no classifier, so no Top-1.")
     agree = f"probabilities and Top-1 ({gate_top1(gate)}) agree."

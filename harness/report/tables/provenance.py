@@ -20,7 +20,7 @@ def table(case: CaseRecord) -> Table:
     if case.candidate is not None:
         fallback = ", ".join(case.candidate.fallback_operators) or "none"
         rows.append(("operators that ran on the CPU instead", fallback))
-        rows.append(("operators", _pairs({k: str(v) for k, v in case.candidate.operators.items()})))
+        rows.append(("operators", pairs({k: str(v) for k, v in case.candidate.operators.items()})))
     return Table("Provenance", ("item", "value"), tuple(rows))
 
 
@@ -38,8 +38,8 @@ def _side_rows(case: CaseRecord) -> list[tuple[str, str]]:
             continue
         device = leg.device
         rows.append((side, f"{device.shown} ({device.spec})"))
-        rows.append((f"{side} numerics, read back", _pairs(leg.numerics)))
-        rows.append((f"{side} details", _pairs(device.details) or "none"))
+        rows.append((f"{side} numerics, read back", pairs(settings(leg.numerics))))
+        rows.append((f"{side} details", pairs(device.details) or "none"))
         if leg.timing.cached_since is not None:
             made = f"{leg.timing.cached_since:{MINUTE}}"
             rows.append((f"{side} answers", f"from the reference cache, made {made}"))
@@ -48,5 +48,14 @@ def _side_rows(case: CaseRecord) -> list[tuple[str, str]]:
     return rows
 
 
-def _pairs(values: Mapping[str, str]) -> str:
+def settings(numerics: Mapping[str, str]) -> dict[str, str]:
+    """Numerics to show: of the operators that a policy of casts names, how many."""
+    return {
+        name: f"{len(value.split())} operators" if name.startswith("autocast.") else value
+        for name, value in numerics.items()
+    }
+
+
+def pairs(values: Mapping[str, str]) -> str:
+    """Names with their values, in a line."""
     return ", ".join(f"{name}={value}" for name, value in values.items())

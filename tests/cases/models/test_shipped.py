@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from harness.cases import inputs
 from harness.cases.case import InputSource, ModelSource
-from harness.cases.models import loading
+from harness.cases.models import config_values, loading
 from harness.cases.models.model_files import ModelFiles
 from harness.system.status import CaseProblem, Status
 from harness.system.torchvision_shim import import_timm
@@ -185,6 +185,9 @@ def test_a_lone_mean_is_that_of_every_channel(folder):
         ({"std": []}, ["pretrained_cfg.std"]),
         ({"mean": [0.5, "x", 0.5]}, ["mean.1"]),
         ({"mean": [0.5, float("nan"), 0.5]}, ["mean.1", "finite"]),
+        ({"mean": [123.675, 116.28, 103.53]}, ["mean.0", "divide those of 0 to 255"]),
+        ({"std": [58.395, 57.12, 57.375]}, ["std.0", "divide those of 0 to 255"]),
+        ({"crop_pct": 87.5}, ["crop_pct", "1.5"]),
         ({"crop_pct": 0}, ["crop_pct", "0.1"]),
         ({"crop_pct": 1e-9}, ["crop_pct"]),
         ({"crop_pct": "big"}, ["crop_pct"]),
@@ -203,6 +206,15 @@ def test_values_of_config_json_are_checked(folder, values, words):
     if "num_classes" not in values:  # the same where they stand flat
         write(folder, **values)
         refused(folder, "config.json", *(word.replace("pretrained_cfg.", "") for word in words))
+
+
+def test_every_configuration_that_timm_publishes_is_taken():
+    registered = timm.models._registry._model_pretrained_cfgs
+    assert len(registered) > 1000
+    for name, published in registered.items():
+        given = {key: list(value) if isinstance(value, tuple) else value
+                 for key, value in published.to_dict().items()}  # fmt: skip
+        config_values.check({}, given, name)
 
 
 def test_a_size_that_model_args_contradict_is_refused(folder):
@@ -243,3 +255,37 @@ def test_a_stored_model_is_made_again_when_its_config_was_edited(tmp_path):
     assert (made / "config.json").read_text() == text
     stored = load_file(made / "model.safetensors")
     assert stored["fc.weight"].shape[0] == 10
+
+
+def test_shards_without_their_index_are_said_to_be_that(folder, state):
+    (folder / "model.safetensors").unlink()
+    for part in ("00001-of-00002", "00002-of-00002"):
+        save_file(state, folder / f"model-{part}.safetensors")
+    said = refused(folder, "2 shards", "not their index", "model.safetensors.index.json")
+    assert "rename" not in said
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["openvino_model.xml", "openvino_model.bin"], ["an OpenVINO model"]),
+        (["adapter_config.json", "adapter_model.bin"], ["a PEFT adapter"]),
+        (["weights-q4.gguf"], ["a GGUF model"]),
+        (["model_fp16.engine"], ["a TensorRT engine"]),
+    ],
+)
+def test_models_of_other_frameworks_are_named(folder, files, words):
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).unlink()
+    for name in files:
+        (folder / name).write_bytes(b"x")
+    refused(folder, *words, allow_pickle=True)
+
+
+def test_what_a_trainer_leaves_beside_weights_is_no_second_weights_file(folder, state):
+    (folder / "model.safetensors").unlink()
+    for name in ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        torch.save({"lr": 0.1}, folder / name)
+    refused(folder, "no weights file", allow_pickle=True)
+    torch.save(state, folder / "checkpoint-best.pth")
+    same(loading.load_model(folder, allow_pickle=True), state)

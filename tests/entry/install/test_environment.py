@@ -1,8 +1,11 @@
 """The environment that `make` makes, over a Python whose packages must not change."""
 
+import importlib.metadata
 import json
+import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -189,3 +192,27 @@ def test_the_installer_runs_where_nothing_is_installed():
         check=True,
     )
     assert done.stdout == "4 []\n", done.stderr
+
+
+def test_a_script_that_knows_nothing_of_us_can_import_torch_and_timm(tmp_path):
+    def run(code: str, **more: str) -> subprocess.CompletedProcess[str]:
+        env = {key: value for key, value in os.environ.items() if key not in _SETTINGS}
+        return subprocess.run(
+            [str(python), "-c", code], cwd=tmp_path, env={**env, **more}, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "v")], check=True)
+    python = tmp_path / "v" / "bin" / "python"
+    beside = Path(run("import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip())
+    (beside / "stack.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    environment.make_importable(python)
+    done = run("import torch, timm; print(timm.__version__)")
+    assert done.returncode == 0 and done.stdout.strip() == importlib.metadata.version("timm")
+    # With CANN torch_npu is loaded as anywhere.
+    kept = run("import os; print(os.environ.get('TORCH_DEVICE_BACKEND_AUTOLOAD'))",
+               ASCEND_HOME_PATH="/usr/local/Ascend")  # fmt: skip
+    assert kept.stdout == "None\n"
+
+
+_SETTINGS = ("TORCH_DEVICE_BACKEND_AUTOLOAD", "ASCEND_HOME_PATH", "PYTHONPATH")

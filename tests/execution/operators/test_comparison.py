@@ -187,3 +187,33 @@ def test_a_worse_arithmetic_than_declared_is_found(varied, monkeypatch):
     assert [row.module for row in found] == ["conv"]
     allowed = Arithmetic(short_conv=Factors(HF32_BITS))
     assert culprits(check(*varied, CpuDevice(), allowed)) == []
+
+
+def test_by_the_vendors_standard_an_honest_call_is_l2_and_a_damaged_one_is_not(varied, monkeypatch):
+    (honest,) = {
+        row.standing.level
+        for row in check(*varied, CpuDevice(), PLAIN, standard=True)
+        if row.operator == "aten::convolution.default"
+    }
+    assert honest == "L2"
+    real = on_device.DeviceSide.run
+
+    def off(self, call):
+        return [x * (1 + 2.0**-19) if x.is_floating_point() else x for x in real(self, call)]
+
+    monkeypatch.setattr(on_device.DeviceSide, "run", off)
+    rows = [row for row in check(*varied, CpuDevice(), PLAIN, standard=True) if row.standing]
+    found = {row.operator.split("::")[1].split(".")[0]: row.standing for row in rows}
+    assert (found["convolution"].level, found["convolution"].ecosystem) == ("none", True)
+    assert (found["roll"].level, found["roll"].ecosystem) == ("none", False)
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS, ids=str)
+def test_the_vendors_standard_is_asked_of_every_compared_call_and_changes_none(varied, arithmetic):
+    plain, asked = (
+        compared(check(*varied, CpuDevice(), arithmetic, standard=standard))
+        for standard in (False, True)
+    )
+    assert all(row.standing is None for row in plain)
+    assert all(row.standing is not None for row in asked)
+    assert [(row.index, row.ratio) for row in plain] == [(row.index, row.ratio) for row in asked]

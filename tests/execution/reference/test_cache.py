@@ -115,7 +115,7 @@ def test_image_files_are_decoded_once(cache, tmp_path, monkeypatch):
     config = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
     source = InputSource("images", path=str(photo))
     made = cache.prepare_inputs(source, config)
-    monkeypatch.setattr(inputs, "_transformed", lambda *_: pytest.fail("transformed again"))
+    monkeypatch.setattr(inputs, "preprocess", lambda *_: pytest.fail("transformed again"))
     assert cache.prepare_inputs(source, config) == made
     monkeypatch.undo()
     photo.write_bytes(b"")

@@ -3,6 +3,7 @@ from harness.report.html import page
 from harness.report.tables import per_case
 from harness.system.status import Stage, Status
 from tests.makers.records import case_record, leg, published, published_case
+from tests.makers.report import full_case
 
 
 def test_the_documented_accuracy_table():
@@ -52,3 +53,15 @@ def test_top_line_counts_and_names_missing_cases():
     cases = [case_record("a"), case_record("b", Status.FAIL_NAN)]
     assert per_case.top_line(cases, ["c"]) == "3 cases: 1 fail_nan, 1 pass, 1 missing"
     assert per_case.top_line([]) == "No case was run."
+
+
+def test_the_vendors_standard_is_a_table_of_its_own_and_only_where_it_was_asked_for():
+    table = per_case.standard(full_case("a"))
+    assert table is not None and "no verdict" in table.title
+    assert table.rows == (
+        ("aten::mm.default", "1", "L1", "1 L1", "3", "1.4", "1.1", "7", "0.5", "1 of 1 calls",
+         "leaves it out"),
+        ("aten::roll.default", "1", "bits equal", "1 bits equal", "none", "none", "none", "0",
+         "none", "1 of 1 calls", "not left out"),
+    )  # fmt: skip
+    assert per_case.standard(published_case()) is None

@@ -16,6 +16,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "acl/acl_base.h"
@@ -67,6 +68,32 @@ struct BadAddress : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// An argument of an operator as the contract sees it: tensors, or numbers; neither where it is
+// null, not named in the OP line, or nothing that a rule speaks of.
+struct Argument {
+  std::string name;
+  std::vector<at::Tensor> tensors;
+  std::vector<int64_t> numbers;
+};
+// Makes one of a parameter as it is declared ("T self") and its value, if it has a name.
+struct Described {
+  const char* declared;
+  Argument operator()() const;
+  Argument operator()(T tensor) const;
+  Argument operator()(List list) const;
+  Argument operator()(Ints array) const;
+  template <typename Other>
+  Argument operator()(const Other& value) const {
+    Argument argument = (*this)();
+    if constexpr (std::is_integral_v<Other>) argument.numbers.push_back(value);
+    return argument;
+  }
+};
+
+// What CANN answers, in the first phase, to arguments that its contract (contract.csv) refuses; 0
+// when it accepts them.  Sets the error text.
+int refused(const char* name, const std::vector<Argument>& arguments);
+
 // Runs, counts and destroys an executor; acts out the fault plan.  Returns an ACL code.
 int execute(aclOpExecutor* executor, void* stream);
 
@@ -109,11 +136,54 @@ void note_output(const at::Tensor& output);
 
 }  // namespace emulator
 
+// The parameters of an operator as a list of arguments.  Pasted before a parameter, VALUE_ and its
+// type vanish and leave the name.
+#define VALUE_T
+#define VALUE_S
+#define VALUE_D
+#define VALUE_Ints
+#define VALUE_Bools
+#define VALUE_List
+#define VALUE_bool
+#define VALUE_int
+#define VALUE_int8_t
+#define VALUE_int64_t
+#define VALUE_float
+#define VALUE_double
+#define ARGUMENT(parameter) emulator::Described{#parameter}(VALUE_##parameter)
+#define ARGUMENTS_1(parameter) ARGUMENT(parameter)
+#define ARGUMENTS_2(parameter, ...) ARGUMENT(parameter), ARGUMENTS_1(__VA_ARGS__)
+#define ARGUMENTS_3(parameter, ...) ARGUMENT(parameter), ARGUMENTS_2(__VA_ARGS__)
+#define ARGUMENTS_4(parameter, ...) ARGUMENT(parameter), ARGUMENTS_3(__VA_ARGS__)
+#define ARGUMENTS_5(parameter, ...) ARGUMENT(parameter), ARGUMENTS_4(__VA_ARGS__)
+#define ARGUMENTS_6(parameter, ...) ARGUMENT(parameter), ARGUMENTS_5(__VA_ARGS__)
+#define ARGUMENTS_7(parameter, ...) ARGUMENT(parameter), ARGUMENTS_6(__VA_ARGS__)
+#define ARGUMENTS_8(parameter, ...) ARGUMENT(parameter), ARGUMENTS_7(__VA_ARGS__)
+#define ARGUMENTS_9(parameter, ...) ARGUMENT(parameter), ARGUMENTS_8(__VA_ARGS__)
+#define ARGUMENTS_10(parameter, ...) ARGUMENT(parameter), ARGUMENTS_9(__VA_ARGS__)
+#define ARGUMENTS_11(parameter, ...) ARGUMENT(parameter), ARGUMENTS_10(__VA_ARGS__)
+#define ARGUMENTS_12(parameter, ...) ARGUMENT(parameter), ARGUMENTS_11(__VA_ARGS__)
+#define ARGUMENTS_13(parameter, ...) ARGUMENT(parameter), ARGUMENTS_12(__VA_ARGS__)
+#define ARGUMENTS_14(parameter, ...) ARGUMENT(parameter), ARGUMENTS_13(__VA_ARGS__)
+#define ARGUMENTS_15(parameter, ...) ARGUMENT(parameter), ARGUMENTS_14(__VA_ARGS__)
+#define ARGUMENTS_16(parameter, ...) ARGUMENT(parameter), ARGUMENTS_15(__VA_ARGS__)
+#define ARGUMENTS_17(parameter, ...) ARGUMENT(parameter), ARGUMENTS_16(__VA_ARGS__)
+#define ARGUMENTS_18(parameter, ...) ARGUMENT(parameter), ARGUMENTS_17(__VA_ARGS__)
+#define ARGUMENTS_19(parameter, ...) ARGUMENT(parameter), ARGUMENTS_18(__VA_ARGS__)
+#define ARGUMENTS_20(parameter, ...) ARGUMENT(parameter), ARGUMENTS_19(__VA_ARGS__)
+#define ARGUMENTS_OF(p1, p2, p3, p4, p5, p6, p7, p8, p9, p10, p11, p12, p13, p14, p15, p16, p17, \
+                     p18, p19, p20, n, ...)                                                      \
+  ARGUMENTS_##n
+#define ARGUMENTS(...)                                                                          \
+  ARGUMENTS_OF(__VA_ARGS__, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, \
+               1)(__VA_ARGS__)
+
 #define P(...) __VA_ARGS__
 #define OP(name, parameters, ...)                                                        \
   EMULATOR_API int aclnn##name##GetWorkspaceSize(parameters, uint64_t* workspace_bytes,  \
                                                  aclOpExecutor** executor) {             \
     *workspace_bytes = 0;                                                                \
+    if (const int code = emulator::refused(#name, {ARGUMENTS(parameters)})) return code; \
     *executor = new aclOpExecutor{#name, [=]() __VA_ARGS__};                             \
     return 0;                                                                            \
   }                                                                                      \

@@ -1,6 +1,8 @@
 // Options, error text, operator counters, and the plain C functions that Python calls.
 #include "control.h"
 
+#include <fnmatch.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
@@ -15,7 +17,7 @@ namespace {
 
 std::mutex mutex;
 Options current_options;
-std::string current_kernels = "aten", current_mistake;
+std::string current_kernels = "aten", current_mistake, current_module;
 std::vector<std::pair<std::string, int64_t>> counts;  // in the order of first execution
 std::map<std::string, size_t> count_position;
 std::vector<std::string> missing;
@@ -49,6 +51,31 @@ bool strikes(const Fault& fault, uint64_t execution) {
   return static_cast<double>(bits >> 11) * 0x1.0p-53 < fault.probability;
 }
 
+// Whether the module that runs, or one that it lies in, is the one that a fault names.
+bool is_in(const std::string& pattern) {
+  if (pattern.empty()) return true;
+  for (size_t end = 0; end < current_module.size();) {
+    end = std::min(current_module.find('.', end + 1), current_module.size());
+    if (fnmatch(pattern.c_str(), current_module.substr(0, end).c_str(), 0) == 0) return true;
+  }
+  return false;
+}
+
+// Of this kind only calls that the contract refuses are counted.
+const char* const kWaiver = "waive_contract";
+
+// "Malloc" is the pseudo-operator of device allocations: "*" means real operators only.
+bool concerns(const Fault& fault, const std::string& name) {
+  return (fault.op == name || (fault.op == "*" && name != "Malloc")) && is_in(fault.module);
+}
+
+// Counts a call of a fault's operator; whether the fault acts in it.
+bool acts(PlannedFault& planned) {
+  const int64_t call = ++planned.seen;
+  const uint64_t execution = ++planned.executions;
+  return is_due(*planned.fault, call) && strikes(*planned.fault, execution);
+}
+
 // One line a fault: key=value fields separated by tabs.  False on an unknown key.
 bool parse_fault(const std::string& line, Fault& fault) {
   std::istringstream fields(line);
@@ -59,6 +86,7 @@ bool parse_fault(const std::string& line, Fault& fault) {
     const std::string key = field.substr(0, split), value = field.substr(split + 1);
     if (key == "kind") fault.kind = value;
     else if (key == "op") fault.op = value;
+    else if (key == "module") fault.module = value;
     else if (key == "first") fault.first = atoll(value.c_str());
     else if (key == "last") fault.last = atoll(value.c_str());
     else if (key == "every") fault.every = std::max<int64_t>(1, atoll(value.c_str()));
@@ -89,15 +117,21 @@ std::vector<Hit> begin_operator(const std::string& name) {
   std::vector<Hit> hits;
   for (size_t i = 0; i < plan.size(); ++i) {
     auto& planned = plan[i];
-    const std::string& wanted = planned.fault->op;
-    // "Malloc" is the pseudo-operator of device allocations: "*" means real operators only.
-    if (wanted != name && (wanted != "*" || name == "Malloc")) continue;
-    const int64_t call = ++planned.seen;
-    const uint64_t execution = ++planned.executions;
-    if (is_due(*planned.fault, call) && strikes(*planned.fault, execution))
-      hits.push_back({planned.fault, i, call});
+    if (planned.fault->kind == kWaiver || !concerns(*planned.fault, name)) continue;
+    if (acts(planned)) hits.push_back({planned.fault, i, planned.seen});
   }
   return hits;
+}
+
+bool contract_is_waived(const std::string& name) {
+  std::lock_guard<std::mutex> lock(mutex);
+  for (auto& planned : plan) {
+    if (planned.fault->kind != kWaiver || !concerns(*planned.fault, name) || !acts(planned))
+      continue;
+    ++planned.applied;
+    return true;
+  }
+  return false;
 }
 
 void mark_applied(const Hit& hit) {
@@ -136,6 +170,12 @@ EMULATOR_API int harness_emulator_configure(int count, const char* soc, uint64_t
 EMULATOR_API void harness_emulator_set_kernels(const char* name, const char* mistake) {
   current_kernels = name;
   current_mistake = mistake;
+}
+
+// Says which module of a model runs; "" for none.
+EMULATOR_API void harness_emulator_set_module(const char* path) {
+  std::lock_guard<std::mutex> lock(mutex);
+  current_module = path;
 }
 
 // Replaces the plan.  Returns 0, or the number (from 1) of the line that was not understood.

@@ -41,6 +41,7 @@ EMULATOR_SHARED bool stream_is_live(const void* stream);
 struct Fault {
   std::string kind;
   std::string op;
+  std::string module;  // glob over paths of modules; "": wherever
   int64_t first = 1;
   int64_t last = -1;  // -1: no end
   int64_t every = 1;
@@ -65,6 +66,8 @@ struct Hit {
 EMULATOR_SHARED std::vector<Hit> begin_operator(const std::string& name);
 // Counts the effect of a fault: a fault that never had an effect proves nothing.
 EMULATOR_SHARED void mark_applied(const Hit& hit);
+// Whether the plan has a fault "waive_contract" for a call that CANN refuses; counts such calls.
+EMULATOR_SHARED bool contract_is_waived(const std::string& name);
 // What operators write, listed ("Add float32[2, 64]") and counted only where that was asked for.
 EMULATOR_SHARED bool lists_outputs();
 EMULATOR_SHARED void list_output(const std::string& text);

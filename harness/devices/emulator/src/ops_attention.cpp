@@ -29,6 +29,20 @@ int64_t key_heads(const at::Tensor& key, const std::string& layout, int64_t head
   return key.size(2) / head_size;
 }
 
+// What the contract says of a call, with the sizes of the heads as arguments.
+int refused_attention(T query, T key, T value, int64_t head_num) {
+  std::vector<Argument> arguments{ARGUMENTS(T query, T key, T value, int64_t head_num)};
+  const bool flat = query->value.dim() == 3;  // the heads side by side in the last dimension
+  const auto size = [&](T tensor) { return tensor->value.dim() > 0 ? tensor->value.size(-1) : 0; };
+  arguments.push_back(
+      {"head_size", {}, {flat ? size(query) / std::max<int64_t>(1, head_num) : size(query)}});
+  if (!flat) {
+    arguments.push_back({"key_head_size", {}, {size(key)}});
+    arguments.push_back({"value_head_size", {}, {size(value)}});
+  }
+  return refused("FlashAttentionScore", arguments);
+}
+
 struct Attention {
   T query, key, value, mask, max, sum, out;
   double scale;
@@ -75,6 +89,7 @@ EMULATOR_API int aclnnFlashAttentionScoreGetWorkspaceSize(
     set_error("EZ1001: EMULATED NPU: FlashAttentionScore with dropout, shift or padding mask");
     return 161002;  // ACLNN_ERR_PARAM_INVALID
   }
+  if (const int code = refused_attention(query, key, value, head_num)) return code;
   // The caller's text is gone when the operator runs on another thread: copy it now.
   const Attention attention{query, key,         value,    atten_mask,  softmax_max, softmax_sum,
                             out,   scale_value, head_num, sparse_mode, input_layout};
