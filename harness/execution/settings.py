@@ -93,6 +93,6 @@ class RunSettings:
         found["fault_plan"] = hashlib.sha256(plan.encode()).hexdigest()[:12] if plan else "none"
         if self.throughput is None:  # no setting of runs without it
             del found["throughput"]
-        if self.emulated_kernels == emulated_kernels.DEFAULT:
+        if not self.device.emulated:
             del found["emulated_kernels"]
         return found

@@ -40,6 +40,13 @@ class DeviceInfo(pydantic.BaseModel):
     total_memory_bytes: int | None = None
     details: dict[str, str] = {}
 
+    @property
+    def shown(self) -> str:
+        """The name; of an emulated device also that it is, and the kernels it computes with."""
+        kernels = self.details.get("emulated_kernels")
+        known = f", kernels {kernels}" if kernels else ""
+        return f"{self.name} EMULATED{known}" if self.emulated else self.name
+
 
 class Timing(pydantic.BaseModel):
     """Seconds of each timed forward of one leg, synchronised, after one warm-up.

@@ -60,7 +60,7 @@ class Session:
         settings.check_folders()
         self.settings = settings
         self.options = options
-        self.choice = Choice(settings.device, options.reason)
+        self.choice = Choice(settings.device, options.reason, settings.emulated_kernels)
         self.results = options.results_dir / "results.jsonl"
         self.history = options.results_dir / "history"
         self.started = False
@@ -71,7 +71,9 @@ class Session:
         self._runner: CaseRunner | None = None
         self._kept: Mapping[str, CaseRecord] = {}
         self._in_history: frozenset[str] = frozenset()
-        self.expected = expected_of_run.choose(options.expected, settings.device)
+        self.expected = expected_of_run.choose(
+            options.expected, settings.device, settings.emulated_kernels
+        )
         self.comparison: RunComparison | None = None
 
     def begin(

@@ -145,7 +145,7 @@ def _add_study(commands: Any) -> None:
     add("--seeds", type=quantities.natural, default=3, help="further seeds for the honest runs")
     add("--operator-share", type=quantities.share, default=None, metavar="S", help="part of the "
         "operators to compare one by one (default: as a run does)")  # fmt: skip
-    add("--emulated-kernels", default="default", metavar="NAME", help="other honest kernels")
+    add("--emulated-kernels", default="cann", metavar="NAME", help="as of a run")
     add("--limit", type=quantities.natural, help="faults per setting and format (default: all; "
         "0: honest runs only)")  # fmt: skip
     add("--output", type=Path, default=Path("reports/study"), metavar="DIR")

@@ -110,8 +110,9 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         "--emulated-kernels",
         default=emulated_kernels.DEFAULT,
         metavar="NAME",
-        help="have the emulated NPU compute with other honest kernels than the CPU's: "
-        f"{', '.join(emulated_kernels.HONEST)} (default: the CPU's own)",
+        help="what the emulated NPU computes with: cann, CANN's kernels as published (the "
+        "default), aten, the CPU's own, or other honest ones: "
+        f"{', '.join(emulated_kernels.HONEST)}",
     )
     add(
         "--operator-share",
