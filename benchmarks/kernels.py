@@ -1,12 +1,14 @@
 """The verdict on an emulated NPU with other kernels: honest ones must pass, broken ones must not.
 
     python -m benchmarks.kernels --output reports/kernels.jsonl [--models test_vit,test_resnet]
-        [--formats strict,default,float16,bfloat16] [--kernels honest,broken,NAME,...] [--usual]
+        [--formats strict,default,float16,bfloat16] [--usual]
+        [--kernels honest,broken,cann+broken,NAME,...]
 
 Every run is a case with `--localize always --operator-share 1`; `--usual`: with neither.  A broken
-kernel is effective where any bit of the outputs is another than with the default kernels, and
-caught where the case fails.  Rows are appended to the output, one JSON object a line; those that it
-has are not measured again, so that a study can be cut short and go on.  All of it is EMULATED.
+kernel is effective where any bit of the outputs is another than without its mistake, an honest one
+where it is another than with ATen's kernels; caught is what fails the case.  Rows are appended to
+the output, one JSON object a line; those that it has are not measured again, so that a study can be
+cut short and go on.  All of it is EMULATED.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from pathlib import Path
 import harness  # noqa: F401  (before torch)
 from benchmarks import measured
 from harness.cases.case import Case, InputSource, ModelSource
+from harness.cases.formats import FORMATS, case_of
 from harness.detection.sensitivity import same
-from harness.detection.study_results import FORMATS, case_of
 from harness.devices import emulated_kernels
 from harness.devices.broken_kernels import BROKEN
 from harness.devices.choice import choose
@@ -41,17 +43,24 @@ from harness.system.status import CaseProblem, Status, UsageProblem
 MODELS = ("test_vit", "test_resnet", "test_efficientnet", "test_convnext")
 CLASSES = 50
 _BROKEN = [emulated_kernels.BROKEN_PREFIX + name for name in BROKEN]
+# What the names "honest", "broken" and "cann+broken" stand for.
+_GROUPS = {
+    "honest": [emulated_kernels.CANN, *emulated_kernels.HONEST],
+    "broken": _BROKEN,
+    f"{emulated_kernels.CANN}+broken": [f"{emulated_kernels.CANN}+{name}" for name in _BROKEN],
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One case with one set of kernels.
 
-    `effective`: whether any bit of the outputs differs from the default kernels'; only then are
-    the others measured.  `ratio`: the greatest budget ratio; `operator_ratio`, `slice_ratio`: the
-    greatest over the operators of the localisation; None where there are none.  `culprits`: as
-    the localisation names them, the worst first, "aten::mean.dim in head".  `right`: whether the
-    first is an operator of the broken kernel; None without a culprit or where none is broken.
+    `effective`: whether any bit of the outputs differs from those of the kernels without the
+    mistake, of honest ones from ATen's; of broken ones the others are measured only then.  `ratio`:
+    the greatest budget ratio; `operator_ratio`, `slice_ratio`: the greatest over the operators of
+    the localisation; None where there are none.  `culprits`: as the localisation names them, the
+    worst first, "aten::mean.dim in head".  `right`: whether the first is an operator of the broken
+    kernel; None without a culprit or where none is broken.
     """
 
     model: str
@@ -75,7 +84,7 @@ class Row:
     @property
     def broken(self) -> bool:
         """Whether the kernels are wrong."""
-        return self.kernels.startswith(emulated_kernels.BROKEN_PREFIX)
+        return emulated_kernels.BROKEN_PREFIX in self.kernels
 
     @property
     def failed(self) -> bool:
@@ -122,9 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """Names of kernels from "honest", "broken" and single names; raises UsageProblem."""
-    groups = {"honest": list(emulated_kernels.HONEST), "broken": _BROKEN}
-    found = [name for given in names for name in groups.get(given, [given])]
+    """Names of kernels from those of groups and single names; raises UsageProblem."""
+    found = [name for given in names for name in _GROUPS.get(given, [given])]
     for name in found:
         emulated_kernels.check_for(name, DeviceSpec("npu-emulated"))
     return list(dict.fromkeys(found))
@@ -148,7 +156,8 @@ def _case(model: str, format_name: str, classes: int, seed: int) -> Case:
 
 
 def _take(sides: Sides, name: str) -> None:
-    sides.worker.kernels = name  # for a process that replaces this one
+    # For a process that replaces this one.
+    sides.worker.opening = dataclasses.replace(sides.worker.opening, kernels=name)
     sides.ask(TakeKernels(name))
 
 
@@ -165,13 +174,17 @@ def _measure(
 ) -> Iterator[Row]:
     if not kernels:
         return
-    _take(sides, emulated_kernels.DEFAULT)
-    plain = _outputs(sides, case)
+    plain: dict[str, dict[str, Array]] = {}
     for name in kernels:
         started = time.perf_counter()
+        own, mistake = emulated_kernels.parts(name)
+        right = own if mistake else emulated_kernels.ATEN
+        if right not in plain:
+            _take(sides, right)
+            plain[right] = _outputs(sides, case)
         _take(sides, name)
         try:
-            effective = not same(plain, _outputs(sides, case))
+            effective = not same(plain[right], _outputs(sides, case))
         except CaseProblem:
             effective = True
         row = Row(model, format_name, name, effective)
@@ -188,8 +201,8 @@ def _judged(row: Row, record: CaseRecord) -> Row:
         accused = list(record.operators.worst[: record.operators.culprits])
     right = None
     if accused and row.broken:
-        wrong = BROKEN[row.kernels.removeprefix(emulated_kernels.BROKEN_PREFIX)]
-        right = wrong.gives(accused[0].operator)
+        mistake = emulated_kernels.parts(row.kernels)[1]
+        right = BROKEN[mistake].gives(accused[0].operator)
     return dataclasses.replace(
         row,
         status=record.status.value,
@@ -261,17 +274,22 @@ def _honest(rows: Sequence[Row]) -> Iterator[str]:
         yield f"**Honest kernels accused [EMULATED]**\n\n{measured.table(header, accused)}"
 
 
+def _own(row: Row) -> str:
+    return emulated_kernels.parts(row.kernels)[0]
+
+
 def _broken(rows: Sequence[Row]) -> Iterator[str]:
     if not rows:
         return
     cells = []
-    for format_name in dict.fromkeys(row.format for row in rows):
-        of_format = [row for row in rows if row.format == format_name]
+    for own, format_name in dict.fromkeys((_own(row), row.format) for row in rows):
+        of_format = [row for row in rows if (_own(row), row.format) == (own, format_name)]
         some = [row for row in of_format if row.effective]
         caught, named = [row for row in some if row.failed], [row for row in some if row.culprits]
         right = [row for row in named if row.right]
         cells.append(
             (
+                own,
                 format_name,
                 str(len(of_format)),
                 str(len(some)),
@@ -282,7 +300,7 @@ def _broken(rows: Sequence[Row]) -> Iterator[str]:
                 _percent(len(right), len(named)),
             )
         )
-    header = ("format", "planted", "effective", "caught", "caught, %", "with a culprit",
+    header = ("kernels", "format", "planted", "effective", "caught", "caught, %", "with a culprit",
               "right one first", "right, %")  # fmt: skip
     yield f"**Broken kernels [EMULATED]**\n\n{measured.table(header, cells)}"
     missed = [row for row in rows if row.effective and not row.failed]

@@ -13,15 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from harness.cases.case import InputSource, ModelSource
+from harness.cases.formats import case_of, dtype_and_numerics
 from harness.detection.engines import EngineDevice, open_engine
-from harness.detection.study_results import (
-    EngineRow,
-    EngineStudy,
-    Kind,
-    Operators,
-    case_of,
-    dtype_and_numerics,
-)
+from harness.detection.study_results import EngineRow, EngineStudy, Kind, Operators
 from harness.execution import legs
 from harness.execution.sides import Sides
 from harness.judgement import operator_rows

@@ -13,18 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from harness.cases.case import Case, InputSource, ModelSource
+from harness.cases.formats import FORMATS, case_of
 from harness.cases.models import timm_config
 from harness.cases.models.sample import SAMPLE_NAME
 from harness.detection import catalogue
 from harness.detection.sensitivity import Bench, spread_over, worst_ratio
-from harness.detection.study_results import (
-    FORMATS,
-    SETTINGS,
-    FaultResult,
-    HonestRow,
-    Study,
-    case_of,
-)
+from harness.detection.study_results import SETTINGS, FaultResult, HonestRow, Study
 from harness.execution.sides import Sides
 from harness.judgement import arithmetic
 from harness.judgement.verdict import Verdict
@@ -169,10 +163,7 @@ def _honest(sides: Sides, setting: str, format_name: str, case: Case) -> Iterato
     candidates = {"device": device}
     declared = arithmetic.declared(case.dtype, device.record.numerics)
     if case.dtype == "float32":
-        import torch
-
-        with torch.backends.mkldnn.flags(enabled=False):
-            candidates["CPU without oneDNN"] = sides.cpu.planted(request, declared, None)
+        candidates["CPU without oneDNN"] = sides.cpu.planted(request, declared, None, onednn=False)
     else:
         candidates["native CPU kernels"] = sides.cpu.plain(request, declared.gelu)
     for what, result in candidates.items():

@@ -10,13 +10,15 @@ from harness.devices.spec import DeviceSpec, parse
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """The device that a run takes, and why."""
+    """The device that a run takes, why, and what it computes with where it is emulated."""
 
     spec: DeviceSpec
     reason: str
+    kernels: str = ""
 
     def __str__(self) -> str:
-        return f"{self.spec} ({self.reason}){self.spec.caveat}"
+        kernels = f", kernels {self.kernels}" if self.spec.emulated and self.kernels else ""
+        return f"{self.spec}{kernels} ({self.reason}){self.spec.caveat}"
 
 
 def choose(text: str) -> Choice:

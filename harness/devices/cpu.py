@@ -63,6 +63,8 @@ class CpuDevice(WithoutFaults):
         """Only running out of memory is the host's own error."""
         if process.exhausted(error):
             return CaseProblem(
-                Status.ERROR_OOM, Stage.FORWARD, "The host ran out of memory: use a smaller batch."
+                Status.ERROR_OOM,
+                Stage.FORWARD,
+                "The CPU ran out of the host's memory: end other programs, or use a smaller batch.",
             )
         return None

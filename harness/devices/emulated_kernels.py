@@ -1,9 +1,12 @@
-"""Kernels that the emulated NPU can compute with: the CPU's own, other honest ones, and wrong ones.
+"""Kernels that the emulated NPU can compute with: CANN's as published, the CPU's own, others.
 
-What an NPU's makers ship adds in another order, takes other algorithms and rounds functions
-otherwise than the CPU.  Each set here is one that could be shipped: float32 sums, and one rounding
-where float16 or bfloat16 is stored.  Those under "broken/" are wrong in one operator each
-(`broken_kernels`): they are for measuring what a verdict catches.
+`cann`, the default, computes what CANN's public sources say that its kernels compute on a 910B
+(docs/emulated-npu.md); none of it was measured on one.  `aten` are the CPU's own kernels, bit for
+bit.  What else an NPU's makers could ship adds in another order, takes other algorithms and rounds
+functions otherwise: each set of `HONEST` is `aten` with such a difference, sums in float32 and one
+rounding where float16 or bfloat16 is stored.  Those under "broken/" are `aten` with one operator
+wrong (`broken_kernels`), those under "cann+broken/" are `cann` with the same mistakes: they are for
+measuring what a verdict catches.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ from harness.devices.broken_kernels import BROKEN
 from harness.devices.spec import DeviceSpec
 from harness.system.status import UsageProblem
 
-DEFAULT = "default"
+CANN = "cann"
+ATEN = "aten"
+DEFAULT = CANN
 BROKEN_PREFIX = "broken/"
 # Name -> what differs from the CPU's kernels.
 HONEST: Mapping[str, str] = {
@@ -35,11 +40,17 @@ HONEST: Mapping[str, str] = {
 }
 
 
-def known(name: str) -> bool:
-    """Whether there are kernels of this name."""
-    if name.startswith(BROKEN_PREFIX):
-        return name.removeprefix(BROKEN_PREFIX) in BROKEN
-    return name == DEFAULT or name in HONEST
+def parts(name: str) -> tuple[str, str]:
+    """The set and the mistake in it, "" for none: "cann+broken/roll" -> ("cann", "roll").
+
+    Raises ValueError when there are no kernels of this name.
+    """
+    kernels, broken, mistake = name.partition(BROKEN_PREFIX)
+    if broken:
+        kernels = {"": ATEN, f"{CANN}+": CANN}.get(kernels, "")
+    if kernels not in (CANN, ATEN, *HONEST) or (broken and mistake not in BROKEN):
+        raise ValueError(f"no kernels are called {name!r}")
+    return kernels, mistake
 
 
 def check_for(name: str, device: DeviceSpec) -> str:
@@ -47,12 +58,14 @@ def check_for(name: str, device: DeviceSpec) -> str:
 
     Raises UsageProblem for an unknown name, or a device whose kernels are its own.
     """
-    if not known(name):
+    try:
+        parts(name)
+    except ValueError as error:
         raise UsageProblem(
             f"Unknown kernels {name!r} in --emulated-kernels: give one of "
-            f"{', '.join((DEFAULT, *HONEST))}, or {BROKEN_PREFIX}NAME with one of "
-            f"{', '.join(BROKEN)}."
-        )
+            f"{', '.join((CANN, ATEN, *HONEST))}, or {BROKEN_PREFIX}NAME or "
+            f"{CANN}+{BROKEN_PREFIX}NAME with one of {', '.join(BROKEN)}."
+        ) from error
     if name != DEFAULT and not device.emulated:
         raise UsageProblem(
             f"--emulated-kernels works on the emulated NPU only, not on {device}: add --device "

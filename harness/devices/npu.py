@@ -41,7 +41,7 @@ class NpuDevice(Plain):
     """One NPU; torch_npu is imported here and nowhere else."""
 
     def __init__(self, spec: DeviceSpec, kernels: str = emulated_kernels.DEFAULT) -> None:
-        """`kernels`: other kernels for the emulator (`emulated_kernels`)."""
+        """`kernels`: what the emulator computes with (`emulated_kernels`)."""
         for name, value in npu_settings.before_load().items():
             os.environ.setdefault(name, value)
         self.emulator: Any = None
@@ -105,7 +105,6 @@ class NpuDevice(Plain):
                 **npu_settings.described(self._torch_npu),
                 "has_compatible_impl": str(self._has_compatible_impl),
                 **self._emulator(),
-                **self._other_kernels(),
             },
         )
 
@@ -152,10 +151,6 @@ class NpuDevice(Plain):
             self.emulator.set_module(path)
 
         return ModulePath(change).watching(model)
-
-    def _other_kernels(self) -> dict[str, str]:
-        name = emulated_kernels.DEFAULT if self.emulator is None else self.emulator.kernels
-        return {} if name == emulated_kernels.DEFAULT else {"emulated_kernels": name}
 
     def rehearsal(self) -> contextlib.AbstractContextManager[None]:
         """Planned faults do not count what runs inside."""
@@ -224,7 +219,10 @@ class NpuDevice(Plain):
         """One more place that says EMULATED: who relabels a record has to find them all."""
         if self.emulator is None:
             return {}
-        return {"emulator": f"{'un' * self._untried}tried with this torch_npu"}
+        return {
+            "emulator": f"{'un' * self._untried}tried with this torch_npu",
+            "emulated_kernels": self.emulator.kernels,
+        }
 
     def _read_numerics(self) -> dict[str, Any]:
         read: dict[str, Any] = {

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def open_device(spec: DeviceSpec, kernels: str = emulated_kernels.DEFAULT) -> Device:
     """Open a device in this process; at most one kind of accelerator a process.
 
-    `kernels`: other kernels for the emulated NPU (`emulated_kernels`).  Raises UsageProblem, with
+    `kernels`: what the emulated NPU computes with (`emulated_kernels`).  Raises UsageProblem, with
     the remedy, when the device is not there.
     """
     if spec.kind == "cpu":

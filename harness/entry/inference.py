@@ -265,7 +265,7 @@ def _classify(given: argparse.Namespace) -> int:
         print(shown.document(document))
     else:
         spec = classifier.choice.spec
-        print(shown.line(f"Device: {spec} ({device.name}){spec.caveat}"))
+        print(shown.line(f"Device: {spec} ({device.shown}){spec.caveat}"))
         print(shown.line(f"Weights: {classifier.loaded.weights.summary()}"))
         for name, top in zip(names, tops, strict=True):
             print(shown.line(f"{name}:"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import dataclasses
 import functools
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -225,5 +226,8 @@ def _end() -> None:
     for session, _ in _SESSIONS.values():
         session.close()
         if session.started:
-            session.end(int(session.settle(0, {})))
+            try:
+                session.end(int(session.settle(0, {})))
+            except UsageProblem as problem:  # the folder has gone, or the disk is full
+                print(f"error: {problem}", file=sys.stderr)
     _SESSIONS.clear()

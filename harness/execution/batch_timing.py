@@ -4,6 +4,8 @@
 
 Every timed call stands alone between two synchronisations of the device, so that percentiles are
 those of single calls.  Nothing is removed: outliers are counted.
+
+Torch, and what brings it in, is imported inside functions: the run's own process only asks.
 """
 
 from __future__ import annotations
@@ -13,12 +15,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import torch
-from torch.utils import benchmark
-
-from harness.execution import autocast, legs
+from harness.execution import legs
 from harness.execution.memory_meter import MemoryMeter
-from harness.execution.outputs import flatten
 from harness.judgement import arithmetic, timing
 from harness.records.throughput import BatchTiming, Copies, Setting
 from harness.system import process, processor
@@ -26,6 +24,8 @@ from harness.system.processor import HostInfo
 from harness.system.status import CaseProblem, Stage, StageCallback, Status
 
 if TYPE_CHECKING:
+    import torch
+
     from harness.devices.device import Device
 
 # Shares of a batch's time; the timed calls have the rest.
@@ -36,8 +36,8 @@ _WINDOW, _WINDOWS, _STABLE_WITHIN = 5, 10, 0.05
 _FEWEST, _ENOUGH, _MOST = 3, timing.needed(99), 1000
 _LOOK_EVERY = 1.3  # factor between two looks at the precision: many looks would flatter it
 _MOST_COPIES = 20
+_LAYOUTS = {"contiguous": "contiguous_format", "channels_last": "channels_last"}  # of torch
 _TRIAL_SECONDS, _ROUNDS = 0.5, 5  # longest trial of a setting, and how many it may have
-_LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +62,10 @@ def run(device: Device, request: MeasureRequest, on_stage: StageCallback) -> Bat
 
     Raises CaseProblem with the status and stage of what went wrong.
     """
+    import torch
+
+    from harness.execution import autocast
+
     stage = Stage.LOAD
 
     def enter(new: Stage) -> None:
@@ -94,6 +98,8 @@ class _Measurement:
     """A model on its device and one batch of images."""
 
     def __init__(self, device: Device, request: MeasureRequest, enter: StageCallback) -> None:
+        import torch
+
         self.device = device
         self.request = request
         self.enter = enter
@@ -196,6 +202,8 @@ class _Measurement:
 
     def _copies(self, batch: torch.Tensor, deadline: float) -> Copies:
         """Copy the images in and the outputs out, several times, each synchronised."""
+        from harness.execution.outputs import flatten
+
         self.enter(Stage.TRANSFER)
         outputs = [tensor for _, tensor in flatten(self.model(batch))]
         into, out = [], []
@@ -243,6 +251,8 @@ class _Measurement:
 
     def _try(self, setting: Setting, seconds: float) -> Setting:
         """The setting with the median of its forwards over about so many seconds."""
+        from torch.utils import benchmark
+
         try:
             batch = self._apply(setting)
             timer = benchmark.Timer(
@@ -262,13 +272,17 @@ class _Measurement:
 
     def _apply(self, setting: Setting) -> torch.Tensor:
         """Bring threads and model into a setting; returns the images in its layout."""
+        import torch
+
         torch.set_num_threads(setting.threads)
-        layout = _LAYOUTS[setting.layout]
+        layout = getattr(torch, _LAYOUTS[setting.layout])
         self.model = self.model.to(memory_format=layout)  # type: ignore[call-overload]
         return self.images.contiguous(memory_format=layout)
 
     def _repeated(self, images: torch.Tensor) -> torch.Tensor:
         """One batch [batch_size, 3, H, W] of the case's images, again and again."""
+        import torch
+
         size = self.request.batch_size
         needed = size * images[0].numel() * torch.empty((), dtype=self.dtype).element_size()
         free = process.available()
@@ -290,6 +304,8 @@ def _fastest(search: list[Setting]) -> Setting:
 
 
 def _describe_host() -> HostInfo:
+    import torch
+
     return processor.describe(
         torch.get_num_threads(),
         torch.backends.cpu.get_cpu_capability(),

@@ -1,4 +1,7 @@
-"""Runs one leg: one model over one input set on one device, in this process."""
+"""Runs one leg: one model over one input set on one device, in this process.
+
+Torch, and what brings it in, is imported inside functions: the run's own process only asks.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from harness.cases.inputs import InputSet
 from harness.cases.models.loading import LoadedModel
+from harness.cases.models.range_meter import RangeMeter
 from harness.cases.samples import Samples
-from harness.execution import autocast, factors, gelu, outputs
 from harness.execution.memory_meter import MemoryMeter
-from harness.execution.operators import trace
-from harness.execution.operators.counter import OperatorCounter
 from harness.execution.own_module import AnyModel, OwnInputs
 from harness.judgement import arithmetic, operator_rows
 from harness.judgement.metrics import Array
@@ -25,6 +24,8 @@ from harness.records.leg import LegRecord, Timing
 from harness.system.status import CaseProblem, Stage, StageCallback, Status
 
 if TYPE_CHECKING:
+    import torch
+
     from harness.devices.device import Counters, Device
 
 
@@ -39,6 +40,7 @@ class LegRequest:
     usual choice (`operators/choice.py`); `operator_standard`: also by CANN's own standards
     (`vendor_standard`).  `fault_plan`: JSON, for a device that can plant faults.
     `fill`: repeat the images to fill every batch; row r of the outputs is of image r modulo N.
+    `ranges`: also take the ranges of what nonlinear operators get, in the first pass.
     """
 
     model: AnyModel
@@ -52,6 +54,7 @@ class LegRequest:
     operator_share: float | None = 0.0
     operator_standard: bool = False
     fill: bool = False
+    ranges: bool = False
 
     def on_cpu(self, **changes: Any) -> LegRequest:
         """The same model and images for one plain CPU forward, with `changes`."""
@@ -64,6 +67,7 @@ class LegRequest:
             "operator_share": 0.0,
             "operator_standard": False,
             "fill": False,
+            "ranges": False,
         }
         return dataclasses.replace(self, **(plain | changes))
 
@@ -107,6 +111,9 @@ def run(
     Raises CaseProblem with the status and stage of what went wrong; every other exception is
     the harness' own fault.
     """
+    from harness.execution import autocast, factors, gelu, outputs
+    from harness.execution.operators.counter import OperatorCounter
+
     stage = Stage.LOAD
 
     def enter(new: Stage) -> None:
@@ -114,7 +121,8 @@ def run(
         stage = new
         on_stage(new)
 
-    executed = OperatorCounter()
+    meter_of_ranges = RangeMeter() if request.ranges else None
+    executed = OperatorCounter(meter_of_ranges)
     try:
         enter(Stage.LOAD)
         meter = MemoryMeter(device)
@@ -170,6 +178,7 @@ def run(
             fallback_operators=device.fallback_operators(list(executed.counts)),
             weights_sha256=loaded.weights_sha256,
             memory=used,
+            ranges=list(meter_of_ranges.found()) if meter_of_ranges else [],
         )
         check = None
         if request.operator_share != 0:
@@ -199,6 +208,8 @@ def operators_alone(
 
     `numerics`: what the device says of itself (`Device.apply_numerics`).
     """
+    from harness.execution.operators import trace
+
     device.plant(request.fault_plan)  # counts calls from the first operator again
     model = request.model.load().model
     with device.watching(model):
@@ -216,6 +227,10 @@ class _Passes:
     """A model on its device, and forward passes through it as a request asks."""
 
     def __init__(self, device: Device, request: LegRequest, loaded: LoadedModel) -> None:
+        import torch
+
+        from harness.execution import autocast
+
         self.device = device
         self.batch_size = request.batch_size
         self.dtype: torch.dtype = getattr(torch, arithmetic.storage(request.dtype))
@@ -242,6 +257,10 @@ class _Passes:
 
     def forward(self, batches: list[Samples]) -> tuple[list[Any], float]:
         """Run all batches; returns the raw outputs and the synchronised seconds."""
+        import torch
+
+        from harness.execution import outputs
+
         found = []
         started = time.perf_counter()
         watching = self.device.watching(self.model)
@@ -257,6 +276,8 @@ class _Passes:
 
 def _batch_variants(passes: _Passes, samples: Samples) -> dict[str, dict[str, Array]]:
     """The images in reverse order (put back afterwards), one by one, and in full batches."""
+    from harness.execution import outputs
+
     backwards, _ = passes.forward(passes.load(samples.backwards()))
     alone, _ = passes.forward(passes.load(samples, batch_size=1))
     found = {

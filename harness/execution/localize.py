@@ -26,8 +26,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.execution.legs import LegRequest
-from harness.execution.operators import reproducer
-from harness.execution.operators.trace import OnRow, check, trace
 from harness.judgement import arithmetic
 from harness.judgement.localization import Localization
 from harness.system.status import Stage, StageCallback
@@ -70,6 +68,9 @@ class Localized:
 
 def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Localized:
     """Localise on an opened device.  Raises CaseProblem when it fails."""
+    from harness.execution.operators import reproducer  # these bring torch in
+    from harness.execution.operators.trace import OnRow, check, trace
+
     started = time.perf_counter()
     leg = request.leg
     on_stage(Stage.LOAD)

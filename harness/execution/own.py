@@ -18,11 +18,11 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.cases.samples import Arguments, Samples, stacked
-from harness.execution import own_module
+from harness.execution import own_files, own_module
 from harness.execution.legs import LegRequest
 from harness.execution.operators.calls import Call, bound, qualified_name
 from harness.execution.outputs import flatten
-from harness.execution.own_module import Function
+from harness.execution.own_files import Function
 from harness.system import files
 from harness.system.status import CaseProblem, UsageProblem
 
@@ -47,7 +47,7 @@ def prepare(
     own = module if isinstance(module, nn.Module) else _function(module)
     _check_tensors(own_module.weights(own), name)
     samples = _samples(inputs)
-    saved = own_module.save_module(own, name, folder)
+    saved = own_files.save_module(own, name, folder)
     try:
         loaded = saved.load()
     except CaseProblem as problem:
@@ -64,7 +64,7 @@ def prepare(
     count = len(samples)
     return LegRequest(
         model=saved,
-        inputs=own_module.save_inputs(samples, folder),
+        inputs=own_files.save_inputs(samples, folder),
         dtype=dtype,
         batch_size=1 if samples.apart else count,
         numerics=numerics,

@@ -26,14 +26,15 @@ def _recorded(default: Any) -> Any:
 class RunSettings:
     """How cases are run; the names are those of pytest's options.
 
-    `case_timeout`: seconds.  `operator_share`: part of the operators to compare one by one; None:
-    a share in float16 and bfloat16 alone; `operator_standard`: also by CANN's own standards.
-    `sensitivity`: measure what faults each case would have
-    shown.  `localize`: "auto" (when a case does not pass), "always" or "never".  `fault_plan`:
-    JSON.  `emulated_kernels`: what the emulated NPU computes with (`devices/`).
-    `reference_cache`: for CPU legs and inputs, None: `cache_dir`; `reference_cache_size`:
-    bytes, 0: CPU legs are computed in every run; `reference_cache_key`: file of the key that signs
-    a shared one, None: $HARNESS_CACHE_KEY.  `throughput`: what to measure of it after the verdict.
+    `case_timeout`: seconds for one request to a side.  `operator_share`: part of the operators to
+    compare one by one; None: a share in float16 and bfloat16 alone; `operator_standard`: also by
+    CANN's own standards.  `sensitivity`: measure what
+    faults each case would have shown.  `localize`: "auto" (when a case does not pass), "always" or
+    "never".  `fault_plan`: JSON.  `emulated_kernels`: what the emulated NPU computes with
+    (`devices/`).  `reference_cache`: for CPU legs and inputs, None: `cache_dir`;
+    `reference_cache_size`: bytes, 0: CPU legs are computed in every run; `reference_cache_key`:
+    file of the key that signs a shared one, None: $HARNESS_CACHE_KEY.  `throughput`: what to
+    measure of it after the verdict.
     """
 
     device: DeviceSpec
@@ -92,6 +93,6 @@ class RunSettings:
         found["fault_plan"] = hashlib.sha256(plan.encode()).hexdigest()[:12] if plan else "none"
         if self.throughput is None:  # no setting of runs without it
             del found["throughput"]
-        if self.emulated_kernels == emulated_kernels.DEFAULT:
+        if not self.device.emulated:
             del found["emulated_kernels"]
         return found

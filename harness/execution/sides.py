@@ -1,26 +1,28 @@
-"""The two sides of a case: the device's process and the CPU, and the verdict on what they gave."""
+"""The two sides of a case, each in a process of its own, and the verdict on what they gave."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING
 
-from harness.cases import inputs
-from harness.cases.case import Case, InputSource
-from harness.cases.models.model_files import ModelFiles
+from harness.cases.case import Case
+from harness.cases.models.operator_ranges import linear_notes
 from harness.devices.fault_plan import FaultPlan, plan_for
 from harness.devices.spec import DeviceSpec
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.own_module import OwnModule
-from harness.execution.reference.cache import ReferenceCache
-from harness.execution.reference.cpu_side import CpuSide
+from harness.execution.reference.answers import Answers
+from harness.execution.reference.cpu_process import CpuProcess
 from harness.execution.settings import RunSettings
 from harness.execution.worker import Answer, DeviceWorker, Request
 from harness.judgement import arithmetic, verdict
+from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.verdict import Evidence, Verdict
 from harness.records.throughput import Throughput, ThroughputPlan
-from harness.system import signing
-from harness.system.status import CaseProblem, Finding, Stage, Status, UsageProblem
+from harness.system.status import CaseProblem, Finding, Stage, Status
+
+if TYPE_CHECKING:
+    from harness.devices.device import Device
 
 _FORM_REMEDY = "with TORCH_NPU_USE_COMPATIBLE_IMPL=1 torch_npu computes what is asked"
 
@@ -28,46 +30,45 @@ _FORM_REMEDY = "with TORCH_NPU_USE_COMPATIBLE_IMPL=1 torch_npu computes what is 
 class Sides:
     """Runs both sides of cases against one device, and judges.
 
-    `worker`: the device's process; `cpu`: the CPU's answers, in this process; `timeout`: seconds
-    that the device has for one request.
+    `worker`: the device's process; `cpu`: the CPU's; `timeout`: seconds that each has for one
+    request.
     """
 
-    def __init__(self, settings: RunSettings, worker: DeviceWorker | None = None) -> None:
-        """`worker`: the device's process, where it was started already.
-
-        Raises UsageProblem when others can write to the cache's folder, or the key is none.
-        """
+    def __init__(self, settings: RunSettings) -> None:
+        """Raises UsageProblem when others can write to the cache's folder, or the key is none."""
         settings.check_folders()
         self.settings = settings
         self.device = settings.device
         self.timeout = settings.case_timeout
-        self.worker = worker or DeviceWorker(settings.device, settings.emulated_kernels)
-        # A process of its own for timing the CPU; started when it is asked.
-        self._cpu_worker = DeviceWorker(DeviceSpec("cpu"))
-        self.cache = ReferenceCache(
-            settings.reference_cache or settings.cache_dir,
-            settings.reference_cache_size,
-            signing.cache_key(settings.reference_cache_key),
-        )
-        self.cpu = CpuSide(self.cache if self.cache.size else None, self.worker.settle)
-        self._data_configs: dict[ModelFiles, dict[str, Any]] = {}
+        self.worker = DeviceWorker(settings.device, settings.emulated_kernels)
+        self.cpu = CpuProcess(settings, self.worker.settle)
+        # One more for timing the CPU, whose settings are tried there; started when it is asked.
+        self._timed_cpu = DeviceWorker(DeviceSpec("cpu"))
+        self._last: tuple[LegRequest, Arithmetic, Answers] | None = None
         self._given: dict[Case, LegRequest] = {}
+
+    def start(self) -> None:
+        """Start the processes of both sides without waiting for them."""
+        self.worker.start()
+        self.cpu.worker.start()
 
     def close(self) -> None:
         """End the processes."""
-        self.worker.stop()
-        self._cpu_worker.stop()
-        self.cache.close()
+        workers = (self.worker, self.cpu.worker, self._timed_cpu)
+        for worker in workers:
+            worker.leave()
+        for worker in workers:
+            worker.stop()
 
     def request(self, case: Case) -> LegRequest:
         """Prepare a case's model and images.  Raises CaseProblem (fail_load)."""
         if case in self._given:
             return self._given[case]
-        model = ModelFiles.of(case.model, self.settings.cache_dir)
+        model, images = self.cpu.prepare(case.model, case.inputs)
         plan = self.settings.fault_plan
         return LegRequest(
             model=model,
-            inputs=self._inputs(case.inputs, self._data_config(model)),
+            inputs=images,
             dtype=case.dtype,
             batch_size=case.batch_size,
             numerics=case.numerics,
@@ -90,7 +91,7 @@ class Sides:
             )
         }
 
-    def ask(self, request: Request[Answer]) -> Answer:
+    def ask(self, request: Request[Device, Answer]) -> Answer:
         """Have the device's process answer.  Raises as `DeviceWorker.ask` does."""
         return self.worker.ask(request, self.timeout)
 
@@ -100,7 +101,8 @@ class Sides:
         Every verdict of the harness comes from here, so that what measures its power to detect
         faults measures the verdict itself.  Raises CaseProblem (fail_load, fail_reference).
         """
-        reference = self.cpu.reference(request)
+        answers = self._answers(request, candidate)
+        reference = answers.reference
         if candidate.record.weights_sha256 != reference.record.weights_sha256:
             raise CaseProblem(
                 Status.FAIL_LOAD,
@@ -108,31 +110,17 @@ class Sides:
                 "The two sides loaded different weights (their hashes differ): the files changed "
                 "during the run.",
             )
-        judged = self._judged(request, reference, candidate)
+        judged = _judged(request, answers, candidate)
         return dataclasses.replace(
             judged,
             findings=(*self._leg_findings(reference, candidate), *judged.findings),
             notes=(
                 *_idle_faults(request, candidate),
                 *judged.notes,
+                *linear_notes(reference.record.ranges),
                 *([f"{left_out}."] if (left_out := request.inputs.left_out) else ()),
             ),
         )
-
-    def _judged(self, request: LegRequest, reference: LegResult, candidate: LegResult) -> Verdict:
-        if isinstance(request.model, OwnModule):
-            try:
-                self.cpu.oracle(request)
-            except CaseProblem as problem:
-                return verdict.judge_without_oracle(
-                    reference.outputs,
-                    candidate.outputs,
-                    len(request.inputs.labels),
-                    candidate.operators,
-                    arithmetic.declared(request.dtype, candidate.record.numerics),
-                    f"It does not run in float64: {problem.reason}",
-                )
-        return verdict.judge(self._evidence(request, reference, candidate))
 
     def judge_batch(
         self, request: LegRequest, candidate: LegResult, batch_size: int
@@ -145,48 +133,24 @@ class Sides:
             request.on_cpu(), numerics=request.numerics, fault_plan=request.fault_plan,
             batch_size=batch_size, fill=True,
         )  # fmt: skip
-        evidence = self._evidence(request, self.cpu.reference(request), candidate)
+        evidence = _evidence(request, self._answers(request, candidate), candidate)
         return verdict.judge_batch(evidence, self.ask(full).outputs, batch_size)
-
-    def _evidence(
-        self, request: LegRequest, reference: LegResult, candidate: LegResult
-    ) -> Evidence:
-        declared = arithmetic.declared(request.dtype, candidate.record.numerics)
-        has_remedy = candidate.record.device.details.get("has_compatible_impl")
-        return Evidence(
-            reference=reference.outputs,
-            candidate=candidate.outputs,
-            logits=reference.logits,
-            labels=request.inputs.labels,
-            oracle=self.cpu.oracle(request, declared.gelu),
-            as_asked=self.cpu.oracle(request) if declared.gelu else None,
-            budget=self.cpu.budget(request, declared),
-            variants=candidate.variants,
-            operators=candidate.operators,
-            remedy=_FORM_REMEDY if has_remedy == "True" else "",
-            own=isinstance(request.model, OwnModule),
-        )
 
     def time(self, plan: ThroughputPlan, case: Case) -> Throughput:
         """Time both sides.  Raises CaseProblem (fail_load)."""
         from harness.execution import throughput  # brings torch.utils.benchmark; few runs need it
 
         return throughput.measure(
-            plan, self.request(case), self._cpu_worker, self.worker, self.timeout
+            plan, self.request(case), self._timed_cpu, self.worker, self.timeout
         )
 
-    def _data_config(self, model: ModelFiles) -> dict[str, Any]:
-        """The model's preprocessing; loading the model for it also checks its weights."""
-        if model not in self._data_configs:
-            self._data_configs[model] = self.cpu.data_config(model)
-        return self._data_configs[model]
-
-    def _inputs(self, source: InputSource, data_config: dict[str, Any]) -> inputs.InputSet:
-        try:
-            return self.cache.prepare_inputs(source, data_config)
-        except UsageProblem as problem:
-            # Images named in a case file: the other cases still run.
-            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, str(problem)) from problem
+    def _answers(self, request: LegRequest, candidate: LegResult) -> Answers:
+        """What the CPU says of a request; a case is judged more than once."""
+        declared = arithmetic.declared(request.dtype, candidate.record.numerics)
+        if self._last is None or self._last[:2] != (request, declared):
+            self._last = None  # its memory may be needed
+            self._last = request, declared, self.cpu.answers(request, declared)
+        return self._last[2]
 
     def _leg_findings(self, reference: LegResult, candidate: LegResult) -> list[Finding]:
         found = []
@@ -223,6 +187,37 @@ class Sides:
                 )
             )
         return found
+
+
+def _judged(request: LegRequest, answers: Answers, candidate: LegResult) -> Verdict:
+    if answers.no_oracle:
+        return verdict.judge_without_oracle(
+            answers.reference.outputs,
+            candidate.outputs,
+            len(request.inputs.labels),
+            candidate.operators,
+            arithmetic.declared(request.dtype, candidate.record.numerics),
+            f"It does not run in float64: {answers.no_oracle}",
+        )
+    return verdict.judge(_evidence(request, answers, candidate))
+
+
+def _evidence(request: LegRequest, answers: Answers, candidate: LegResult) -> Evidence:
+    assert answers.oracle is not None and answers.budget is not None
+    has_remedy = candidate.record.device.details.get("has_compatible_impl")
+    return Evidence(
+        reference=answers.reference.outputs,
+        candidate=candidate.outputs,
+        logits=answers.reference.logits,
+        labels=request.inputs.labels,
+        oracle=answers.oracle,
+        as_asked=answers.as_asked,
+        budget=answers.budget,
+        variants=candidate.variants,
+        operators=candidate.operators,
+        remedy=_FORM_REMEDY if has_remedy == "True" else "",
+        own=isinstance(request.model, OwnModule),
+    )
 
 
 def _idle_faults(request: LegRequest, candidate: LegResult) -> list[str]:

@@ -1,4 +1,4 @@
-"""A device's own process: an error, crash or hang there costs one case, not the run.
+"""One side's own process: an error, crash or hang there costs one case, not the run.
 
 After a device error torch_npu may silently drop every later operator, so a process that has
 seen one is never asked again: it is replaced.  The process is started fresh (not forked: a
@@ -7,17 +7,20 @@ fork after NPU initialisation fails) and talks over a pipe.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from multiprocessing.connection import Connection, Pipe
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from harness.devices import emulated_kernels
 from harness.devices.spec import DeviceSpec
+from harness.system import process
 from harness.system.files import ROOT
 from harness.system.status import CaseProblem, Stage, StageCallback, Status, UsageProblem
 
@@ -39,53 +42,67 @@ _OLDER_SAFE_PATH = (
 _SAFE_PATH = ("-P", "-m") if sys.version_info >= (3, 11) else _OLDER_SAFE_PATH
 
 Answer = TypeVar("Answer", covariant=True)
+_Side = TypeVar("_Side")
+_Asked = TypeVar("_Asked", contravariant=True)
 
 
-class Request(Protocol[Answer]):
-    """A question to a device's process; it can be pickled, and so can its answer."""
+class Opening(Protocol):
+    """What a process opens when it starts; it can be pickled, and its text names the process."""
 
-    def answer(self, device: Device, on_stage: StageCallback) -> Answer:
+    def open(self) -> Any:
+        """Open it there.  Raises UsageProblem, with the remedy, when it is not to be had."""
+
+
+class Request(Protocol[_Asked, Answer]):
+    """A question to a process about what it opened; it can be pickled, and so can its answer."""
+
+    def answer(self, side: _Asked, on_stage: StageCallback, /) -> Answer:
         """Answer in that process; `on_stage` hears of each stage.  Raises CaseProblem."""
 
 
-class DeviceWorker:
-    """Answers requests on one device in a process of its own, replacing it when it must."""
+class Worker(Generic[_Side]):
+    """Answers requests in a process of its own, replacing it when it must."""
 
-    def __init__(self, device: DeviceSpec, kernels: str = emulated_kernels.DEFAULT) -> None:
-        """`kernels`: other kernels for the emulated NPU (`devices/emulated_kernels`)."""
-        self.device = device
-        self.kernels = kernels
+    def __init__(self, opening: Opening) -> None:
+        self.opening = opening
         self.started_processes = 0
         self._process: subprocess.Popen[bytes] | None = None
-        self._pipe: Connection[Any, Any] | None = None
+        self._requests: Connection[Any, Any] | None = None
+        self._answers: Connection[Any, Any] | None = None
+        self._owner = 0  # process id
         self._log: Any = None
         self._ready = False
 
     def start(self) -> None:
         """Start the process without waiting for it to be ready."""
-        if self._process is not None:
+        if self._process is not None and self._owner == os.getpid():
             return
-        ours, theirs = Pipe()
+        # A process that was forked from the one that started it must not take its answers away.
+        self._owner = os.getpid()
+        # Two pipes and no socket: plugins that forbid sockets mean those to other hosts.
+        requests, self._requests = Pipe(duplex=False)
+        self._answers, answers = Pipe(duplex=False)
+        theirs = (requests.fileno(), answers.fileno())
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [sys.executable, *_SAFE_PATH, "harness.execution.worker_main", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, *_SAFE_PATH, "harness.execution.worker_main", *map(str, theirs)],
+            pass_fds=theirs,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONPATH": _python_path()},
             start_new_session=True,  # Ctrl-C is the run's to handle
         )
-        theirs.close()
-        self._pipe = ours
-        self._pipe.send((self.device, self.kernels))
+        requests.close()
+        answers.close()
+        self._requests.send(self.opening)
         self.started_processes += 1
         self._ready = False
 
     @property
     def starting(self) -> bool:
         """Whether the process was started and has not said yet that it is ready or has failed."""
-        return self._pipe is not None and not self._ready and not self._said_something(0)
+        return self._process is not None and not self._ready and not self._said_something(0)
 
     def settle(self) -> None:
         """Wait a while until the process is ready or has failed, of which the next request tells.
@@ -97,44 +114,64 @@ class DeviceWorker:
 
     def _said_something(self, seconds: float) -> bool:
         try:
-            return self._pipe is None or self._pipe.poll(seconds)
+            return self._answers is None or self._answers.poll(seconds)
         except OSError:  # it died
             return True
 
-    def ask(self, request: Request[Answer], timeout: float) -> Answer:
+    def ask(
+        self, request: Request[_Side, Answer], timeout: float, stage: Stage = Stage.LOAD
+    ) -> Answer:
         """Have a request answered; `timeout` in seconds counts from when the process is ready.
 
-        Raises CaseProblem (the request's own, error_crash, error_timeout), or UsageProblem when
-        the device is not there.
+        `stage`: what the request begins with.  Raises CaseProblem (the request's own, error_crash,
+        error_oom, error_timeout), or UsageProblem when what it is to open is not there.
         """
         self.start()
-        self._wait_ready()
-        assert self._pipe is not None
-        stage = Stage.LOAD
-        deadline = time.monotonic() + timeout
+        answered = False
         try:
-            self._pipe.send(request)
+            self._wait_ready()
+            kind, value = self._exchange(request, timeout, stage)
+            answered = True
+        finally:
+            # An interrupt, or another plugin's time limit: the answer that is still to come would
+            # be taken for that of the next request.
+            if not answered:
+                self._ready = False
+                self.stop()
+        if kind == "usage":
+            raise UsageProblem(value)
+        if kind == "failed":
+            raise self._failed(value)
+        answer: Answer = value
+        return answer
+
+    def _exchange(
+        self, request: Request[_Side, Answer], timeout: float, stage: Stage
+    ) -> tuple[str, Any]:
+        """Send a request; returns the last message of its answer."""
+        assert self._requests is not None and self._answers is not None
+        deadline = time.monotonic() + timeout
+        killed_before = process.killed_for_memory()
+        try:
+            self._requests.send(request)
             while True:
-                if not self._pipe.poll(max(0.0, deadline - time.monotonic())):
-                    tail = self.log_tail()
-                    self.stop()
+                if not self._answers.poll(max(0.0, deadline - time.monotonic())):
                     raise _WithLog(
                         Status.ERROR_TIMEOUT,
                         stage,
-                        f"No answer from {self.device} within {timeout:g} s, in stage "
+                        f"No answer from {self.opening} within {timeout:g} s, in stage "
                         f"{stage.value}: raise --case-timeout or look for a hanging operator.",
-                        tail,
+                        self.log_tail(),
                     )
-                kind, value = self._pipe.recv()
+                kind, value = self._answers.recv()
                 if kind == "stage":
                     stage = value
-                elif kind == "result":
-                    answer: Answer = value
-                    return answer
+                elif kind == "warning":
+                    warnings.warn(value, stacklevel=3)
                 else:
-                    raise self._failed(value)
-        except (EOFError, ConnectionError, BrokenPipeError):
-            raise self._crashed(stage) from None
+                    return kind, value
+        except (EOFError, ConnectionError):
+            raise self._crashed(stage, process.killed_for_memory() > killed_before) from None
 
     def log_tail(self, lines: int = 20) -> str:
         """Return the last lines that the process printed."""
@@ -145,39 +182,41 @@ class DeviceWorker:
         text: str = self._log.read().decode(errors="replace")
         return "\n".join(text.splitlines()[-lines:])
 
+    def leave(self) -> None:
+        """Let the process end by itself, which `stop` waits for."""
+        for pipe in (self._requests, self._answers):
+            if pipe is not None:
+                pipe.close()
+
     def stop(self) -> None:
         """End the process, by force if it does not go."""
         if self._process is None:
             return
-        if self._pipe is not None:
-            self._pipe.close()
+        self.leave()
         try:
             self._process.wait(timeout=2 if self._ready else 0)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._log.close()
-        self._process = self._pipe = self._log = None
+        self._process = self._requests = self._answers = self._log = None
 
     def _wait_ready(self) -> None:
         if self._ready:
             return
-        assert self._pipe is not None
+        assert self._answers is not None
         try:
-            if not self._pipe.poll(START_SECONDS):
-                tail = self.log_tail()
-                self.stop()
+            if not self._answers.poll(START_SECONDS):
                 raise _WithLog(
                     Status.ERROR_TIMEOUT,
                     Stage.LOAD,
-                    f"The process of {self.device} was not ready within {START_SECONDS} s.",
-                    tail,
+                    f"The process of {self.opening} was not ready within {START_SECONDS} s.",
+                    self.log_tail(),
                 )
-            kind, value = self._pipe.recv()
+            kind, value = self._answers.recv()
         except (EOFError, ConnectionError):
             raise self._crashed(Stage.LOAD) from None
-        if kind == "unavailable":
-            self.stop()
+        if kind == "usage":
             raise UsageProblem(value)
         if kind == "failed":
             raise self._failed(value)
@@ -190,23 +229,62 @@ class DeviceWorker:
             self.stop()
         return _WithLog(status, stage, reason, tail)
 
-    def _crashed(self, stage: Stage) -> CaseProblem:
+    def _crashed(self, stage: Stage, for_memory: bool = False) -> CaseProblem:
         assert self._process is not None
         try:
             code = self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             code = 0
-        tail = self.log_tail()
-        self._ready = False
-        self.stop()
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        if code == -signal.SIGKILL and for_memory:
+            return _WithLog(
+                Status.ERROR_OOM,
+                stage,
+                f"The process of {self.opening} was killed in stage {stage.value} while the host "
+                "was out of memory: end other programs, or use fewer images or a smaller batch.",
+                self.log_tail(),
+            )
         return _WithLog(
             Status.ERROR_CRASH,
             stage,
-            f"The process of {self.device} died ({how}) in stage {stage.value}; the "
+            f"The process of {self.opening} died ({how}) in stage {stage.value}; the "
             "record keeps what it printed last.",
-            tail,
+            self.log_tail(),
         )
+
+
+def hide_torch_npu() -> None:
+    """In a process of the CPU alone: transformers would import it, which fails without CANN."""
+    sys.modules.setdefault("torch_npu", None)  # type: ignore[arg-type]
+
+
+@dataclasses.dataclass(frozen=True)
+class _OpenDevice:
+    """Opens a device."""
+
+    device: DeviceSpec
+    kernels: str
+
+    def __str__(self) -> str:
+        return str(self.device)
+
+    def open(self) -> Device:
+        if self.device.kind == "cpu":
+            hide_torch_npu()
+        from harness.devices.opening import open_device  # brings torch in
+
+        device = open_device(self.device, self.kernels)
+        device.describe()  # a device that waits to be asked for is there now
+        return device
+
+
+class DeviceWorker(Worker["Device"]):
+    """A device's process."""
+
+    def __init__(self, device: DeviceSpec, kernels: str = emulated_kernels.DEFAULT) -> None:
+        """`kernels`: other kernels for the emulated NPU (`devices/emulated_kernels`)."""
+        super().__init__(_OpenDevice(device, kernels))
+        self.device = device
 
 
 class _WithLog(CaseProblem):

@@ -1,4 +1,4 @@
-"""Entry point of a device's process: `python -m harness.execution.worker_main FD`."""
+"""Entry point of a side's process: `python -m harness.execution.worker_main REQUESTS ANSWERS`."""
 
 from __future__ import annotations
 
@@ -8,64 +8,89 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from multiprocessing.connection import Connection
 from typing import Any
 
 from harness.system import process
-from harness.system.status import CaseProblem, Stage, Status, UsageProblem
+from harness.system.status import (
+    CaseProblem,
+    Stage,
+    Status,
+    UsageProblem,
+    host_trouble,
+    unforeseen,
+)
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# Requests of one case follow each other at once; after the last of them there is time.
+_IDLE_SECONDS = 0.02
 
 
-def main(descriptor: int) -> int:
-    """Open the device, then answer the requests that come over the pipe until it closes."""
-    pipe: Connection[Any, Any] = Connection(descriptor)
+def main(requests_descriptor: int, answers_descriptor: int) -> int:
+    """Open what is asked for, then answer the requests that come over a pipe until it closes."""
+    requests: Connection[Any, Any] = Connection(requests_descriptor, writable=False)
+    answers: Connection[Any, Any] = Connection(answers_descriptor, readable=False)
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    spec, kernels = pipe.recv()
-    if spec.kind == "cpu":
-        # Not installed, as far as others ask: transformers imports it, which fails without CANN.
-        sys.modules.setdefault("torch_npu", None)  # type: ignore[arg-type]
-
-    # Now, while the run prepares its first case.
-    with process.importing():
-        from harness.devices.opening import open_device
-        from harness.system import torchvision_shim
-
+    opening = requests.recv()
     try:
+        # Now, while the run prepares its first case.
         with process.importing():
-            device = open_device(spec, kernels)
-        # Every request needs it, and until the first one comes there is time.
-        with contextlib.suppress(Exception):  # a request says what is wrong with it
-            torchvision_shim.import_timm()
-        pipe.send(("ready", device.describe()))
+            side = opening.open()
+            from harness.system import torchvision_shim
+
+            # Every request needs it, and until the first one comes there is time.
+            with contextlib.suppress(Exception):  # a request says what is wrong with it
+                torchvision_shim.import_timm()
+        answers.send(("ready", None))
     except UsageProblem as problem:
-        pipe.send(("unavailable", str(problem)))
+        answers.send(("usage", str(problem)))
         return 0
     except Exception as error:
         traceback.print_exc()
         text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
-        reason = f"{spec} could not be opened: {text}"
-        pipe.send(("failed", (Status.ERROR_DEVICE.value, Stage.LOAD.value, reason)))
+        reason = f"{opening} could not be opened: {text}"
+        answers.send(("failed", (Status.ERROR_DEVICE.value, Stage.LOAD.value, reason)))
         return 1
 
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if category.__module__.startswith("harness."):
+            answers.send(("warning", message))  # what the harness says is for the run to show
+        else:
+            print(warnings.formatwarning(message, category, *where[:2]), file=sys.stderr)
+
+    warnings.showwarning = show
+    stage = Stage.LOAD
+
+    def enter(new: Stage) -> None:
+        nonlocal stage
+        stage = new
+        answers.send(("stage", new))
+
     while True:
+        if not requests.poll(_IDLE_SECONDS):
+            process.release()
         try:
-            request = pipe.recv()
+            request = requests.recv()
         except EOFError:
             return 0
+        stage = Stage.LOAD
         try:
-            result = request.answer(device, lambda stage: pipe.send(("stage", stage)))
-            pipe.send(("result", result))
+            result = request.answer(side, enter)
+            answers.send(("result", result))
         except CaseProblem as problem:
             traceback.print_exc()
-            pipe.send(("failed", (problem.status.value, problem.stage.value, problem.reason)))
+            answers.send(("failed", (problem.status.value, problem.stage.value, problem.reason)))
+        except UsageProblem as problem:
+            answers.send(("usage", str(problem)))
         except Exception as error:
             traceback.print_exc()
-            reason = f"The harness itself failed: {type(error).__name__}: {error}"
-            pipe.send(("failed", (Status.ERROR_HARNESS.value, Stage.FORWARD.value, reason)))
+            status, reason = Status.ERROR_HARNESS, unforeseen(error)
+            if process.exhausted(error):
+                status, reason = Status.ERROR_OOM, f"{opening}: {host_trouble(MemoryError())}"
+            answers.send(("failed", (status.value, stage.value, reason)))
         request = result = None
-        process.release()
 
 
 def _die_with_parent() -> None:
@@ -82,4 +107,4 @@ def _die_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    sys.exit(main(*map(int, sys.argv[1:])))

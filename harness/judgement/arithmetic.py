@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 # What of an arithmetic concerns an operator: convolutions and matrix products may have shortened
 # factors of their own; "" is every other operator.
@@ -17,6 +17,7 @@ TF32_BITS = 10
 FULL_BITS = 23
 
 Ties = Literal["even", "away", "truncate"]
+TIES: tuple[Ties, ...] = get_args(Ties)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +44,7 @@ _TIES: dict[Ties, str] = {
     "away": "ties away from zero",
     "truncate": "truncated",
 }
-_BY_TEXT = {
-    str(form): form for form in (Factors(bits, ties) for bits in (10, 11) for ties in _TIES)
-}
+_BY_TEXT = {str(form): form for form in (Factors(bits, ties) for bits in (10, 11) for ties in TIES)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from harness.judgement import (
     by_operators,
     comparable,
     metrics,
+    notes,
     separation,
     whole_numbers,
 )
@@ -37,6 +38,7 @@ RULES = "3"
 DISCRIMINATION_LIMIT = 1.0 - ERROR_RATE_LIMIT_PERCENT / 100.0
 
 _FLIP_SIGMAS = 4.0
+_WHOLE_NUMBERS = "Its outputs are whole numbers: nothing shows how near they come to others."
 _ONE_INPUT = "One input only: nothing shows that the outputs depend on it."
 
 
@@ -67,8 +69,8 @@ class Evidence:
     for a model without classifier: then the documented gate, which is about classes, does not
     apply.  `labels`: one name per image.  `operators`: the device's operators one by one, where
     that was asked for.  `variants`: the device's outputs for other ways to batch the same images.
-    `own`: of a module of the user's own, whose outputs may be all zero, and which may have but one
-    input: its operators can stand for what other inputs would show (`by_operators`).
+    `own`: of a module of the user's own, which may have but one input: its operators can stand for
+    what other inputs would show (`by_operators`).
     """
 
     reference: Mapping[str, Array]
@@ -130,9 +132,13 @@ def judge(evidence: Evidence) -> Verdict:
     exactly, equal = _judge_whole_numbers(evidence)
     evidence = _in_float64(_of_floats(evidence))
     if not evidence.reference:
-        reason = "The model gives whole numbers only: nothing shows how near it comes to another."
-        nothing = Finding(Status.INCONCLUSIVE, Stage.REFERENCE, reason)
-        return Verdict((*exactly, nothing), notes=tuple(equal))
+        found, said = [Finding(Status.INCONCLUSIVE, Stage.REFERENCE, _WHOLE_NUMBERS)], equal
+        if evidence.own:
+            found, said = by_operators.judge(evidence.operators, _WHOLE_NUMBERS)
+            said = equal + said
+        found += exactly + _judge_operators(evidence.operators)
+        arithmetic = str(evidence.budget.arithmetic)
+        return Verdict(tuple(found), arithmetic=arithmetic, notes=tuple(said))
     reference, candidate, logits = evidence.reference, evidence.candidate, evidence.logits
     allowed = {name: _allowance(evidence, name) for name in reference}
     budgets = tuple(budget.compare(name, candidate[name], allowed[name]) for name in reference)
@@ -145,39 +151,40 @@ def judge(evidence: Evidence) -> Verdict:
     outputs = tuple(
         _numbers(name, reference[name], candidate[name], allowed[name].spread) for name in reference
     )
-    notes = equal + _form_notes(evidence, allowed) + _format_notes(evidence, budgets)
+    declared = evidence.budget.arithmetic
+    remarks = equal + notes.of_form(declared.gelu, evidence.as_asked, allowed, evidence.remedy)
+    remarks += notes.of_format(declared, budgets, evidence.operators)
     gate = discrimination = None
     if logits is not None:
         gate = documented_gate(reference[logits], candidate[logits], evidence.labels)
         discrimination = metrics.discrimination(reference[logits])
         if metrics.is_distribution(reference[logits]):
-            notes.append(
+            remarks.append(
                 f"Output {logits!r} holds probabilities already: they are compared as they are, "
                 "without another softmax."
             )
-        findings += _judge_flips(evidence, gate, allowed[logits], notes)
+        findings += _judge_flips(evidence, gate, allowed[logits], remarks)
     # What the format or the images cannot show leads a gate that fails for the same cause.
     apart = separation.separation(allowed)
     within = not findings
     if apart is None and evidence.own:
         found, said = by_operators.judge(evidence.operators, _ONE_INPUT)
-        findings, notes = findings + found, notes + said
+        findings, remarks = findings + found, remarks + said
     else:
-        arithmetic = str(evidence.budget.arithmetic)
-        findings += separation.judge(apart, evidence.labels, budgets, arithmetic)
+        findings += separation.judge(apart, evidence.labels, budgets, str(declared))
     if gate is not None:
         findings += _judge_gate(gate, within=within)
     if apart is not None and apart.distance > separation.SEPARATION_LIMIT:
-        notes += separation.blindness(discrimination, DISCRIMINATION_LIMIT)
+        remarks += separation.blindness(discrimination, DISCRIMINATION_LIMIT)
     return Verdict(
         findings=tuple(findings),
         gate=gate,
         outputs=outputs,
         discrimination=discrimination,
         separation=apart,
-        arithmetic=str(evidence.budget.arithmetic),
+        arithmetic=str(declared),
         budgets=budgets,
-        notes=tuple(notes),
+        notes=tuple(remarks),
         wrong_batching=wrong_batching if len(right) == len(budgets) else None,
     )
 
@@ -198,14 +205,22 @@ def judge_without_oracle(
     broken = structural or comparable.nonfinite(reference, candidate)
     if broken:
         return Verdict(tuple(broken))
+    exactly, equal = whole_numbers.judge(reference, candidate, (), {})
+    floats = whole_numbers.without(reference, whole_numbers.names(reference))
     outputs = tuple(
         _numbers(name, values, candidate[name], metrics.spread(values))
-        for name, values in reference.items()
+        for name, values in floats.items()
     )
-    exactly, equal = whole_numbers.judge(reference, candidate, (), {})
-    findings, notes = by_operators.judge(operators, why)
-    findings, notes = exactly + _judge_operators(operators) + findings, equal + notes
-    return Verdict(tuple(findings), outputs=outputs, arithmetic=str(arithmetic), notes=tuple(notes))
+    findings, said = by_operators.judge(operators, why)
+    findings = [
+        *_judge_operators(operators),
+        *exactly,
+        *(finding for numbers in outputs for finding in _judge_zeros(numbers)),
+        *findings,
+    ]
+    return Verdict(
+        tuple(findings), outputs=outputs, arithmetic=str(arithmetic), notes=(*equal, *said)
+    )
 
 
 def judge_batch(evidence: Evidence, outputs: Mapping[str, Array], batch_size: int) -> list[Finding]:
@@ -315,6 +330,15 @@ def _judge_operators(check: OperatorCheck | None) -> list[Finding]:
     ]
 
 
+def _judge_zeros(numbers: OutputNumbers) -> list[Finding]:
+    """Zeros instead of values, where no budget judges them."""
+    if numbers.norm_ratio not in (0.0, np.inf):
+        return []
+    where = "device" if numbers.norm_ratio == 0 else "CPU"
+    reason = f"Output {numbers.name!r} is all zero on the {where} alone."
+    return [Finding(Status.FAIL_ACCURACY, Stage.COMPARE, reason)]
+
+
 def _judge_flips(
     evidence: Evidence, gate: DocumentedGate, allowed: Allowance, notes: list[str]
 ) -> list[Finding]:
@@ -365,36 +389,3 @@ def _judge_gate(gate: DocumentedGate, *, within: bool) -> list[Finding]:
             "one (--numerics strict, --dtype float32)."
         )
     return [Finding(Status.INCONCLUSIVE if within else Status.FAIL_ACCURACY, Stage.COMPARE, reason)]
-
-
-def _format_notes(evidence: Evidence, budgets: Sequence[OutputBudget]) -> list[str]:
-    arithmetic = evidence.budget.arithmetic
-    if arithmetic.full:
-        return []
-    noise = max(row.budget_nrmse for row in budgets)
-    check = evidence.operators
-    more = (
-        f" end to end; of its operators {check.compared} of {check.total} were compared one by one."
-        if check
-        else " in this case."
-    )
-    return [
-        f"Faults smaller than the noise of {arithmetic} (nrmse {noise:.2g} on this model) cannot "
-        f"be seen{more} Float32 with --numerics strict sees them."
-    ]
-
-
-def _form_notes(evidence: Evidence, allowed: Mapping[str, Allowance]) -> list[str]:
-    """What another form of GELU changes, which is no rounding and is in no budget."""
-    if evidence.as_asked is None:
-        return []
-    cost = max(
-        metrics.quotient(metrics.rmse(own.oracle, evidence.as_asked[name]), own.spread)
-        for name, own in allowed.items()
-    )
-    return [
-        f"The device computes every gelu in its {evidence.budget.arithmetic.gelu} form where the "
-        "model asks for another (measured on it after the forward), and is judged for that form. "
-        f"The form alone changes the outputs by nrmse {cost:.2g}"
-        + (f"; {evidence.remedy}." if evidence.remedy else ".")
-    ]

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import pydantic
 
+from harness.cases.models.operator_ranges import OperatorRange
+
 
 @dataclasses.dataclass(frozen=True)
 class MemoryUse:
@@ -37,6 +39,13 @@ class DeviceInfo(pydantic.BaseModel):
     uuid: str | None = None
     total_memory_bytes: int | None = None
     details: dict[str, str] = {}
+
+    @property
+    def shown(self) -> str:
+        """The name; of an emulated device also that it is, and the kernels it computes with."""
+        kernels = self.details.get("emulated_kernels")
+        known = f", kernels {kernels}" if kernels else ""
+        return f"{self.name} EMULATED{known}" if self.emulated else self.name
 
 
 class Timing(pydantic.BaseModel):
@@ -75,4 +84,5 @@ class LegRecord(pydantic.BaseModel):
     operators: dict[str, int]  # aten operator -> calls in one pass over the images
     fallback_operators: list[str]  # ran on the CPU though the model was on the device
     weights_sha256: str
+    ranges: list[OperatorRange] = []  # what nonlinear operators got; of the CPU's reference alone
     memory: MemoryUse | None = None  # loading and all forwards, without operators one by one

@@ -21,6 +21,7 @@ from harness.judgement.separation import Separation
 from harness.judgement.timing import Ratio
 from harness.judgement.verdict import OutputNumbers
 from harness.records.expectation import Expectation
+from harness.records.fingerprint import Fingerprint
 from harness.records.leg import LegRecord
 from harness.records.sensitivity import Sensitivity
 from harness.records.throughput import Throughput
@@ -60,7 +61,8 @@ class RunRecord(_Record):
     """First line of a results file.
 
     `fingerprints`: of the cases, by id; `settings`: options that a result depends on; `parts`: ids
-    of the earlier runs whose records this file holds as well.
+    of the earlier runs whose records this file holds as well; `arithmetic`: of the device, as it
+    was measured before (`--fingerprint`).
     """
 
     type: Literal["run"] = "run"
@@ -75,6 +77,7 @@ class RunRecord(_Record):
     settings: dict[str, str] = {}
     shard: ShardInfo | None = None
     parts: list[str] = []
+    arithmetic: Fingerprint | None = None
 
     @pydantic.field_validator("environment")
     @classmethod
@@ -128,7 +131,7 @@ class CaseRecord(_Record):
     notes: list[str] = []  # what was seen and is no reason against the case
     sensitivity: Sensitivity | None = None  # only where it was asked for
     duration_seconds: float = 0.0
-    log_tail: str = ""  # what the device's process printed before it died
+    log_tail: str = ""  # what the process that failed printed last
     throughput: Throughput | None = None  # only where it was asked for; never part of the verdict
     expected: Expectation | None = None  # beside its expected row, where it was compared
 

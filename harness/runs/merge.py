@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.cases.case import Case
+from harness.devices import emulated_kernels
 from harness.records import attempts, results_file
+from harness.records.fingerprint_changes import Change
 from harness.records.lines import CaseRecord, EndRecord, RunRecord, StartRecord
 from harness.records.results_file import Run
 from harness.runs import resume, session
@@ -84,11 +86,17 @@ def merge(paths: Sequence[Path], output: Path, *, allow_differences: bool = Fals
         _write(run, output)
         assert run.run is not None
         planted = run.run.settings.get("fault_plan", "none") != "none"
-        if not run.missing and not planted and "emulated_kernels" not in run.run.settings:
+        if not run.missing and not planted and _default_kernels(run.run):
             history.append(output / "history", run)
     finally:
         held.release()
     return Merged(run, differences, tuple(conflicts), tuple(notes), code)
+
+
+def _default_kernels(run: RunRecord) -> bool:
+    """Whether the device computed with its own kernels, or the emulator with its default ones."""
+    kernels = run.settings.get("emulated_kernels")
+    return kernels == (emulated_kernels.DEFAULT if run.emulated else None)
 
 
 def _read(path: Path) -> Run:
@@ -186,6 +194,11 @@ def _differences(parts: Sequence[Run]) -> tuple[tuple[str, str, str, str], ...]:
             if not (
                 key.startswith(_OWN) or resume.is_free(key) or "not recorded" in (before, after)
             )
+        ]
+        found += [
+            (f"arithmetic {one.format} {one.operator} {one.trait}", one.old, one.new, name)
+            for one in compare.arithmetic_changes(first, part)
+            if one.change is not Change.BITS
         ]
         options = environment.differences(_own(first).settings, _own(part).settings, "not set")
         found += [(f"option {key}", before, after, name) for key, before, after in options]

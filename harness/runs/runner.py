@@ -30,8 +30,7 @@ from harness.system.status import (
     Stage,
     Status,
     UsageProblem,
-    host_trouble,
-    own_fault,
+    unforeseen,
 )
 
 # Runs of every operator in a case that gives different results for the same input: a fault that
@@ -80,10 +79,7 @@ class CaseRunner:
             raise
         except Exception as error:
             # A fault of ours, or the host's, must not take the other cases with it.
-            if isinstance(error, OSError | MemoryError):
-                said = host_trouble(error)
-            else:
-                said = own_fault(error)
+            said = unforeseen(error)
             progress.problem = CaseProblem(Status.ERROR_HARNESS, progress.stage, said)
             progress.log_tail = traceback.format_exc()
         record = self._finish(progress.record(time.perf_counter() - started))
@@ -118,7 +114,7 @@ class CaseRunner:
 
     def _measure(self, case: Case, progress: _Progress) -> None:
         sides = self.sides
-        sides.worker.start()  # it loads torch_npu while the CPU side works
+        sides.start()
         request = sides.request(case)
         progress.inputs = request.inputs
         if sides.worker.starting:

@@ -15,14 +15,14 @@ import filelock
 from harness.cases.case import Case
 from harness.devices.choice import Choice
 from harness.execution.settings import RunSettings
-from harness.execution.worker import DeviceWorker
-from harness.records import results_file, signed
+from harness.records import fingerprint_changes, results_file, signed
 from harness.records.expectation import Outcome
+from harness.records.fingerprint import Fingerprint
 from harness.records.lines import CaseRecord, EndRecord, RunRecord, ShardInfo, StartRecord
 from harness.records.results_file import Run
 from harness.runs import resume
 from harness.runs.resume import Resumed
-from harness.system import environment, process
+from harness.system import environment, shown
 from harness.system.status import ExitCode, Status, UsageProblem, worst_exit_code
 from harness.upgrade import compare, expected_of_run, history
 from harness.upgrade.compare import RunComparison
@@ -38,7 +38,8 @@ class SessionOptions:
     """What belongs to a run beside the way its cases are run.
 
     `reason`: why this device.  `environment`: of the device's host, where that is another.
-    `compare`: an older run to compare with; `fail_on`: conditions that fail that comparison.
+    `compare`: an older run to compare with; `fail_on`: conditions that fail that comparison;
+    `arithmetic`: the device's, as measured before.
     """
 
     reason: str = ""
@@ -47,6 +48,7 @@ class SessionOptions:
     compare: Run | None = None
     fail_on: tuple[Term, ...] = ()
     environment: Mapping[str, str] | None = None
+    arithmetic: Fingerprint | None = None
     key: bytes | None = None  # to sign the results with
 
 
@@ -58,7 +60,7 @@ class Session:
         settings.check_folders()
         self.settings = settings
         self.options = options
-        self.choice = Choice(settings.device, options.reason)
+        self.choice = Choice(settings.device, options.reason, settings.emulated_kernels)
         self.results = options.results_dir / "results.jsonl"
         self.history = options.results_dir / "history"
         self.started = False
@@ -66,11 +68,12 @@ class Session:
         self.cases: frozenset[str] = frozenset()  # ids, those that an earlier run settled as well
         self.to_run = 0  # cases
         self._own: filelock.BaseFileLock | None = None
-        self._worker = DeviceWorker(settings.device, settings.emulated_kernels)
         self._runner: CaseRunner | None = None
         self._kept: Mapping[str, CaseRecord] = {}
         self._in_history: frozenset[str] = frozenset()
-        self.expected = expected_of_run.choose(options.expected, settings.device)
+        self.expected = expected_of_run.choose(
+            options.expected, settings.device, settings.emulated_kernels
+        )
         self.comparison: RunComparison | None = None
 
     def begin(
@@ -95,6 +98,8 @@ class Session:
             if not resumed.run.missing:  # only complete runs have a history
                 self._in_history = frozenset(resumed.kept)
             self._kept = {key: self._expect(case) for key, case in resumed.kept.items()}
+        if self.options.arithmetic is not None:
+            fingerprint_changes.check_same_stack(self.options.arithmetic, spec.kind, found)
         record = RunRecord(
             run_id=uuid.uuid4().hex[:12],
             started=datetime.datetime.now(datetime.timezone.utc),
@@ -107,6 +112,7 @@ class Session:
             settings=settings,
             shard=shard,
             parts=resumed.parts if resumed is not None else [],
+            arithmetic=self.options.arithmetic,
         )
         self._own = results_file.own(self.options.results_dir)
         results_file.start(self.options.results_dir, record, self._kept.values())
@@ -120,31 +126,52 @@ class Session:
 
     def record_crash(self, case: Case) -> None:
         """Record a case whose own process died, unless it had come to its record."""
-        if all(record.case_id != case.id for record in results_file.read(self.results).cases):
-            crashed = CaseRecord(
-                case_id=case.id,
-                case=case,
-                status=Status.ERROR_CRASH,
-                emulated=self.settings.device.emulated,
-                reason="The process that ran this case's CPU side and judged it died (killed, out "
-                "of memory, or a crash on the CPU): see what it printed, or run the case alone.",
-            )
-            results_file.append(self.results, self._expect(crashed))
+        self._record_lost(
+            case,
+            Status.ERROR_CRASH,
+            "The worker of pytest-xdist that ran and judged this case died (killed, or out of "
+            "memory): see what it printed, or run the case alone.",
+        )
+
+    def record_ended(self, case: Case, why: str) -> CaseRecord:
+        """Record a case whose test another plugin ended, unless it had come to its record.
+
+        Returns the record that stands.
+        """
+        return self._record_lost(
+            case,
+            Status.ERROR_TIMEOUT,
+            f"Another pytest plugin ended this case's test: {why}. The harness' own limit is "
+            "--case-timeout.",
+        )
+
+    def _record_lost(self, case: Case, status: Status, reason: str) -> CaseRecord:
+        for record in results_file.read(self.results).cases:
+            if record.case_id == case.id:
+                return record
+        lost = CaseRecord(
+            case_id=case.id,
+            case=case,
+            status=status,
+            emulated=self.settings.device.emulated,
+            reason=shown.line(reason),
+        )
+        lost = self._expect(lost)
+        results_file.append(self.results, lost)
+        return lost
 
     def warm_up(self) -> None:
-        """Start the device's process: it loads while this one loads torch and the first case."""
-        self._worker.start()
+        """Start the processes of both sides: they load while this one comes to the first case."""
+        self.runner.sides.start()
 
     @property
     def runner(self) -> CaseRunner:
         """The runner, made on first use."""
         if self._runner is None:
-            with process.importing():  # brings torch in
-                from harness.execution.sides import Sides
-                from harness.runs.runner import CaseRunner
+            from harness.execution.sides import Sides
+            from harness.runs.runner import CaseRunner
 
-            sides = Sides(self.settings, self._worker)
-            self._runner = CaseRunner(sides, self.results, self._expect)
+            self._runner = CaseRunner(Sides(self.settings), self.results, self._expect)
         return self._runner
 
     def runner_apart(self, directory: Path | None) -> CaseRunner:
@@ -181,10 +208,9 @@ class Session:
         return found
 
     def close(self) -> None:
-        """End the device's process."""
+        """End the processes of both sides."""
         if self._runner is not None:
             self._runner.close()
-        self._worker.stop()
 
     def settle(self, tests_failed: int, cases_failed: Mapping[str, int]) -> ExitCode:
         """Settle the exit code from the records; write the rows asked for and the history.

@@ -17,6 +17,7 @@ from pathlib import Path
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # proc(5): resets the peak resident set size
+_VMSTAT = Path("/proc/vmstat")
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 
@@ -32,6 +33,15 @@ def host_peak() -> int | None:
 def available() -> int | None:
     """Bytes of the host's memory that can still be used."""
     return _field("MemAvailable", Path("/proc/meminfo"))
+
+
+def killed_for_memory() -> int:
+    """How many processes Linux has ended for want of memory since the host started."""
+    try:
+        match = re.search(r"^oom_kill (\d+)$", _VMSTAT.read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(match[1]) if match else 0
 
 
 def exhausted(error: BaseException) -> bool:

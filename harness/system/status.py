@@ -156,6 +156,11 @@ def host_trouble(error: OSError | MemoryError) -> str:
     )
 
 
+def unforeseen(error: Exception) -> str:
+    """What an error that nobody took for a case's own means, as a sentence."""
+    return host_trouble(error) if isinstance(error, OSError | MemoryError) else own_fault(error)
+
+
 def own_fault(error: Exception) -> str:
     """A bug of the harness, as a sentence with what to attach to a report."""
     said = shown.line(f"{type(error).__name__}: {error}")

@@ -25,6 +25,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from harness.judgement.intervals import Interval, paired_interval, welch_interval
+from harness.records import fingerprint_changes
+from harness.records.fingerprint_changes import Difference
 from harness.records.leg import LegRecord
 from harness.records.lines import CaseRecord
 from harness.records.results_file import Run
@@ -76,13 +78,15 @@ class RunComparison:
     """Two runs beside each other.
 
     `environment`: name, before, after of everything that differs; `hits`: a sentence for every
-    condition that was met; `code`: the exit code that all of it calls for.
+    condition that was met; `code`: the exit code that all of it calls for; `arithmetic`: what
+    differs between the devices' fingerprints, where both runs have one.
     """
 
     environment: tuple[tuple[str, str, str], ...]
     cases: tuple[CaseChange, ...]
     hits: tuple[str, ...]
     code: ExitCode
+    arithmetic: tuple[Difference, ...] = ()
 
 
 def compare(
@@ -99,11 +103,14 @@ def compare(
     cases = [_case(before.get(key), after.get(key)) for key in {**before, **after}]
     _require_comparable(before, after, cases)
     hits = [hit for term in fail_on for hit in _hits(term, cases)]
+    arithmetic = arithmetic_changes(old, new)
+    code = _code(new, cases, hits, by_numbers=not fail_on, ended=ended)
     return RunComparison(
         environment=environment_changes(old, new),
         cases=tuple(cases),
         hits=tuple(hits),
-        code=_code(new, cases, hits, by_numbers=not fail_on, ended=ended),
+        code=worst_exit_code({code, *fingerprint_changes.codes(arithmetic)}),
+        arithmetic=tuple(arithmetic),
     )
 
 
@@ -300,6 +307,17 @@ def _code(
                 fine = case.new.status.is_pass
                 codes.add(ExitCode.IMPROVED if fine else ExitCode.FAILED)
     return worst_exit_code(codes)
+
+
+def arithmetic_changes(old: Run, new: Run) -> list[Difference]:
+    """What differs between the fingerprints that two runs recorded; none where one has none.
+
+    Raises UsageProblem where they have no format in common.
+    """
+    before, after = (side.run.arithmetic if side.run is not None else None for side in (old, new))
+    if before is None or after is None:
+        return []
+    return fingerprint_changes.differences(before, after)
 
 
 def environment_changes(old: Run, new: Run) -> tuple[tuple[str, str, str], ...]:

@@ -23,13 +23,14 @@ from harness.system.toml import tomllib
 
 # How the file's own keys are ordered in a row.
 _ORDER = tuple(ExpectedRow.model_fields)
+_HEAD_KEYS = ("device", "numerics", "kernels", "case")
 _STATUSES = tuple(status.value for status in Status if status is not Status.SKIP)
 _ROW = re.compile(r"""^\s*(?P<quote>["'])(?P<id>.*?)(?P=quote)\s*=""")
 _HEAD = """\
 # Expected results of {device}, numerics profile {numerics}.{emulated}
 # One row a case.  `--update-expected` writes rows; README, "Gating an upgrade", explains them.
 device = "{device}"
-numerics = "{numerics}"
+numerics = "{numerics}"{kernels}
 
 [case]
 """
@@ -42,13 +43,17 @@ def path_of(directory: Path, device: str, numerics: str) -> Path:
 
 
 def read(
-    path: Path, device: str, numerics: str, known_ids: Collection[str] | None = None
+    path: Path,
+    device: str,
+    numerics: str,
+    known_ids: Collection[str] | None = None,
+    kernels: str | None = None,
 ) -> dict[str, ExpectedRow]:
     """Read a file: case id -> row.
 
-    `known_ids`: ids that a row may have; None: any.  Raises UsageProblem with line and column for
-    a file that is not TOML, is of another device or profile, or holds an unknown key, case or
-    value.
+    `known_ids`: ids that a row may have; None: any.  `kernels`: of an emulated device, as the file
+    names them.  Raises UsageProblem with line and column for a file that is not TOML, is of another
+    device, profile or kernels, or holds an unknown key, case or value.
     """
     text = _text(path)
     try:
@@ -62,13 +67,13 @@ def read(
         if not where or where.startswith("end"):
             where = f"line {text.count(chr(10)) + 1}, column 1"
         raise _problem(path, where, f"{what}, so it is not valid TOML") from error
-    for key, wanted in (("device", device), ("numerics", numerics)):
+    for key, wanted in (("device", device), ("numerics", numerics), ("kernels", kernels)):
         if document.get(key) != wanted:
             what = f"{key} must be {json.dumps(wanted)}, found {json.dumps(document.get(key))}"
             raise _problem(path, _place(text, None, key), what)
     for key in document:
-        if key not in ("device", "numerics", "case"):
-            what = f"unknown key {key!r}{_near(key, ('device', 'numerics', 'case'))}"
+        if key not in _HEAD_KEYS:
+            what = f"unknown key {key!r}{_near(key, _HEAD_KEYS)}"
             raise _problem(path, _place(text, None, key), what)
     raw = document.get("case", {})
     if not isinstance(raw, dict):
@@ -76,17 +81,25 @@ def read(
     return {case_id: _row(path, text, case_id, value, known_ids) for case_id, value in raw.items()}
 
 
-def write(path: Path, device: str, numerics: str, rows: Mapping[str, ExpectedRow]) -> None:
+def write(
+    path: Path,
+    device: str,
+    numerics: str,
+    rows: Mapping[str, ExpectedRow],
+    kernels: str | None = None,
+) -> None:
     """Replace or add these rows; the rest of the file stays as it is, new rows go in by id.
 
     Raises UsageProblem when the file cannot be read or written.
     """
     if path.exists():
-        read(path, device, numerics)
+        read(path, device, numerics, kernels=kernels)
         lines = _text(path).splitlines()
     else:
         emulated = _EMULATED if device.endswith("-emulated") else ""
-        lines = _HEAD.format(device=device, numerics=numerics, emulated=emulated).splitlines()
+        named = f'\nkernels = "{kernels}"' if kernels is not None else ""
+        head = _HEAD.format(device=device, numerics=numerics, emulated=emulated, kernels=named)
+        lines = head.splitlines()
     for case_id, row in sorted(rows.items()):
         _place_line(lines, case_id, format_row(case_id, row))
     try:

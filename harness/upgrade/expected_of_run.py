@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.cases.case import NUMERICS, Case
+from harness.devices import emulated_kernels
 from harness.devices.spec import DeviceSpec
 from harness.records.expectation import ExpectedRow, Outcome
 from harness.records.lines import CaseRecord
@@ -44,6 +45,7 @@ class ExpectedChoice:
     device: DeviceSpec
     profiles: tuple[str, ...]  # those with a file
     expected: Expected | None
+    kernels: str | None = None  # of an emulated device
 
     def __str__(self) -> str:
         place = self.directory / self.device.kind
@@ -59,10 +61,13 @@ class ExpectedChoice:
         return text + self.device.caveat
 
 
-def choose(options: ExpectedOptions | None, device: DeviceSpec) -> ExpectedChoice | None:
+def choose(
+    options: ExpectedOptions | None, device: DeviceSpec, kernels: str = emulated_kernels.DEFAULT
+) -> ExpectedChoice | None:
     """Read the expected files of a device kind; None when nobody asked.
 
-    Raises UsageProblem for a bad file (with line and column) or a directory that is not there.
+    `kernels`: of an emulated device; the repository's rows are of the default ones.  Raises
+    UsageProblem for a bad file (with line and column) or a directory that is not there.
     """
     if options is None:
         return None
@@ -80,19 +85,21 @@ def choose(options: ExpectedOptions | None, device: DeviceSpec) -> ExpectedChoic
     ids = None
     if options.directory is None and options.repository is not None:
         ids = {case.id for case in options.repository}
+    named = kernels if device.emulated else None
+    own = options.directory is not None or named in (None, emulated_kernels.DEFAULT)
     rows: dict[str, ExpectedRow] = {}
     profiles = []
     for numerics in NUMERICS:
         path = expected_file.path_of(directory, device.kind, numerics)
-        if path.exists():
-            rows.update(expected_file.read(path, device.kind, numerics, ids))
+        if own and path.exists():
+            rows.update(expected_file.read(path, device.kind, numerics, ids, named))
             profiles.append(numerics)
     expected: Expected | None = Expected(rows, None, options.command, update)
     if options.directory is None:
         asked = options.repository or ()
         only = {c.id: c for c in asked if update is not None or c.numerics in profiles}
         expected = Expected(rows, only, options.command, update) if only else None
-    return ExpectedChoice(directory, device, tuple(profiles), expected)
+    return ExpectedChoice(directory, device, tuple(profiles), expected, named)
 
 
 def write(choice: ExpectedChoice, cases: Iterable[CaseRecord]) -> list[Path]:
@@ -109,6 +116,6 @@ def write(choice: ExpectedChoice, cases: Iterable[CaseRecord]) -> list[Path]:
     written = []
     for numerics, rows in by_profile.items():
         path = expected_file.path_of(choice.directory, choice.device.kind, numerics)
-        expected_file.write(path, choice.device.kind, numerics, rows)
+        expected_file.write(path, choice.device.kind, numerics, rows, choice.kernels)
         written.append(path)
     return written

@@ -47,15 +47,16 @@ def test_broken_kernels_count_where_they_had_an_effect():
             row("broken/exp_table", "error_crash"),
         ]
     )
-    assert "| strict | 5 | 4 | 2 | 50.0 | 2 | 1 | 50.0 |" in text
+    assert "| aten | strict | 5 | 4 | 2 | 50.0 | 2 | 1 | 50.0 |" in text
     passed, other = text.split("with another culprit")
     assert "mul_half" in passed and "exp_table" in passed and "cat_order" not in passed
     assert "add_tail" in other and "mean_tail" not in other
 
 
 def test_groups_of_kernels_and_single_ones():
-    assert kernels.chosen(["honest"]) == list(HONEST)
-    assert len(kernels.chosen(["honest", "broken", "ulp2"])) == len(HONEST) + len(BROKEN)
+    assert kernels.chosen(["honest"]) == ["cann", *HONEST]
+    assert len(kernels.chosen(["honest", "broken", "ulp2"])) == 1 + len(HONEST) + len(BROKEN)
+    assert kernels.chosen(["cann+broken"]) == [f"cann+broken/{name}" for name in BROKEN]
     with pytest.raises(UsageProblem, match="Unknown kernels 'nothing'"):
         kernels.chosen(["ulp2", "nothing"])
 

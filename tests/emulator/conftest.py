@@ -22,7 +22,7 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import harness  # noqa: F401  (before torch)
-from harness.devices import emulator
+from harness.devices import emulated_kernels, emulator
 
 _PRELUDE = """
 import json, os, sys, warnings
@@ -98,12 +98,21 @@ def loaded_npu() -> emulator.Emulator:
 
 
 @pytest.fixture
-def npu(loaded_npu: emulator.Emulator) -> Iterator[emulator.Emulator]:
-    """The emulator without faults and with counters at 0."""
+def cann(loaded_npu: emulator.Emulator) -> Iterator[emulator.Emulator]:
+    """The emulator as a run has it: its default kernels, no faults, counters at 0."""
     loaded_npu.set_faults(None)
+    loaded_npu.set_kernels()
     loaded_npu.reset_counters()
     yield loaded_npu
     loaded_npu.set_faults(None)
+    loaded_npu.set_kernels()
+
+
+@pytest.fixture
+def npu(cann: emulator.Emulator) -> emulator.Emulator:
+    """The same with the CPU's own kernels, for what is right to the last bit."""
+    cann.set_kernels(emulated_kernels.ATEN)
+    return cann
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -102,9 +102,8 @@ HALF: list[tuple[str, tuple[int, ...], Probe]] = [
 
 
 @pytest.fixture
-def use(npu: emulator.Emulator) -> Iterator[Callable[[str], None]]:
-    yield npu.set_kernels
-    npu.set_kernels()
+def use(npu: emulator.Emulator) -> Callable[[str], None]:
+    return npu.set_kernels
 
 
 def results(probes: list[tuple[str, tuple[int, ...], Probe]], dtype: torch.dtype) -> list[Tensor]:
@@ -114,7 +113,7 @@ def results(probes: list[tuple[str, tuple[int, ...], Probe]], dtype: torch.dtype
 
 @pytest.fixture(scope="module")
 def right(loaded_npu: emulator.Emulator) -> tuple[list[Tensor], list[Tensor]]:
-    loaded_npu.set_kernels()
+    loaded_npu.set_kernels("aten")
     return results(PROBES, torch.float32), results(HALF, torch.float16)
 
 

@@ -35,10 +35,10 @@ def test_size_of_the_table() -> None:
 
 
 @pytest.mark.parametrize("architecture", sorted(TABLE))
-def test_architecture(npu: Emulator, architecture: str) -> None:
+def test_architecture(cann: Emulator, architecture: str) -> None:
     entry = TABLE[architecture]
     dtypes = [getattr(torch, name) for name in entry["dtypes"]]
-    results = survey.compare(npu, architecture, *dtypes)
+    results = survey.compare(cann, architecture, *dtypes)
     for result in results:
         assert result.finite
         assert result.agrees, f"{result.dtype}: error {result.error:.1e}, limit {result.limit:.1e}"
@@ -67,10 +67,10 @@ def test_plain_tensors_move_with_their_module() -> None:
     assert kinds == (torch.float16, torch.int64, torch.float16)
 
 
-def test_a_small_fault_is_seen(npu: Emulator) -> None:
+def test_a_small_fault_is_seen(cann: Emulator) -> None:
     from harness.devices.fault_plan import Fault, FaultPlan
 
     fault = Fault("scale_output", "Silu", magnitude=1.001, first=5, last=5)
-    npu.set_faults(FaultPlan((fault,)))
-    (result,) = survey.compare(npu, "efficientnet_b0")
+    cann.set_faults(FaultPlan((fault,)))
+    (result,) = survey.compare(cann, "efficientnet_b0")
     assert not result.agrees

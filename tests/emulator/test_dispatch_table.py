@@ -163,8 +163,6 @@ def test_row(npu: Emulator, row: Row) -> None:
     namespace, _, name = row.aten.partition("::")
     if namespace == "npu":
         pytest.skip("tests/emulator/test_contract.py calls it")
-    if row.operator == "GridSampler2D":
-        pytest.skip("the emulator lacks it: read in op-plugin's table only")
     packet, _, overload = name.partition(".")
     func = getattr(getattr(torch.ops.aten, packet), overload)
     arguments = samples().get(name) or plain(func, row)

@@ -6,7 +6,7 @@ roundoff u its error is at most n u / (1 - n u) times the sum of the terms' abso
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -21,9 +21,8 @@ SUMS = ("sequential", "blocked", "blocked128")
 
 
 @pytest.fixture
-def use(npu: emulator.Emulator) -> Iterator[Callable[[str], None]]:
-    yield npu.set_kernels
-    npu.set_kernels()
+def use(npu: emulator.Emulator) -> Callable[[str], None]:
+    return npu.set_kernels
 
 
 def draw(*shape: int, seed: int = 0, mean: float = 0.0) -> Tensor:
@@ -177,19 +176,19 @@ def test_short_formats_are_rounded_once(
         assert (error <= 1.02 * unit * exact.abs() + 1e-6 + torch.finfo(dtype).tiny).all()
 
 
-def test_default_kernels_come_back(npu: emulator.Emulator) -> None:
+def test_the_cpus_kernels_come_back(npu: emulator.Emulator) -> None:
     a, b = draw(5, 130), draw(130, 70, seed=1)
     default = on_npu(torch.mm, a, b)
     npu.set_kernels("sequential")
     assert npu.kernels == "sequential"
-    npu.set_kernels()
+    npu.set_kernels("aten")
     assert torch.equal(on_npu(torch.mm, a, b), default)
 
 
 def test_unknown_kernels_are_refused(npu: emulator.Emulator) -> None:
     with pytest.raises(ValueError, match="no kernels are called 'squential'"):
         npu.set_kernels("squential")
-    assert npu.kernels == "default"
+    assert npu.kernels == "aten"
 
 
 # Output points of a tile -> B^T, G, A^T of Lavin and Gray (2015), in rows.
@@ -259,7 +258,7 @@ def test_winograd_leaves_other_convolutions_alone(kernels: str, use: Callable[[s
         (draw(4, 1, 3, 3), {"groups": 4}),
         (draw(6, 4, 1, 3), {}),
     ):
-        use("default")
+        use("aten")
         same = on_npu(conv(**options), x, w)
         use(kernels)
         assert torch.equal(on_npu(conv(**options), x, w), same)
@@ -305,7 +304,7 @@ def test_exact_operators_stay_exact_and_special_values_too(
 ) -> None:
     x = draw(1000)
     for function in (torch.relu, F.hardswish, torch.neg, lambda t: t * 3, lambda t: t + t):
-        use("default")
+        use("aten")
         default = on_npu(function, x)
         use(kernels)
         assert torch.equal(on_npu(function, x), default)

@@ -184,14 +184,18 @@ def test_a_fault_that_comes_and_goes_is_found_by_repeating(
 @pytest.mark.parametrize(
     ("dtype", "profile"), [("float32", "strict"), ("float32", "default"), ("float16", "strict")]
 )
+@pytest.mark.parametrize("kernels", ["aten", "cann"])
 def test_an_honest_device_has_no_culprit_and_the_trace_is_its_forward_pass(
-    device: NpuDevice, npu: Emulator, architecture: str, dtype: str, profile: str
+    device: NpuDevice, npu: Emulator, architecture: str, dtype: str, profile: str, kernels: str
 ) -> None:
+    npu.set_kernels(kernels)
     model, images = build(architecture)
     declared = declared_by(device, architecture, dtype, profile)
     rows, outputs, restarts = tracing.trace(model, images, device, declared)
     found = Localization(str(declared), 0, len(images), tuple(rows), restarts=restarts)
-    assert found.culprits == [] and found.first_beyond is None
+    assert found.culprits == []
+    # Kernels other than the reference's can pile up more than the budget in a dozen numbers.
+    assert kernels == "cann" or found.first_beyond is None
     assert "No culprit" in found.conclusion()
     store = getattr(torch, dtype)
     try:
@@ -242,3 +246,24 @@ def test_the_reproducer_shows_the_same_error_in_a_process_of_its_own(
     assert plain() == 3  # could not be run, which is no difference
     (tmp_path / name).with_suffix(".safetensors").unlink()
     assert plain("--device", "cpu") == 3
+
+
+def test_a_group_norm_off_centre_is_the_culprit_with_the_kernels_of_cann(
+    device: NpuDevice, npu: Emulator
+) -> None:
+    """Its variance in one pass loses what a mean of 30 deviations takes; ATen's does not."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.GroupNorm(16, 16), nn.SiLU(), nn.Conv2d(16, 8, 1), nn.Flatten()
+    ).eval()
+    with torch.no_grad():
+        model[0].bias.fill_(30)
+    images = torch.randn(4, 3, 8, 8)
+    declared = declared_by(device, EFFICIENTNET, "float32", "strict")
+    found = {}
+    for kernels in ("cann", "aten"):
+        npu.set_kernels(kernels)
+        rows, _, restarts = tracing.trace(model, images, device, declared)
+        located = Localization(str(declared), 0, 4, tuple(rows), restarts=restarts)
+        found[kernels] = [row.operator for row in located.culprits]
+    assert found == {"cann": ["aten::native_group_norm.default"], "aten": []}

@@ -137,7 +137,9 @@ def test_other_kernels_of_the_emulator_change_the_error_and_are_in_the_record(ha
     options, cases = ["--device", "npu-emulated"], entry(copy_of("model"))
     plain = harness_run(*options, cases=cases)
     (default,) = plain.run.cases
-    assert "emulated_kernels" not in default.candidate.device.details
+    assert default.candidate.device.details["emulated_kernels"] == "cann"
+    assert default.candidate.device.shown.endswith("EMULATED, kernels cann")
+    assert "EMULATED, kernels cann" in plain.text
     assert (plain.results / "history").exists()
     done = harness_run(*options, "--emulated-kernels", "sequential", cases=cases)
     (case,) = done.run.cases

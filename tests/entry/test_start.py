@@ -96,7 +96,7 @@ def test_another_plugin_that_owns_an_option_is_one_sentence(tmp_path):
         timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 4 and "Traceback" not in done.stderr
-    assert "'--device'" in done.stderr and "-p no:NAME" in done.stderr
+    assert "'--device'" in done.stderr and "-p no:owns_device" in done.stderr
 
 
 def test_a_sweep_without_its_cluster_is_one_sentence(capsys):

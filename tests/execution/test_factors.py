@@ -13,15 +13,6 @@ HF32 = {"conv.allow_hf32": "True", "matmul.allow_hf32": "False"}
 TF32 = {"cudnn.allow_tf32": "True", "matmul.allow_tf32": "True"}
 
 
-@pytest.mark.parametrize("bits", [11, 10, 7])
-@pytest.mark.parametrize("ties", ["even", "away", "truncate"])
-def test_every_form_is_told_from_the_others(bits, ties):
-    form = Factors(bits, ties)
-    with imitation.Imitation(Arithmetic(short_conv=form, short_matmul=form)):
-        assert factors._seen(CPU, factors._convolution) == form
-        assert factors._seen(CPU, torch.mm) == form
-
-
 def test_float32_is_seen_and_needs_no_word():
     assert factors.measure(CPU, {}, "Ascend910B1") == ({}, [])
     # A device that is better than it may be stays declared as it may be.

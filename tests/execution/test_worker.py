@@ -1,4 +1,4 @@
-"""A device's process crashes, hangs or fails: one request pays for it, and the next is answered."""
+"""A side's process crashes, hangs or fails: one request pays for it, and the next is answered."""
 
 import dataclasses
 import functools
@@ -12,7 +12,9 @@ import pytest
 
 from harness.devices.spec import DeviceSpec
 from harness.execution import worker as workers
+from harness.execution.reference.cache import ReferenceCacheWarning
 from harness.execution.worker import DeviceWorker
+from harness.system import process
 from harness.system.files import ROOT
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 from tests.makers import requests
@@ -142,6 +144,62 @@ def test_an_error_that_nobody_foresaw_is_the_harness_and_names_itself(worker):
     assert "ValueError: invalid literal for int()" in problem.reason
     assert "Traceback" in problem.log_tail
     assert worker.ask(PID, 60) != pid
+
+
+def test_want_of_memory_that_nobody_foresaw_is_named(worker):
+    pid = worker.ask(PID, 60)
+    problem = problem_of(worker, Calls(requests.runs_out_of_memory))
+    assert (problem.status, problem.stage) == (Status.ERROR_OOM, Stage.FORWARD)
+    assert problem.reason.startswith("cpu: There is not enough memory")
+    assert worker.ask(PID, 60) != pid
+
+
+def test_a_process_that_linux_ends_for_want_of_memory_is_told_from_a_crash(
+    worker, monkeypatch, tmp_path
+):
+    counts = tmp_path / "vmstat"
+    counts.write_text("nr_free_pages 1\noom_kill 6\n")
+    monkeypatch.setattr(process, "_VMSTAT", counts)
+    problem = problem_of(worker, Calls(functools.partial(requests.killed, str(counts))))
+    assert (problem.status, problem.stage) == (Status.ERROR_OOM, Stage.FORWARD)
+    assert "cpu was killed in stage forward while the host was out of memory" in problem.reason
+    # Another process was ended for memory; this one died by itself.
+    counts.write_text("oom_kill 6\n")
+    problem = problem_of(worker, Calls(functools.partial(requests.killed, str(counts), "SIGABRT")))
+    assert problem.status is Status.ERROR_CRASH
+
+
+def test_an_interrupted_request_does_not_answer_the_next(worker):
+    """As another plugin's time limit interrupts: by an exception out of a signal's handler."""
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_):
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1)
+        with pytest.raises(Interrupted):
+            worker.ask(Calls(functools.partial(time.sleep, 3)), 60)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert isinstance(worker.ask(PID, 60), int)  # what sleep gives is None
+
+
+def test_a_warning_of_the_harness_comes_to_the_run_and_others_to_the_log(worker):
+    with pytest.warns(ReferenceCacheWarning, match="as it should") as seen:
+        worker.ask(Calls(requests.warns), 60)
+    assert len(seen) == 1
+    assert "UserWarning: of torch" in worker.log_tail()
+
+
+def test_bad_input_that_is_found_there_is_bad_input(worker):
+    pid = worker.ask(PID, 60)
+    with pytest.raises(UsageProblem, match="no such thing"):
+        worker.ask(Calls(requests.is_used_wrongly), 60)
+    assert worker.ask(PID, 60) == pid
 
 
 def test_an_answer_that_cannot_be_sent_is_an_error_of_the_harness(worker):

@@ -3,9 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from harness.judgement.verdict import judge, judge_batch
+from harness.judgement import operator_rows
+from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.verdict import judge, judge_batch, judge_without_oracle
 from harness.system.status import Status
 from tests.makers.evidence import evidence, logits
+from tests.makers.localization import row
 
 CLASSES = logits().argmax(1)
 
@@ -78,6 +81,30 @@ def test_whole_numbers_alone_are_no_evidence_for_a_device(classes, status):
     found = evidence({"classes": classes}, {"classes": CLASSES}, logits=None)
     budget = dataclasses.replace(found.budget, runs=({"classes": CLASSES},))
     assert judge(dataclasses.replace(found, budget=budget)).status is status
+
+
+def test_a_wrong_operator_fails_a_model_of_whole_numbers_too():
+    found = evidence({"classes": CLASSES}, {"classes": CLASSES}, logits=None)
+    budget = dataclasses.replace(found.budget, runs=({"classes": CLASSES},))
+    wrong = operator_rows.summarise([row(0, ratio=50.0)], 1.0)
+    result = judge(dataclasses.replace(found, budget=budget, operators=wrong))
+    assert result.status is Status.FAIL_ACCURACY and "one by one" in result.leading.reason
+    right = operator_rows.summarise([row(0)], 1.0)
+    for own, status in ((False, Status.INCONCLUSIVE), (True, Status.PASS)):
+        given = dataclasses.replace(found, budget=budget, operators=right, own=own)
+        assert judge(given).status is status
+
+
+def test_without_an_oracle_whole_numbers_and_zeros_are_judged_too():
+    right = operator_rows.summarise([row(0)], 1.0)
+
+    def status(**device):
+        cpu = {"scores": logits(), "classes": CLASSES}
+        return judge_without_oracle(cpu, cpu | device, 6, right, Arithmetic(), "Why.").status
+
+    assert status() is Status.PASS
+    assert status(classes=wrong()) is Status.FAIL_ACCURACY
+    assert status(scores=np.zeros_like(logits())) is Status.FAIL_ACCURACY
 
 
 def test_a_missing_image_is_a_shape():

@@ -2,13 +2,16 @@
 
 import dataclasses
 import os
+import signal
 import subprocess
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 from harness.devices.device import Device
-from harness.system.status import CaseProblem, Stage, StageCallback, Status
+from harness.execution.reference.cache import ReferenceCacheWarning
+from harness.system.status import CaseProblem, Stage, StageCallback, Status, UsageProblem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,29 @@ def hangs_with_a_child(path: str) -> None:
         stream.write(f"{os.getpid()} {child.pid}")
     os.replace(path + ".part", path)
     time.sleep(600)
+
+
+def runs_out_of_memory() -> None:
+    """As NumPy and Pillow say that there is none left."""
+    raise MemoryError
+
+
+def killed(counts: str, how: str = "SIGKILL") -> None:
+    """Die by a signal, after Linux has counted one more process that it ended for memory."""
+    with open(counts, "w") as stream:
+        stream.write("oom_kill 7\n")
+    signal.raise_signal(signal.Signals[how])
+
+
+def warns() -> None:
+    """Warn as the harness does, and as other packages do."""
+    warnings.warn("The cache could not be used as it should.", ReferenceCacheWarning, stacklevel=1)
+    warnings.warn("of torch", UserWarning, stacklevel=1)
+
+
+def is_used_wrongly() -> None:
+    """End as bad input does."""
+    raise UsageProblem("There is no such thing.")
 
 
 def answers_with_what_cannot_be_sent() -> Callable[[], None]:

@@ -14,7 +14,7 @@ _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _ROW = re.compile(r"^\| `(\w+)` \| (\S+) \|.*$", re.MULTILINE)
 # What a limit is called; where one may stand.
 _NAME = re.compile(r"_?[A-Z0-9_]*(LIMIT|TOLERANCE|SIGMAS|ALARM|FLOOR|FACTOR|LEAST_SHARE)[A-Z0-9_]*")
-_ROOMS = ("judgement", "upgrade", "detection", "execution/operators")
+_ROOMS = ("judgement", "upgrade", "detection", "records", "execution/operators")
 
 
 def links(path: Path) -> dict[Path, set[str]]:

@@ -13,6 +13,8 @@ PACKAGE = ROOT / "harness"
 ROOMS = [path for path in sorted(PACKAGE.rglob("*/__init__.py")) if path.parent.name != "emulator"]
 # Who loads torch as soon as it is imported, beside what lies in execution/ and qualification/.
 WITH_TORCH = {
+    "cases/models/calibration.py",  # sets random weights in a forward pass; loaded for that alone
+    "cases/models/origins.py",
     "detection/engines.py",  # exports models and operators
     "devices/cpu.py",
     "devices/cuda.py",

@@ -67,7 +67,11 @@ def test_a_choice_of_what_is_not_there_is_bad_input(asked, sentence):
         catalogue.choose(small(), **asked)
 
 
-@pytest.mark.parametrize("content", [b"", b"text", gzip.compress(b"{}\n[]\n"), None])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"text", gzip.compress(b"{}\n[]\n"), None],
+    ids=["empty", "text", "other", "missing"],  # a stream of gzip has the time of day in it
+)
 def test_what_is_no_catalogue_is_bad_input(tmp_path, content):
     path = tmp_path / "c.gz"
     if content is not None:

@@ -1,5 +1,6 @@
 """A case in order: fallbacks, unstable outputs, references made once."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -36,6 +37,24 @@ def test_unstable_outputs_are_flaky(tmp_path):
     unstable = SimpleNamespace(unstable=("output",), undeclared=(), record=record)
     assert [f.status for f in both._leg_findings(stable, unstable)] == [Status.FLAKY]
     assert [f.status for f in both._leg_findings(unstable, stable)] == [Status.FAIL_REFERENCE]
+
+
+def test_a_kind_that_saw_only_its_linear_range_is_noted(cache_dir, monkeypatch):
+    both = Sides(RunSettings(DeviceSpec("cpu"), cache_dir))
+    model = ModelSource("architecture", "test_vit", num_classes=10)
+    request = both.request(Case(model, InputSource("synthetic")))
+    leg = both.cpu.reference(request)
+    ranges = {one.operator: one for one in leg.record.ranges}
+    assert set(ranges) == {"softmax", "gelu"} and ranges["gelu"].calls == 6
+    assert not [note for note in both.judge(request, leg).notes if "nearly linear" in note]
+    # The same leg of a model whose GELUs get little more than zero.
+    little = dataclasses.replace(ranges["gelu"], rms=0.2, largest=0.9, beyond=0.0)
+    record = leg.record.model_copy(update={"ranges": [ranges["softmax"], little]})
+    monkeypatch.setattr(
+        both.cpu, "reference", lambda request: dataclasses.replace(leg, record=record)
+    )
+    (note,) = [note for note in both.judge(request, leg).notes if "nearly linear" in note]
+    assert "gelu (inputs with an rms of 0.2)" in note and "softmax" not in note
 
 
 ASK = """

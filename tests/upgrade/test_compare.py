@@ -5,6 +5,7 @@ from harness.report.tables import two_runs as report
 from harness.system.status import ExitCode, Finding, Stage, Status, UsageProblem
 from harness.upgrade import compare, conditions
 from harness.upgrade.compare import Change
+from tests.makers.fingerprints import fingerprint
 from tests.makers.records import case_record
 from tests.makers.two_runs import run, sides
 
@@ -131,3 +132,24 @@ def test_the_environment_shows_what_differs_and_nothing_else():
         ("OMP_NUM_THREADS", "not recorded", "1"),
         ("device conv.allow_hf32 (default, float32)", "not recorded", "True"),
     )
+
+
+def test_two_runs_are_compared_by_the_arithmetic_that_they_recorded():
+    def with_arithmetic(found):
+        made = run(sides())
+        return made.model_copy(update={"run": made.run.model_copy(update={"arithmetic": found})})
+
+    old = with_arithmetic(fingerprint())
+    same = compare.compare(old, with_arithmetic(fingerprint()))
+    assert (same.code, same.arithmetic) == (0, ())
+    # A run without one is compared by its cases alone.
+    assert compare.compare(run(sides()), old).code == 0
+    other = compare.compare(old, with_arithmetic(fingerprint(factors="11 bits, truncated")))
+    assert other.code == 1
+    assert "| strict | mm       | factors | all bits | 11 bits, truncated" in (
+        text.render_comparison(other)
+    )
+    assert "11 bits, truncated" in markdown.render_comparison(other)
+    assert "1 traits of the arithmetic differ" in report.line(other)
+    order = compare.compare(old, with_arithmetic(fingerprint(order="256 pairwise")))
+    assert order.code == 0 and len(order.arithmetic) == 1

@@ -160,7 +160,6 @@ def _load_state(
 
     Raises CaseProblem for quantised weights, which mean nothing without their scales.
     """
-
     state, notes = _converted(state, model)
     own = model.state_dict()
     good: dict[str, torch.Tensor] = {}
@@ -313,22 +312,10 @@ def load_model(
             f"{config['architecture']}, {classes} classes, {parameters / 1e6:.2f} M parameters, "
             f"{account.summary()}"
         ),
-        weights_description=_weights_description(config, path, digest),
+        weights_description=timm_config.weights_description(config, path, digest),
         num_classes=classes,
         label_names=names,
     )
-
-
-def _weights_description(config: dict[str, Any], path: Path, digest: str) -> str:
-    """Where the weights came from; a claim in config.json counts only if its hash holds."""
-    claim = config.get("harness_weights")
-    if not isinstance(claim, dict):
-        return f"file {path.name}"
-    if claim.get("weights_sha256") != digest:
-        return f"file {path.name} (changed since config.json was written)"
-    if claim.get("kind") == "sample":
-        return f"sample {claim.get('name')} ({claim.get('source')})"
-    return f"discriminating random (seed {claim.get('seed')})"
 
 
 def materialise(source: ModelSource, cache_dir: Path) -> Path:
@@ -336,7 +323,7 @@ def materialise(source: ModelSource, cache_dir: Path) -> Path:
 
     "directory" gives the directory itself; "sample" the converted sample model; "architecture"
     a directory with discriminating random weights, made once per architecture, classes, seed,
-    recipe and versions of timm and torch.  Raises CaseProblem (fail_load).
+    recipe and version of timm.  Raises CaseProblem (fail_load).
     """
     if source.kind == "directory":
         return Path(source.ref)
@@ -350,9 +337,8 @@ def materialise(source: ModelSource, cache_dir: Path) -> Path:
 def _random_model(source: ModelSource, cache_dir: Path) -> Path:
     from harness.cases.models import random_weights
 
-    # Not from the packages themselves: where the model is stored, timm need not be imported.
-    packages = {name: environment.version(name) for name in ("timm", "torch")}
-    versions = {"recipe": random_weights.RECIPE, **packages}
+    # Where the model is stored, timm need not be imported; every torch gives the same weights.
+    versions = {"recipe": random_weights.RECIPE, "timm": environment.version("timm")}
     if own := own_models.fingerprint():
         versions["own_models"] = own
     key = files.sha256_json(versions)[:12]
@@ -396,6 +382,7 @@ def _make_random_model(source: ModelSource, target: Path, versions: dict[str, An
             "kind": "discriminating_random",
             "seed": source.seed,
             **versions,
+            "torch": environment.version("torch"),
             "measured": measured.as_dict(),
             "sha256": files.sha256_file(directory / "model.safetensors"),
             "weights_sha256": files.sha256_tensors(state),

@@ -49,3 +49,15 @@ def is_whole(directory: Path) -> bool:
         return bool(claim["sha256"] == files.sha256_file(directory / "model.safetensors"))
     except (OSError, ValueError, TypeError, KeyError):
         return False
+
+
+def weights_description(config: dict[str, Any], path: Path, digest: str) -> str:
+    """Where the weights came from; a claim in config.json counts only if its hash holds."""
+    claim = config.get("harness_weights")
+    if not isinstance(claim, dict):
+        return f"file {path.name}"
+    if claim.get("weights_sha256") != digest:
+        return f"file {path.name} (changed since config.json was written)"
+    if claim.get("kind") == "sample":
+        return f"sample {claim.get('name')} ({claim.get('source')})"
+    return f"discriminating random (recipe {claim.get('recipe')}, seed {claim.get('seed')})"

@@ -44,7 +44,10 @@ ASCENDCL_UNITS = (
     "allocator_keys",
 )
 OPAPI_UNITS = ("opapi_1", "opapi_2", "opapi_3")
-LOOP_UNITS = ("loops",)  # of libopapi too; they need optimisation and none of torch's headers
+LOOP_UNITS = (
+    "loops",
+    "cann_loops",
+)  # of libopapi too; they need optimisation and none of torch's headers
 THIN_OVER_ASCENDCL = ("hccl", "acl_op_compiler", "ge_runner", "graph", "acl_tdt_channel")
 THIN_OVER_OPAPI = ("nnopbase",)
 

@@ -96,14 +96,15 @@ class Emulator:
         self._library = library
         self._operators = operators
         self._faults = FaultPlan()
-        self._kernels = emulated_kernels.DEFAULT
+        library.harness_emulator_set_kernels.argtypes = [ctypes.c_char_p] * 2
+        library.harness_emulator_set_module.argtypes = [ctypes.c_char_p]
         for setting in ("kernels", "module"):
-            call = getattr(library, f"harness_emulator_set_{setting}")
-            call.argtypes, call.restype = [ctypes.c_char_p], None
+            getattr(library, f"harness_emulator_set_{setting}").restype = None
         for query in ("operator_counts", "missing_operators", "fault_effects", "outputs"):
             getattr(library, f"harness_emulator_{query}").restype = ctypes.c_char_p
         for command in ("reset_counters", "mark_calls", "rewind_calls", "list_outputs"):
             getattr(library, f"harness_emulator_{command}").restype = None
+        self.set_kernels()
         self.set_contract()
 
     @property
@@ -176,9 +177,8 @@ class Emulator:
         Raises:
             ValueError: There are none of that name.
         """
-        if not emulated_kernels.known(name):
-            raise ValueError(f"no kernels are called {name!r}")
-        self._library.harness_emulator_set_kernels(name.encode())
+        kernels, mistake = emulated_kernels.parts(name)
+        self._library.harness_emulator_set_kernels(kernels.encode(), mistake.encode())
         self._kernels = name
 
     def set_contract(self, *, enforced: bool = True) -> None:

@@ -48,7 +48,7 @@ def run_script(
     npu.set_kernels(kernels)
     npu.set_module(module)
     npu.set_faults(FaultPlan.from_json(plan) if plan else None)
-    print(EMULATED_MEANS, file=sys.stderr)
+    print(f"{EMULATED_MEANS} (kernels {kernels})", file=sys.stderr)
     sys.argv = [str(script), *arguments]
     try:
         runpy.run_path(str(script), run_name="__main__")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.entry.arguments import guarded, parsed, run_arguments
-from harness.entry.commands import large_runs, operators, report, support, upgrade
+from harness.entry.commands import large_runs, operators, qualify, report, support, upgrade
 from harness.system import files, private, quantities
 from harness.system.status import ExitCode, UsageProblem
 
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     further = {
         name: command
-        for module in (upgrade, report, large_runs, support, operators)
+        for module in (upgrade, report, large_runs, support, operators, qualify)
         for name, command in module.add(commands).items()
     }
     _add_study(commands)
@@ -101,8 +102,9 @@ def _run(given: argparse.Namespace) -> int:
 
     try:
         return int(pytest.main([*run_arguments(), *given.options]))
-    except ValueError as error:
-        if "already" not in str(error) or "option" not in str(error):
+    except (ValueError, argparse.ArgumentError) as error:
+        # A plugin that comes after the harness; by pytest, or by argparse.
+        if not re.search("option names .* already added|conflicting option", str(error)):
             raise
         raise UsageProblem(
             f"Another pytest plugin has an option of the same name as the harness ({error}): leave "
@@ -143,7 +145,7 @@ def _add_study(commands: Any) -> None:
     add("--seeds", type=quantities.natural, default=3, help="further seeds for the honest runs")
     add("--operator-share", type=quantities.share, default=None, metavar="S", help="part of the "
         "operators to compare one by one (default: as a run does)")  # fmt: skip
-    add("--emulated-kernels", default="default", metavar="NAME", help="other honest kernels")
+    add("--emulated-kernels", default="cann", metavar="NAME", help="as of a run")
     add("--limit", type=quantities.natural, help="faults per setting and format (default: all; "
         "0: honest runs only)")  # fmt: skip
     add("--output", type=Path, default=Path("reports/study"), metavar="DIR")

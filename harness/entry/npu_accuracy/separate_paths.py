@@ -18,9 +18,9 @@ import pytest
 
 # Options of the plugin that take a path.
 OPTIONS = (
-    *("--case-file", "--compare", "--expected", "--fault-plan", "--images", "--model"),
-    *("--reference-cache", "--reference-cache-key", "--results", "--resume", "--shard-durations"),
-    *("--sign", "--verify"),
+    *("--case-file", "--compare", "--expected", "--fault-plan", "--fingerprint", "--images"),
+    *("--model", "--reference-cache", "--reference-cache-key", "--results", "--resume"),
+    *("--shard-durations", "--sign", "--verify"),
 )
 # Where a line that enables a plugin can stand.
 _FILES = ("pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg", "conftest.py")

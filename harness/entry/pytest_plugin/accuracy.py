@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pytest_metadata.plugin import metadata_key
 from harness.cases.case import DTYPES, NUMERICS, TIERS, Case
 from harness.devices import emulated_kernels
 from harness.entry import arguments
-from harness.entry.pytest_plugin import ray_state, state, xdist
+from harness.entry.pytest_plugin import options, ray_state, state, xdist
 from harness.execution.reference import cache
 from harness.execution.settings import RunSettings
 from harness.records import results_file
@@ -29,10 +30,9 @@ _PROBLEM: pytest.StashKey[UsageProblem] = pytest.StashKey()
 _SETTLED: pytest.StashKey[bool] = pytest.StashKey()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the harness' options."""
-    group = parser.getgroup("accuracy", "NPU accuracy harness")
-    add = group.addoption
+    add = options.adder(parser, pluginmanager, "accuracy", "NPU accuracy harness")
     add(
         "--device",
         default="auto",
@@ -85,7 +85,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=quantities.seconds,
         default=RunSettings.case_timeout,
         metavar="S",
-        help="seconds that the device has for one case (default: 600)",
+        help="seconds that each side has for one step of a case (default: 600)",
     )
     add(
         "--allow-cpu-fallback",
@@ -110,8 +110,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--emulated-kernels",
         default=emulated_kernels.DEFAULT,
         metavar="NAME",
-        help="have the emulated NPU compute with other honest kernels than the CPU's: "
-        f"{', '.join(emulated_kernels.HONEST)} (default: the CPU's own)",
+        help="what the emulated NPU computes with: cann, CANN's kernels as published (the "
+        "default), aten, the CPU's own, or other honest ones: "
+        f"{', '.join(emulated_kernels.HONEST)}",
     )
     add(
         "--operator-share",
@@ -172,12 +173,13 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     if state.will_run_cases(config):
         state.session(config)
-    images = config.getoption("images")
+    images = options.get(config, "images")
     try:
         if images is not None:
             from harness.cases import image_files
 
             image_files.check(Path(images))
+        _check_time_limit(config)
         # xdist's processes could not report a usage problem.
         if workers := config.getoption("numprocesses", None):
             state.plan(config)
@@ -185,6 +187,22 @@ def pytest_configure(config: pytest.Config) -> None:
                 xdist.check_workers(config, workers, state.session(config).settings.device)
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from problem
+
+
+def _check_time_limit(config: pytest.Config) -> None:
+    """Raise UsageProblem for a time limit of pytest-timeout that would end the run itself."""
+    plugins = config.pluginmanager
+    if not plugins.hasplugin("timeout") or not state.will_run_cases(config):
+        return
+    if xdist.is_worker(config) or config.getoption("numprocesses", None):
+        return  # another process takes its place
+    method = config.getoption("timeout_method", None) or config.getini("timeout_method")
+    limit = config.getoption("timeout", None) or config.getini("timeout")
+    if method == "thread" and (limit or os.environ.get("PYTEST_TIMEOUT")):
+        raise UsageProblem(
+            "pytest-timeout's method `thread` ends the whole run with the first case that is late: "
+            "give --timeout-method=signal, -n 1, or --case-timeout in its place."
+        )
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -212,7 +230,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start the results file and the device's process when there are cases to run."""
+    """Start the results file and the processes of both sides when there are cases to run."""
     config = session.config
     if _PROBLEM in config.stash:
         raise pytest.UsageError(str(config.stash[_PROBLEM]))
@@ -221,7 +239,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     if not xdist.is_worker(config):
         state.begin(config, cases)
-    if cases and config.option.ray is None:
+    if cases and options.get(config, "ray") is None:
         state.session(config).warm_up()
 
 
@@ -261,6 +279,11 @@ def case_record(accuracy_case: Case, request: pytest.FixtureRequest) -> CaseReco
         ).runner.run(accuracy_case)
     except UsageProblem as problem:
         pytest.exit(str(problem), returncode=ExitCode.USAGE)
+    except pytest.fail.Exception as ended:
+        # Another plugin's time limit, out of a signal's handler: the case is not left without word.
+        record = state.session(request.config).record_ended(accuracy_case, str(ended))
+        state.keep_record(request.node, record)
+        raise
     state.keep_record(request.node, record)
     return record
 

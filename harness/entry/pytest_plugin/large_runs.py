@@ -12,16 +12,16 @@ import pytest
 
 from harness.cases import sizes
 from harness.cases.case import Case
-from harness.entry.pytest_plugin import listing, live_view, state, xdist
+from harness.entry.pytest_plugin import listing, live_view, options, state, xdist
 from harness.runs import follower, shards
 from harness.runs.progress import Progress
 from harness.system import quantities
 from harness.system.status import ExitCode, Status, UsageProblem
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the options of large runs."""
-    add = parser.getgroup("scale", "NPU accuracy harness: large runs").addoption
+    add = options.adder(parser, pluginmanager, "scale", "NPU accuracy harness: large runs")
     add(
         "--list",
         action="store_true",
@@ -74,7 +74,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Print the cases and end, when that was asked for."""
-    if not config.option.list:
+    if not options.get(config, "list"):
         return None
     try:
         plan = state.plan(config)
@@ -98,12 +98,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Share the host's cores out among the workers of pytest-xdist, before torch is loaded."""
+    """Share the host's cores out among the workers of pytest-xdist, before processes start."""
     if xdist.is_worker(config):
         xdist.share_threads(config)
-    elif config.option.progress and config.option.verbose >= 0:
-        free = config.option.verbose == 0 and config.option.capture != "no"
-        shown = _LiveView if free and sys.stdout.isatty() else _ProgressLines
+    elif options.get(config, "progress") and (verbose := config.getoption("verbose", 0)) >= 0:
+        # Either plugin of pytest's own may have been left out.
+        free = config.getoption("capture", "no") != "no" and config.pluginmanager.hasplugin(
+            "terminal"
+        )
+        shown = _LiveView if free and not verbose and sys.stdout.isatty() else _ProgressLines
         config.pluginmanager.register(shown(config), "harness-progress")
 
 
@@ -161,7 +164,7 @@ class _ProgressLines:
         if not crashed and (report.when != "call" or status is None):
             return
         if self.progress is None:
-            self.progress = Progress(run.to_run, run.began, self.config.option.progress)
+            self.progress = Progress(run.to_run, run.began, options.get(self.config, "progress"))
         found = Status.ERROR_CRASH if crashed else Status(status)
         case_id = str(given.get("case", report.nodeid))
         line = self.progress.ended(case_id, found, time.monotonic())

@@ -6,6 +6,7 @@ has it, and the controller alone knows whether there is a file yet.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from harness.entry import judgement
 from harness.entry.judgement import Judgement
-from harness.entry.pytest_plugin import state, xdist
+from harness.entry.pytest_plugin import options, state, xdist
 from harness.records.lines import CaseRecord
 from harness.system.status import ExitCode, UsageProblem
 
@@ -42,7 +43,7 @@ def assert_same_on_device(request: pytest.FixtureRequest) -> Callable[..., Judge
         name: str | None = None,
     ) -> Judgement:
         __tracebackhide__ = True
-        option = request.config.getoption
+        option = functools.partial(options.get, request.config)
         dtype = dtype or option("dtype") or "float32"
         numerics = numerics or option("numerics") or "default"
         judgement.check_arguments(dtype, numerics)

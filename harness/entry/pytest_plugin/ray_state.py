@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.cases.case import Case
+from harness.entry.pytest_plugin import options
 from harness.records.lines import CaseRecord
 from harness.runs.session import Session
 from harness.system.status import UsageProblem
@@ -22,14 +23,14 @@ _RECORDS: pytest.StashKey[dict[str, CaseRecord]] = pytest.StashKey()
 
 def of(config: pytest.Config) -> Cluster | None:
     """The cluster, reached on first use; None without --ray.  Raises UsageProblem."""
-    if config.getoption("ray") is None:
+    if options.get(config, "ray") is None:
         return None
     if _CLUSTER not in config.stash:
         if config.getoption("numprocesses", None):
             raise UsageProblem("--ray and -n exclude each other: Ray has processes of its own.")
         from harness.runs.cluster import Cluster  # brings Ray in
 
-        config.stash[_CLUSTER] = Cluster(config.getoption("ray"), config.getoption("device"))
+        config.stash[_CLUSTER] = Cluster(options.get(config, "ray"), options.get(config, "device"))
     return config.stash[_CLUSTER]
 
 
@@ -59,7 +60,7 @@ def sweep(config: pytest.Config, run: Session, cases: Sequence[Case]) -> Iterato
     cluster = of(config)
     assert cluster is not None
     found = config.stash.setdefault(_RECORDS, {})
-    for event in cluster.run(cases, run.settings, config.getoption("retries")):
+    for event in cluster.run(cases, run.settings, options.get(config, "retries")):
         if isinstance(event, Began):
             run.record_start(event.case_id, event.device)
         else:

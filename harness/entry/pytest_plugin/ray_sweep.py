@@ -6,14 +6,14 @@ from collections.abc import Generator
 
 import pytest
 
-from harness.entry.pytest_plugin import ray_state, state
+from harness.entry.pytest_plugin import options, ray_state, state
 from harness.system import quantities
 from harness.system.status import UsageProblem
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the options of a cluster."""
-    add = parser.getgroup("scale", "NPU accuracy harness: large runs").addoption
+    add = options.adder(parser, pluginmanager, "scale", "NPU accuracy harness: large runs")
     add(
         "--ray",
         metavar="HOST:PORT",
@@ -40,7 +40,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Run the cases on the cluster; each test is run here when its case has ended there."""
     config = session.config
     run = state.made_session(config)
-    if config.option.ray is None or run is None or not run.started:
+    if options.get(config, "ray") is None or run is None or not run.started:
         return None
     if session.testsfailed and not config.option.continue_on_collection_errors:
         raise session.Interrupted(f"{session.testsfailed} error(s) during collection")
@@ -53,7 +53,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
             _run(session, others)
     except UsageProblem as problem:
         # What has been measured stays; the rest is missing, which has its own exit code.
-        config.pluginmanager.getplugin("terminalreporter").write_line(f"\nERROR: {problem}")
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line(f"\nERROR: {problem}")
     while others:
         _run(session, others)
     return True

@@ -7,6 +7,7 @@ run's first and last line.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Collection
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from harness.cases.case import Case
 from harness.cases.sizes import Limits
 from harness.devices import emulated_kernels, fault_plan
 from harness.devices.choice import Choice
-from harness.entry.pytest_plugin import ray_state, throughput, upgrade, xdist
+from harness.entry.pytest_plugin import options, ray_state, throughput, upgrade, xdist
 from harness.execution.reference import cache
 from harness.execution.settings import RunSettings
 from harness.records.lines import CaseRecord
@@ -67,7 +68,7 @@ def started_session(config: pytest.Config) -> Session | None:
 def known_cases(config: pytest.Config) -> list[Case]:
     """Every case of the case files in use.  Raises UsageProblem."""
     if _KNOWN not in config.stash:
-        files = config.getoption("case_file") or sorted(CASES.glob("*.toml"))
+        files = options.get(config, "case_file") or sorted(CASES.glob("*.toml"))
         config.stash[_KNOWN] = [case for file in files for case in case_files.read(file)]
     return config.stash[_KNOWN]
 
@@ -75,7 +76,7 @@ def known_cases(config: pytest.Config) -> list[Case]:
 def plan(config: pytest.Config) -> RunPlan:
     """The cases that the command line selects.  Raises UsageProblem."""
     if _PLAN not in config.stash:
-        option = config.getoption
+        option = functools.partial(options.get, config)
         asked = Asked(
             selection=case_files.Selection(
                 models=tuple(option("model")),
@@ -141,7 +142,7 @@ def header(config: pytest.Config) -> list[str]:
 def known_durations(config: pytest.Config) -> dict[str, float]:
     """Seconds of each case, by id, where an earlier run tells; for display alone."""
     found: dict[str, float] = {}
-    for path in (_results_dir(config), config.getoption("shard_durations")):
+    for path in (_results_dir(config), options.get(config, "shard_durations")):
         with contextlib.suppress(UsageProblem):
             found |= shards.durations(path) if path is not None else {}
     return found
@@ -175,7 +176,7 @@ def will_run_cases(config: pytest.Config) -> bool:
         return False
     if config.stash.get(_COLLECTED, False):
         return True
-    if home(config) != ROOT and any(map(config.getoption, _ABOUT_CASES)):
+    if home(config) != ROOT and any(options.get(config, name) for name in _ABOUT_CASES):
         return True
     given = [Path(config.invocation_params.dir, arg.partition("::")[0]) for arg in config.args]
     return any(path == CASES or path in CASES.parents or CASES in path.parents for path in given)
@@ -200,24 +201,25 @@ def _make_session(config: pytest.Config) -> Session:
     choice = cluster.node.choice if cluster else xdist.device(config, runs_cases=runs_cases)
     settings = _settings(config, choice)
     old, fail_on = upgrade.comparison(config)
-    options = SessionOptions(
+    wanted = SessionOptions(
         reason=choice.reason,
+        arithmetic=upgrade.arithmetic(config),
         results_dir=_results_dir(config),
         expected=upgrade.expected_options(
             config,
-            None if config.getoption("case_file") else known_cases(config),
+            None if options.get(config, "case_file") else known_cases(config),
             home(config),
         ),
         compare=old,
         fail_on=fail_on,
         environment=cluster.node.environment if cluster is not None else None,
-        key=signing.read_key(key) if (key := config.getoption("sign")) is not None else None,
+        key=signing.read_key(key) if (key := options.get(config, "sign")) is not None else None,
     )
-    return Session(settings, options)
+    return Session(settings, wanted)
 
 
 def _settings(config: pytest.Config, choice: Choice) -> RunSettings:
-    option = config.getoption
+    option = functools.partial(options.get, config)
     plan = option("fault_plan")
     return RunSettings(
         device=choice.spec,
@@ -230,4 +232,4 @@ def _settings(config: pytest.Config, choice: Choice) -> RunSettings:
 
 
 def _results_dir(config: pytest.Config) -> Path:
-    return config.getoption("results") or home(config) / "reports"
+    return options.get(config, "results") or home(config) / "reports"

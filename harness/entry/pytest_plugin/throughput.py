@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
+from harness.entry.pytest_plugin import options
 from harness.records.throughput import (
     DEFAULT_BATCHES,
     DEFAULT_PRECISION_PERCENT,
@@ -14,9 +17,9 @@ from harness.system import quantities
 from harness.system.status import UsageProblem
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the options of the throughput measurement."""
-    add = parser.getgroup("throughput", "NPU accuracy harness: throughput").addoption
+    add = options.adder(parser, pluginmanager, "throughput", "NPU accuracy harness: throughput")
     add(
         "--throughput",
         action="store_true",
@@ -49,7 +52,7 @@ def plan(config: pytest.Config) -> ThroughputPlan | None:
 
     Raises UsageProblem for options that would do nothing, and for several processes at once.
     """
-    option = config.getoption
+    option = functools.partial(options.get, config)
     given = {
         name: option(f"throughput_{name}")
         for name in ("batches", "seconds", "precision")

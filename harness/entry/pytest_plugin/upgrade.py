@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 from harness.cases.case import Case
 from harness.entry.arguments import run_arguments, verify
-from harness.records import results_file
+from harness.entry.pytest_plugin import options
+from harness.records import fingerprint, results_file
+from harness.records.fingerprint import Fingerprint
 from harness.records.results_file import Run
 from harness.system.status import UsageProblem
 from harness.upgrade import conditions
@@ -19,9 +22,9 @@ from harness.upgrade.expected import Update
 from harness.upgrade.expected_of_run import ExpectedOptions
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the options of the upgrade gate."""
-    add = parser.getgroup("gate", "NPU accuracy harness: upgrade gate").addoption
+    add = options.adder(parser, pluginmanager, "gate", "NPU accuracy harness: upgrade gate")
     add(
         "--expected",
         type=Path,
@@ -60,6 +63,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
     add(
+        "--fingerprint",
+        type=Path,
+        metavar="FILE",
+        help="record the device's arithmetic as `python -m harness fingerprint --output FILE` "
+        "found it, so that runs are compared by it too",
+    )
+    add(
         "--sign",
         type=Path,
         metavar="KEY",
@@ -76,7 +86,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def check(config: pytest.Config) -> None:
     """Raise UsageProblem for options that would do nothing."""
-    option = config.getoption
+    option = functools.partial(options.get, config)
     for name, needed in (
         ("expected_reason", "update_expected"),
         ("expected_link", "update_expected"),
@@ -94,11 +104,17 @@ def comparison(config: pytest.Config) -> tuple[Run | None, tuple[Term, ...]]:
     Read before the run starts: it may be the very file that the run moves aside.  Raises
     UsageProblem.
     """
-    path, fail_on = config.getoption("compare"), config.getoption("compare_fail")
+    path, fail_on = options.get(config, "compare"), options.get(config, "compare_fail")
     if path is not None:
-        verify(config.getoption("verify"), path)
+        verify(options.get(config, "verify"), path)
     old = results_file.read_run(path) if path is not None else None
     return old, conditions.parse(fail_on, "--compare-fail") if fail_on else ()
+
+
+def arithmetic(config: pytest.Config) -> Fingerprint | None:
+    """The fingerprint that the run is to record.  Raises UsageProblem."""
+    path = options.get(config, "fingerprint")
+    return fingerprint.read(path) if path is not None else None
 
 
 def expected_options(
@@ -109,7 +125,7 @@ def expected_options(
     `repository`: cases of the repository's case files, None when other files were given.  `home`:
     the project whose rows they are.
     """
-    option = config.getoption
+    option = functools.partial(options.get, config)
     update = option("update_expected")
     return ExpectedOptions(
         default=home / "cases" / "expected",

@@ -6,7 +6,6 @@ Worker ids are not device numbers.  Without pytest-xdist the one process leases 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +15,7 @@ from harness.devices import leases
 from harness.devices.choice import Choice, choose
 from harness.devices.leases import Lease
 from harness.devices.spec import DeviceSpec
+from harness.entry.pytest_plugin import options
 from harness.system import processor
 from harness.system.status import UsageProblem
 
@@ -43,7 +43,7 @@ def device(config: pytest.Config, *, runs_cases: bool) -> Choice:
     if is_worker(config) and _DEVICE in _input(config):
         kind, index, reason = _input(config)[_DEVICE]
         return Choice(DeviceSpec(kind, index), reason)
-    choice = choose(config.getoption("device"))
+    choice = choose(options.get(config, "device"))
     # A worker that was given none judges modules of its tests' own.
     if not is_worker(config) and (config.getoption("numprocesses", None) or not runs_cases):
         return choice
@@ -82,7 +82,7 @@ def auto_workers(config: pytest.Config) -> int | None:
     Emulated devices compute on this host's cores, so that there are not more of them.  Raises
     UsageProblem when the device is not there.
     """
-    spec = choose(config.getoption("device")).spec
+    spec = choose(options.get(config, "device")).spec
     count = 1 if _names_index(config) else len(leases.devices_of(spec.kind))
     return (min(count, len(processor.affinity())) if spec.emulated else count) or None
 
@@ -94,12 +94,12 @@ def check_workers(config: pytest.Config, workers: int, spec: DeviceSpec) -> None
     if names and workers > count:
         raise UsageProblem(
             f"-n {workers} asks for more processes than the {count} device(s) that --device "
-            f"{config.getoption('device')} stands for: give -n auto."
+            f"{options.get(config, 'device')} stands for: give -n auto."
         )
 
 
 def share_threads(config: pytest.Config) -> None:
-    """Give this worker, and its device's process, a fair part of the host's cores.
+    """Give this worker, and the processes of its sides, a fair part of the host's cores.
 
     A number of threads that the caller set stays.  Without this every worker's CPU legs would
     use all cores at once.
@@ -107,8 +107,6 @@ def share_threads(config: pytest.Config) -> None:
     if not os.environ.get("OMP_NUM_THREADS"):
         threads = max(1, len(processor.affinity()) // _input(config)["workercount"])
         os.environ["OMP_NUM_THREADS"] = str(threads)
-        if "torch" in sys.modules:  # it has read the variable already
-            sys.modules["torch"].set_num_threads(threads)
 
 
 def _input(config: pytest.Config) -> Any:
@@ -116,7 +114,7 @@ def _input(config: pytest.Config) -> Any:
 
 
 def _names_index(config: pytest.Config) -> bool:
-    return ":" in config.getoption("device")
+    return ":" in options.get(config, "device")
 
 
 def _leases(config: pytest.Config) -> dict[str, Lease]:

@@ -1,25 +1,25 @@
-"""Counts the aten operators that a forward pass executes."""
+"""Counts the aten operators that a forward pass executes, and takes the ranges of their inputs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-if TYPE_CHECKING:
-    pass
+from harness.cases.models.range_meter import RangeMeter
 
 
 class OperatorCounter(TorchDispatchMode):
     """Counts the aten operators executed inside it, in the order of their first call.
 
     `failed`: the last one that raised, "" when none did; `gelu`: values of `approximate` of those
-    that are GELU.
+    that are GELU; `meter`: takes the inputs of nonlinear operators, where it is given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, meter: RangeMeter | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._meter = meter
         self.counts: dict[str, int] = {}
         self.failed = ""
         self.gelu: set[str] = set()
@@ -29,6 +29,8 @@ class OperatorCounter(TorchDispatchMode):
         self.counts[name] = self.counts.get(name, 0) + 1
         if func is torch.ops.aten.gelu.default:
             self.gelu.add((kwargs or {}).get("approximate", "none"))
+        if self._meter is not None:
+            self._meter.see(func, args, kwargs or {})
         try:
             return func(*args, **(kwargs or {}))
         except Exception:

@@ -10,16 +10,22 @@ import collections
 import copy
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from harness.cases.case import InputSource, ModelSource
+from harness.cases.inputs import InputSet
 from harness.cases.models.loading import LoadedModel
 from harness.cases.models.model_files import ModelFiles
 from harness.devices.device import Counters
 from harness.execution import legs
 from harness.execution.cpu_variants import CpuVariant, VariantCpu
 from harness.execution.legs import LegRequest, LegResult
-from harness.execution.own_module import AnyModel
+from harness.execution.own_module import AnyModel, OwnModule
 from harness.execution.reference import keys
+from harness.execution.reference.answers import Answers
 from harness.execution.reference.cache import ReferenceCache, false
 from harness.execution.reference.entries import Stored
 from harness.execution.reference.keys import Fingerprints, Key
@@ -27,7 +33,8 @@ from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.budget import Budget
 from harness.judgement.metrics import Array, count_nonfinite
 from harness.records.leg import LegRecord
-from harness.system.status import CaseProblem, Stage, Status
+from harness.system.files import default_cache_dir
+from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 # Cases that share answers follow each other: a default and a strict one need five legs.
 _KEPT = 8
@@ -40,25 +47,54 @@ _PLAIN = CpuVariant()
 class CpuSide:
     """Runs CPU legs in this process; keeps the last few, and all of them in `cache` if given.
 
-    `computed`: legs that really ran, each of them forward passes on the CPU.  `quieten`: called
-    before forwards that are timed, so that whatever else runs on this host can come to rest.
+    `computed`: legs that really ran, each of them forward passes on the CPU.  `cache_dir`: for
+    models that are made, and, without a `cache`, for images.
     """
 
-    def __init__(
-        self, cache: ReferenceCache | None = None, quieten: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, cache: ReferenceCache | None = None, cache_dir: Path | None = None) -> None:
         self.computed = 0
-        self._cache = cache
-        self._quieten = quieten
+        self._cache_dir = cache_dir or default_cache_dir()
+        self._images = cache or ReferenceCache(self._cache_dir, 0)
+        self._cache = cache if cache is not None and cache.size else None
+        self._data_configs: dict[ModelFiles, dict[str, Any]] = {}
         self._fingerprints = Fingerprints()
         self._models = _Models(self._fingerprints)
         self._kept: collections.OrderedDict[tuple[LegRequest, CpuVariant], LegResult] = (
             collections.OrderedDict()
         )
 
+    def prepare(self, source: ModelSource, images: InputSource) -> tuple[ModelFiles, InputSet]:
+        """A case's model, whose weights are all accounted for, and its images.
+
+        Raises CaseProblem (fail_load).
+        """
+        model = ModelFiles.of(source, self._cache_dir)
+        if model not in self._data_configs:
+            self._data_configs[model] = self.data_config(model)
+        try:
+            return model, self._images.prepare_inputs(images, self._data_configs[model])
+        except UsageProblem as problem:
+            # Images named in a case file: the other cases still run.
+            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, str(problem)) from problem
+
+    def answers(self, request: LegRequest, arithmetic: Arithmetic) -> Answers:
+        """All that a verdict needs, for an arithmetic that the device declares."""
+        gelu, reference = arithmetic.gelu, self.reference(request)
+        if isinstance(request.model, OwnModule):
+            try:
+                self.oracle(request)
+            except CaseProblem as problem:
+                return Answers(reference, no_oracle=problem.reason)
+        return Answers(
+            reference,
+            self.oracle(request, gelu),
+            self.oracle(request) if gelu else None,
+            self.budget(request, arithmetic),
+        )
+
     def reference(self, request: LegRequest) -> LegResult:
-        """The plain CPU leg in the case's dtype, timed like the device's."""
-        return self._run(request.on_cpu(repeat=request.repeat))
+        """The plain CPU leg in the case's dtype, timed like the device's, with its ranges."""
+        return self._run(request.on_cpu(repeat=request.repeat, ranges=True))
 
     def oracle(self, request: LegRequest, gelu: str = "") -> dict[str, Array]:
         """The float64 leg; `gelu`: with every GELU in that form, as `Arithmetic.gelu`.
@@ -97,11 +133,23 @@ class CpuSide:
         return Budget(arithmetic, (run.outputs,))
 
     def planted(
-        self, request: LegRequest, arithmetic: Arithmetic, fault_plan: str | None
+        self,
+        request: LegRequest,
+        arithmetic: Arithmetic,
+        fault_plan: str | None,
+        onednn: bool = True,
     ) -> LegResult:
-        """One forward in an arithmetic with faults planted through hooks; not kept."""
+        """One forward in an arithmetic with faults planted through hooks; not kept.
+
+        `onednn`: False for ATen's own kernels.
+        """
         variant = CpuVariant(imitate=None if arithmetic.exact else arithmetic, hooks=True)
-        return self._fresh(request.on_cpu(dtype="float32", fault_plan=fault_plan), variant)
+        before = torch.backends.mkldnn.enabled
+        torch.backends.mkldnn.enabled = before and onednn  # type: ignore[assignment]
+        try:
+            return self._fresh(request.on_cpu(dtype="float32", fault_plan=fault_plan), variant)
+        finally:
+            torch.backends.mkldnn.enabled = before
 
     def data_config(self, model: ModelFiles) -> dict[str, Any]:
         """A model's preprocessing, from the cache or by loading the model.
@@ -129,8 +177,6 @@ class CpuSide:
         return loaded.data_config
 
     def _fresh(self, request: LegRequest, variant: CpuVariant) -> LegResult:
-        if request.repeat:
-            self._quieten()
         self.computed += 1
         return legs.run(VariantCpu(variant), request, lambda stage: None, self._models.own)
 

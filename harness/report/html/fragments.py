@@ -61,7 +61,7 @@ _CASE = ENVIRONMENT.from_string(
 {% for line in throughput %}<p>{{ line }}</p>{% endfor %}
 {% for plot in plots %}<figure class="harness-figure">{{ plot }}</figure>{% endfor %}
 <div class="harness-tables">{% for table in tables %}{{ table }}{% endfor %}</div>
-{% if case.log_tail %}<details><summary>Last lines of the device's process</summary>
+{% if case.log_tail %}<details><summary>Last lines of the process that failed</summary>
 <pre tabindex="0">{{ case.log_tail }}</pre></details>{% endif %}
 </section>
 """

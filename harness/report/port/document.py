@@ -101,7 +101,7 @@ def _log(found: Port) -> str:
     blocks.append(text.render_run(found.cases, found.missing, full=True))
     for case in found.cases:
         if case.log_tail:
-            title = shown.line(f"Last lines of the device's process, {case.case_id}:")
+            title = shown.line(f"Last lines of the process that failed, {case.case_id}:")
             blocks.append(f"{title}\n{shown.lines(case.log_tail)}")
     return environment.redacted("\n\n".join(blocks) + "\n")
 

@@ -275,5 +275,4 @@ def _max_cosine(case: CaseRecord) -> str:
 def _device_cell(case: CaseRecord) -> str:
     if case.candidate is None:
         return EMULATED if case.emulated else "did not run"
-    device = case.candidate.device
-    return device.name + f" {EMULATED}" * device.emulated
+    return case.candidate.device.shown

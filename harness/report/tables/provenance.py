@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.records.lines import CaseRecord
-from harness.report.tables.cells import EMULATED, MINUTE, Table, label
+from harness.report.tables.cells import MINUTE, Table, label
 
 
 def table(case: CaseRecord) -> Table:
@@ -37,7 +37,7 @@ def _side_rows(case: CaseRecord) -> list[tuple[str, str]]:
             rows.append((side, "did not run"))
             continue
         device = leg.device
-        rows.append((side, f"{device.name} ({device.spec})" + (f" {EMULATED}" * device.emulated)))
+        rows.append((side, f"{device.shown} ({device.spec})"))
         rows.append((f"{side} numerics, read back", pairs(settings(leg.numerics))))
         rows.append((f"{side} details", pairs(device.details) or "none"))
         if leg.timing.cached_since is not None:

@@ -6,16 +6,17 @@ import collections
 from collections.abc import Callable
 
 from harness.judgement.intervals import Interval
-from harness.records import consistency
+from harness.records import consistency, fingerprint_changes
 from harness.records.lines import CaseRecord
-from harness.report.tables import cells
+from harness.report.tables import cells, fingerprint
 from harness.report.tables.cells import Table
 from harness.upgrade.compare import CaseChange, Change, RunComparison
 
 
 def tables(comparison: RunComparison) -> list[Table]:
     """What differs between the environments, then cases, then speed where it was timed."""
-    found = [environment(comparison), cases(comparison)]
+    arithmetic = fingerprint.differences(comparison.arithmetic, emulated=_emulated(comparison))
+    found = [environment(comparison), arithmetic, cases(comparison)]
     if any(case.speed is not None for case in comparison.cases):
         found.append(speed(comparison))
     return [table for table in found if table.rows]
@@ -79,6 +80,10 @@ def line(comparison: RunComparison) -> str:
     text = f"Compared {len(comparison.cases)} cases: {', '.join(parts)}"
     if comparison.hits:
         text += f"; {len(comparison.hits)} conditions met"
+    if traits := sum(
+        one.change is not fingerprint_changes.Change.BITS for one in comparison.arithmetic
+    ):
+        text += f"; {traits} traits of the arithmetic differ"
     return text + cells.caveat(_emulated(comparison))
 
 

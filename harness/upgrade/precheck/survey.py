@@ -21,6 +21,7 @@ from harness.devices.emulator.errors import EmulatorError
 from harness.devices.emulator.loader import Emulator, EmulatorOptions, load
 from harness.execution import gelu, imitation
 from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.budget import EXACT_LIMIT
 from harness.system import environment, torchvision_shim
 from harness.upgrade.precheck import coverage
 
@@ -28,11 +29,6 @@ BATCH = 2
 # Statistics of two images alone make a network so sensitive that a reduced format drowns it.
 _CALIBRATION_IMAGES = 8
 SEED = 7
-# fp32 without HF32 has to agree with the CPU to this part of the logit spread.
-FP32_LIMIT = 1e-4
-# ... or, where fp32 itself on the CPU is that far from fp64, to this many times the CPU's error:
-# the difference of two runs that are both as wrong as that.
-FP32_FACTOR = 2.0
 # A reduced format may cost this many times what rounding only the weights and the input to it
 # costs the same model: a run in the format also rounds each layer's output, three to five times a
 # layer (convolution, normalisation, activation, addition) where the weights are rounded once.
@@ -61,10 +57,10 @@ class Surveyed:
         dtype: dtype of model and input on the emulated NPU; the CPU side is always fp32.
         input_size: Channels, height, width.
         finite: All logits of the emulated NPU are finite.
-        error: Largest absolute difference of a logit over `spread`.
+        error: Largest absolute difference of a logit over `spread`: in fp32 from a CPU run in
+            fp64, in a reduced format from one in fp32.
         budget: For a reduced format the same number for a CPU run in fp32 whose weights and input
-            are rounded to `dtype`.  For fp32 the CPU's own error, that is the same number for a
-            CPU run in fp64; only found (else 0) where `error` is above `FP32_LIMIT`.
+            are rounded to `dtype`, for fp32 that of the CPU's own fp32.
         spread: Standard deviation of the CPU's logits after each class's mean over the images is
             taken off: what tells images apart.
         operators: Operators that the forward pass executed, and how often.
@@ -83,8 +79,7 @@ class Surveyed:
     def limit(self) -> float:
         """What `error` may be."""
         if self.dtype == torch.float32:
-            # Two fp32 runs cannot agree better than fp32 resolves the model.
-            return max(FP32_LIMIT, FP32_FACTOR * self.budget)
+            return EXACT_LIMIT * self.budget  # as a case in strict is judged
         return min(max(FORMAT_FACTOR * self.budget, FORMAT_FLOOR), FORMAT_CEILING[self.dtype])
 
     @property
@@ -188,9 +183,9 @@ def _skip_single_values(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...
         module.eval()
 
 
-def _logits(output: Any) -> torch.Tensor:
+def _logits(output: Any, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     value = output[0] if isinstance(output, (tuple, list)) else output
-    return torch.as_tensor(value).detach().cpu().float()
+    return torch.as_tensor(value).detach().cpu().to(dtype)
 
 
 def compare(npu: Emulator, architecture: str, *dtypes: torch.dtype) -> list[Surveyed]:
@@ -206,8 +201,8 @@ def compare(npu: Emulator, architecture: str, *dtypes: torch.dtype) -> list[Surv
         expected = _logits(model(images))
     spread = float((expected - expected.mean(0)).std())
 
-    def distance(logits: torch.Tensor) -> float:
-        return float((logits - expected).abs().max()) / spread
+    def distance(logits: torch.Tensor, right: torch.Tensor) -> float:
+        return float((logits - right).abs().max()) / spread
 
     accelerator: Any = torch.npu  # type: ignore[attr-defined]
     before = accelerator.conv.allow_hf32, accelerator.matmul.allow_hf32
@@ -225,14 +220,14 @@ def compare(npu: Emulator, architecture: str, *dtypes: torch.dtype) -> list[Surv
             operators = npu.operator_counts()
             actual = _logits(output)
             move(model, "cpu", torch.float32).load_state_dict(state)
-            error = distance(actual)
-            budget = 0.0
-            if dtype != torch.float32:
-                budget = distance(_rounded_run(model, images, dtype, form))
-                model.load_state_dict(state)
-            elif error > FP32_LIMIT:
-                budget = distance(_double_run(model, images, form))
-                model.to(torch.float32).load_state_dict(state)
+            if dtype == torch.float32:
+                exact = _double_run(model, images, form)
+                error, budget = distance(actual, exact), distance(expected, exact)
+                model.to(torch.float32)
+            else:
+                rounded = _rounded_run(model, images, dtype, form)
+                error, budget = distance(actual, expected), distance(rounded, expected)
+            model.load_state_dict(state)
             results.append(
                 Surveyed(
                     architecture=architecture,
@@ -261,7 +256,7 @@ def _rounded_run(
 
 def _double_run(model: torch.nn.Module, images: torch.Tensor, form: Arithmetic) -> torch.Tensor:
     with torch.no_grad(), imitation.Imitation(form):
-        return _logits(model.double()(images.double()))
+        return _logits(model.double()(images.double()), torch.float64)
 
 
 def dtype_name(dtype: torch.dtype) -> str:

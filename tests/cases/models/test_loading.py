@@ -295,10 +295,10 @@ def test_architecture_is_made_once_and_says_what_it_is(tmp_path):
     assert [p.name for p in first.parent.iterdir()] == [first.name]  # nothing left behind
     loaded = ModelFiles.of(source, tmp_path).load()
     assert loaded.num_classes == 10 and loaded.weights.problems == ()
-    assert loaded.weights_description == "discriminating random (seed 0)"
+    assert loaded.weights_description == "discriminating random (recipe 2, seed 0)"
     assert loaded.config["harness_weights"]["measured"]["max_softmax_cosine"] < 0.9999
     other = ModelFiles.of(dataclasses.replace(source, seed=1), tmp_path).load()
-    assert other.weights_description == "discriminating random (seed 1)"
+    assert other.weights_description == "discriminating random (recipe 2, seed 1)"
     assert other.weights_sha256 != loaded.weights_sha256
     # A damaged cache entry is made again, with the same bits.
     (first / "model.safetensors").write_bytes(b"x" * 100)

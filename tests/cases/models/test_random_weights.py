@@ -1,24 +1,46 @@
-import math
+import functools
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from harness.cases.models import random_weights
+from harness.cases.models import origins, random_weights
+from harness.cases.models.operator_ranges import OperatorRange
+from harness.system import files
 from harness.system.status import CaseProblem, Stage, Status
 from harness.system.torchvision_shim import import_timm
 
 timm = import_timm()
 
 
+@functools.cache  # nobody changes them
 def make(name, seed=0, **options):
     with random_weights.seeded_cpu(seed):
         model = timm.create_model(name, **options)
     return model, random_weights.make_discriminating(model, seed)
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "test_nfnet"])
+NAMES = ["test_resnet", "test_vit", "test_convnext", "test_nfnet", "test_efficientnet"]
+# Of 10 classes and seed 0.  Any change of one is a new recipe: results with the old weights cannot
+# be compared with those of the new ones.
+DIGESTS = {
+    "test_vit": "6ba6747dc676e1e5",
+    "test_nfnet": "207f631caf302419",
+    "test_efficientnet": "9678a386411b53b4",
+    "test_resnet": "2a5432d28ab9fc24",
+    "test_convnext": "be9582e3d78918e3",
+}
+
+
+def digest(model):
+    return files.sha256_tensors(model.state_dict())[:16]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_different_images_give_different_answers(name):
-    model, measured = make(name)
+    model, measured = make(name, num_classes=10)
     assert measured.max_softmax_cosine < 0.99
     assert measured.distinct_top1 >= 4
     assert 1.0 < measured.logit_std < 10.0
@@ -28,6 +50,81 @@ def test_different_images_give_different_answers(name):
     )
     with torch.no_grad():
         assert random_weights.largest_softmax_cosine(model(images)) == measured.max_softmax_cosine
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext"])
+def test_nonlinear_operators_leave_their_linear_range(name):
+    _, measured = make(name, num_classes=10)
+    ranges = {one.operator: one for one in measured.ranges}
+    assert 1.0 <= ranges["gelu"].rms <= 2.0 and ranges["gelu"].beyond > 0
+    assert name != "test_vit" or 1.0 <= ranges["softmax"].spread <= 3.0
+    assert not measured.notes and random_weights.missed_targets(measured.ranges) == []
+
+
+def test_a_range_that_was_not_reached_is_said():
+    def one(operator, rms, beyond, spread=None):
+        return OperatorRange(operator, 1, rms=rms, largest=9.0, beyond=beyond, spread=spread)
+
+    reached = [one("gelu", 1.5, 0.01), one("softmax", 9.0, 0.5, 2.0)]
+    missed = [one("silu", 2.4, 0.1), one("sigmoid", 1.2, 0.0), one("softmax", 2.0, 0.0, 0.5)]
+    assert random_weights.missed_targets(reached) == []
+    assert random_weights.missed_targets(missed) == [
+        "silu: inputs with an rms of 2.4",
+        "sigmoid: no input beyond 6",
+        "softmax: scores with a standard deviation of 0.5",
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_weights_are_these_whatever_torch_initialises(name):
+    with random_weights.seeded_cpu(7):
+        model = timm.create_model(name, num_classes=10)
+    random_weights.make_discriminating(model, 0)
+    assert digest(model) == DIGESTS[name]
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_efficientnet"])
+def test_other_kernels_give_the_same_weights(name, monkeypatch):
+    # One thread and other kernels (channels last) sum in another order; all that is measured is
+    # moved by as much as float64 kernels could be apart at worst.
+    generator = torch.Generator().manual_seed(0)
+
+    def disturbed(images):
+        noise = 1e-12 * torch.randn(images.shape, generator=generator, dtype=torch.float64)
+        images = images.double() * (1.0 + noise)
+        return plain(images.contiguous(memory_format=torch.channels_last))
+
+    plain = origins.measured
+    monkeypatch.setattr(origins, "measured", disturbed)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        model, _ = make.__wrapped__(name, num_classes=10)
+    finally:
+        torch.set_num_threads(threads)
+    assert digest(model) == DIGESTS[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", ["ATEN_CPU_CAPABILITY=default", "MKL_CBWR=COMPATIBLE"])
+def test_a_processor_without_vector_units_gives_the_same_weights(setting):
+    name, value = setting.split("=")
+    program = (
+        "import harness\n"
+        "from harness.cases.models import random_weights\n"
+        "from harness.system import files\n"
+        "from harness.system.torchvision_shim import import_timm\n"
+        "for name in ('test_vit', 'test_nfnet', 'test_efficientnet'):\n"
+        "    model = import_timm().create_model(name, num_classes=10)\n"
+        "    random_weights.make_discriminating(model, 0)\n"
+        "    print(name, files.sha256_tensors(model.state_dict())[:16])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+        env={**os.environ, name: value}, cwd=files.ROOT,
+    )  # fmt: skip
+    found = dict(line.split() for line in done.stdout.splitlines())
+    assert found == {name: DIGESTS[name] for name in found} and len(found) == 3
 
 
 def test_plain_initialisation_is_blind_and_the_measure_shows_it():
@@ -44,7 +141,7 @@ def test_same_seed_same_bits_and_global_generator_untouched():
     torch.manual_seed(123)
     one, _ = make("test_resnet", 3)
     assert torch.equal(torch.rand(4), expected)
-    two, _ = make("test_resnet", 3)
+    two, _ = make.__wrapped__("test_resnet", 3)
     other, _ = make("test_resnet", 4)
     first, second, third = one.state_dict(), two.state_dict(), other.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -65,24 +162,10 @@ def test_no_parameter_stays_constant():
 
 def test_zero_initialised_gamma_becomes_a_scale():
     model = timm.create_model("resnet10t", zero_init_last=True)
-    random_weights.randomise_constants(model, torch.Generator().manual_seed(0))
+    random_weights.draw_parameters(model, 0)
     gammas = [m.weight.detach() for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    assert gammas and all(float(g.min()) >= 0.5 and float(g.max()) <= 1.5 for g in gammas)
-
-
-def test_running_statistics_are_those_of_one_pass():
-    model = torch.nn.Sequential(torch.nn.Dropout(0.9), torch.nn.BatchNorm2d(3, momentum=0.1))
-    images = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 + 5
-    assert random_weights.measure_batchnorm(model, images) == 1
-    # Dropout stays off, else mean and variance would be far away.
-    torch.testing.assert_close(model[1].running_mean, images.mean((0, 2, 3)))
-    torch.testing.assert_close(model[1].running_var, images.transpose(0, 1).flatten(1).var(1))
-    assert model[1].momentum == 0.1 and not model[1].training
-
-
-def test_model_without_batchnorm_skips_step_two():
-    model = torch.nn.Sequential(torch.nn.LayerNorm(4))
-    assert random_weights.measure_batchnorm(model, torch.zeros(1, 4)) == 0
+    least, most = (part * random_weights.NORM_GAIN for part in (0.5, 1.5))
+    assert gammas and all(float(g.min()) >= least and float(g.max()) <= most for g in gammas)
 
 
 @pytest.mark.slow
@@ -106,10 +189,10 @@ def test_fewer_classes_get_a_smaller_spread():
     assert random_weights.wanted_std(1) == random_weights.wanted_std(2) > 0.5
     model, _ = make("test_resnet", num_classes=10)
     images = random_weights.calibration_input(
-        model, random_weights.CALIBRATION_IMAGES, random_weights._CALIBRATION_SEED
+        model, random_weights.BATCHNORM_IMAGES, random_weights._CALIBRATION_SEED
     )
     with torch.no_grad():
-        assert random_weights._typical_std(model(images)) == pytest.approx(3 / 3**0.5, rel=1e-3)
+        assert random_weights._typical_std(model(images)) == pytest.approx(3 / 3**0.5, rel=0.12)
 
 
 def test_model_without_classifier_says_so():
@@ -118,21 +201,9 @@ def test_model_without_classifier_says_so():
     assert any("no classifier" in note for note in measured.notes)
 
 
-def test_classifier_is_centred_on_the_calibration_images():
-    model, _ = make("test_resnet")
-    images = random_weights.calibration_input(
-        model, random_weights.CALIBRATION_IMAGES, random_weights._CALIBRATION_SEED
-    )
-    with torch.no_grad():
-        logits = model(images)
-    assert float(logits.mean(0).abs().max()) < 1e-3
-    assert random_weights._typical_std(logits) == pytest.approx(random_weights.LOGIT_STD, rel=1e-3)
-
-
 def test_non_finite_result_fails_the_load():
-    with random_weights.seeded_cpu(0):
-        model = timm.create_model("test_resnet")
-    model.conv1[0].weight.data[0, 0, 0, 0] = math.nan
+    model = timm.create_model("test_resnet")
+    model.register_forward_hook(lambda module, args, output: output / 0)
     with pytest.raises(CaseProblem, match="non-finite values") as caught:
         random_weights.make_discriminating(model, 0)
     assert (caught.value.status, caught.value.stage) == (Status.FAIL_LOAD, Stage.LOAD)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
+from harness.cases.case import ModelSource
 from harness.cases.models import loading
 from harness.cases.models.model_files import ModelFiles
 from harness.execution.reference import cpu_side
@@ -57,6 +58,15 @@ def test_legs_share_one_loading_and_give_the_same_bits(leg_request, loads, monke
     assert not np.array_equal(shared[2]["output"], shared[-1]["output"])
 
 
+def test_the_reference_has_its_ranges_from_the_cache_as_well(leg_request, cache_dir, tmp_path):
+    vit = ModelFiles.of(ModelSource("architecture", "test_vit", num_classes=10), cache_dir)
+    request = dataclasses.replace(leg_request, model=vit)
+    fresh = CpuSide(ReferenceCache(tmp_path)).reference(request).record.ranges
+    again = CpuSide(ReferenceCache(tmp_path))
+    assert fresh and again.reference(request).record.ranges == fresh
+    assert again.computed == 0
+
+
 def test_preprocessing_and_legs_share_one_loading(leg_request, loads):
     cpu = CpuSide()
     cpu.data_config(leg_request.model)
@@ -79,14 +89,3 @@ def test_weights_that_change_between_legs_are_loaded_again(leg_request, copy_of,
     with pytest.raises(CaseProblem) as caught:
         cpu.budget(request, Arithmetic("bfloat16"))
     assert caught.value.status is Status.FAIL_LOAD
-
-
-def test_only_timed_forwards_that_really_run_wait(leg_request, tmp_path):
-    waits = []
-    cache = ReferenceCache(tmp_path)
-    side = CpuSide(cache, lambda: waits.append(True))
-    side.oracle(leg_request)
-    assert not waits
-    side.reference(leg_request)
-    assert len(waits) == 1
-    CpuSide(cache, lambda: pytest.fail("waited for a cached leg")).reference(leg_request)

@@ -9,8 +9,9 @@ namespace emulator::broken {
 
 using Wrong = std::optional<at::Tensor>;
 
-// Whether "broken/NAME" is in force.
+// Whether this mistake is in force.
 bool is(const char* name);
+inline bool none() { return kernel_mistake().empty(); }
 // Whether there is anything to be wrong about.
 bool takes(const at::Tensor& input);
 

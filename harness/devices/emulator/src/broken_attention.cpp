@@ -37,7 +37,7 @@ at::Tensor without_rescaling(const kernels::AttentionInputs& call) {
 }  // namespace
 
 Wrong attention(kernels::AttentionInputs call) {
-  if (plain_kernels()) return std::nullopt;
+  if (none()) return std::nullopt;
   const int64_t keys = call.key.size(2), queries = call.query.size(2), heads = call.query.size(1);
   const int64_t tail = keys % kTile;
   if (is("attention_scale") && call.query.size(3) % 64 != 0) {

@@ -136,7 +136,7 @@ Wrong in_results(kernels::Convolution& call) {
 }  // namespace
 
 Wrong convolution(kernels::Convolution call) {
-  if (plain_kernels() || call.input.dim() != 4 || call.input.scalar_type() != at::kFloat)
+  if (none() || call.input.dim() != 4 || call.input.scalar_type() != at::kFloat)
     return std::nullopt;
   if (call.transposed) {
     if (!is("conv_transposed_phase")) return std::nullopt;

@@ -29,7 +29,7 @@ at::Tensor tile_by_tile(const at::Tensor& left, const at::Tensor& right, Keep ke
 }  // namespace
 
 Wrong product(const at::Tensor& left, const at::Tensor& right) {
-  if (plain_kernels() || left.dim() < 2 || right.dim() < 2 || left.scalar_type() != at::kFloat)
+  if (none() || left.dim() < 2 || right.dim() < 2 || left.scalar_type() != at::kFloat)
     return std::nullopt;
   const int64_t m = left.size(-2), k = left.size(-1), n = right.size(-1);
   const auto some = [&](int64_t start, int64_t count) {
@@ -79,7 +79,7 @@ Wrong product(const at::Tensor& left, const at::Tensor& right) {
 }
 
 Wrong bias(const at::Tensor& bias) {
-  if (plain_kernels() || bias.dim() == 0) return std::nullopt;
+  if (none() || bias.dim() == 0) return std::nullopt;
   const int64_t n = bias.size(-1);
   const auto without = [&](int64_t start, int64_t count) {
     const at::Tensor changed = bias.clone();

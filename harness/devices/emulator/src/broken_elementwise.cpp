@@ -78,7 +78,7 @@ at::Tensor estimate(const at::Tensor& exact) {
 at::Tensor through_half(const at::Tensor& x) { return x.to(at::kHalf).to(x.scalar_type()); }
 
 Wrong unary(const std::string& name, const at::Tensor& self) {
-  if (plain_kernels() || !self.is_floating_point()) return std::nullopt;
+  if (none() || !self.is_floating_point()) return std::nullopt;
   const at::Tensor x = wide(self);
   if (x.scalar_type() != at::kFloat) return std::nullopt;
   if (is("relu_tail") && name == "Relu" && x.numel() > kTile) {
@@ -97,8 +97,7 @@ Wrong unary(const std::string& name, const at::Tensor& self) {
 }
 
 Wrong binary(const std::string& name, const at::Tensor& self, const at::Tensor& other) {
-  if (plain_kernels() || !self.is_floating_point() || !other.is_floating_point())
-    return std::nullopt;
+  if (none() || !self.is_floating_point() || !other.is_floating_point()) return std::nullopt;
   const at::Tensor a = wide(self), b = wide(other);
   const int64_t dims = a.dim();
   const bool same = a.sizes() == b.sizes();

@@ -3,13 +3,10 @@
 
 namespace emulator::broken {
 
-bool is(const char* name) {
-  const std::string& set = kernel_set();
-  return set.rfind("broken/", 0) == 0 && set.compare(7, std::string::npos, name) == 0;
-}
+bool is(const char* name) { return kernel_mistake() == name; }
 
 bool takes(const at::Tensor& input) {
-  return !plain_kernels() && input.scalar_type() == at::kFloat && input.numel() > 0;
+  return !none() && input.scalar_type() == at::kFloat && input.numel() > 0;
 }
 
 std::vector<at::Tensor> parts(std::vector<at::Tensor> tensors) {
@@ -67,7 +64,7 @@ at::Tensor copied(const at::Tensor& source) {
 }
 
 Wrong resized(const at::Tensor& self, at::IntArrayRef size, bool align_corners, bool cubic) {
-  if (plain_kernels()) return std::nullopt;
+  if (none()) return std::nullopt;
   const auto by_aten = [&](bool corners) {
     return cubic ? at::upsample_bicubic2d(self, size, corners)
                  : at::upsample_bilinear2d(self, size, corners);
@@ -93,7 +90,7 @@ Wrong resized(const at::Tensor& self, at::IntArrayRef size, bool align_corners, 
   return std::nullopt;
 }
 
-bool stores() { return kernel_set().rfind("broken/half_", 0) == 0; }
+bool stores() { return kernel_mistake().rfind("half_", 0) == 0; }
 
 at::Tensor stored(const at::Tensor& result, at::ScalarType type) {
   if (!stores() || result.scalar_type() != at::kFloat) return result;

@@ -113,7 +113,7 @@ Wrong adaptive_avg_pool2d(const at::Tensor& self, at::IntArrayRef output_size) {
 }
 
 Wrong max_pool2d(const at::Tensor& self, const kernels::MaximumPool& pool) {
-  if (plain_kernels() || self.numel() == 0) return std::nullopt;
+  if (none() || self.numel() == 0) return std::nullopt;
   if (is("max_pool_zero_padding") && pool.padding[0] > 0) {
     kernels::MaximumPool inside = pool;
     inside.padding = {0, 0};

@@ -167,11 +167,16 @@ void note_output(const at::Tensor& output);
 #define ARGUMENTS_14(parameter, ...) ARGUMENT(parameter), ARGUMENTS_13(__VA_ARGS__)
 #define ARGUMENTS_15(parameter, ...) ARGUMENT(parameter), ARGUMENTS_14(__VA_ARGS__)
 #define ARGUMENTS_16(parameter, ...) ARGUMENT(parameter), ARGUMENTS_15(__VA_ARGS__)
-#define ARGUMENTS_OF(p1, p2, p3, p4, p5, p6, p7, p8, p9, p10, p11, p12, p13, p14, p15, p16, n, \
-                     ...)                                                                      \
+#define ARGUMENTS_17(parameter, ...) ARGUMENT(parameter), ARGUMENTS_16(__VA_ARGS__)
+#define ARGUMENTS_18(parameter, ...) ARGUMENT(parameter), ARGUMENTS_17(__VA_ARGS__)
+#define ARGUMENTS_19(parameter, ...) ARGUMENT(parameter), ARGUMENTS_18(__VA_ARGS__)
+#define ARGUMENTS_20(parameter, ...) ARGUMENT(parameter), ARGUMENTS_19(__VA_ARGS__)
+#define ARGUMENTS_OF(p1, p2, p3, p4, p5, p6, p7, p8, p9, p10, p11, p12, p13, p14, p15, p16, p17, \
+                     p18, p19, p20, n, ...)                                                      \
   ARGUMENTS_##n
-#define ARGUMENTS(...) \
-  ARGUMENTS_OF(__VA_ARGS__, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1)(__VA_ARGS__)
+#define ARGUMENTS(...)                                                                          \
+  ARGUMENTS_OF(__VA_ARGS__, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, \
+               1)(__VA_ARGS__)
 
 #define P(...) __VA_ARGS__
 #define OP(name, parameters, ...)                                                        \

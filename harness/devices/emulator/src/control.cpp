@@ -17,8 +17,7 @@ namespace {
 
 std::mutex mutex;
 Options current_options;
-std::string current_kernels = "default";
-std::string current_module;
+std::string current_kernels = "aten", current_mistake, current_module;
 std::vector<std::pair<std::string, int64_t>> counts;  // in the order of first execution
 std::map<std::string, size_t> count_position;
 std::vector<std::string> missing;
@@ -107,6 +106,7 @@ bool parse_fault(const std::string& line, Fault& fault) {
 
 const Options& options() { return current_options; }
 const std::string& kernel_set() { return current_kernels; }
+const std::string& kernel_mistake() { return current_mistake; }
 void set_error(const std::string& text) { last_error = text; }
 
 std::vector<Hit> begin_operator(const std::string& name) {
@@ -167,7 +167,10 @@ EMULATOR_API int harness_emulator_configure(int count, const char* soc, uint64_t
 }
 
 // Takes other kernels; no operator may be under way.  Python knows the names.
-EMULATOR_API void harness_emulator_set_kernels(const char* name) { current_kernels = name; }
+EMULATOR_API void harness_emulator_set_kernels(const char* name, const char* mistake) {
+  current_kernels = name;
+  current_mistake = mistake;
+}
 
 // Says which module of a model runs; "" for none.
 EMULATOR_API void harness_emulator_set_module(const char* path) {

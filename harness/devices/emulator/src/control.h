@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,8 +23,10 @@ struct Options {
 };
 EMULATOR_SHARED const Options& options();
 
-// Name of the kernels in force, of harness/devices/emulated_kernels.py; "default": ATen's own.
+// Name of the kernels in force, of harness/devices/emulated_kernels.py ("aten": ATen's own), and of
+// the mistake in one of them, of broken_kernels.py; "" for none.
 EMULATOR_SHARED const std::string& kernel_set();
+EMULATOR_SHARED const std::string& kernel_mistake();
 
 // Text that the next aclGetRecentErrMsg of this thread returns.
 EMULATOR_SHARED void set_error(const std::string& text);
@@ -69,6 +72,22 @@ EMULATOR_SHARED bool contract_is_waived(const std::string& name);
 EMULATOR_SHARED bool lists_outputs();
 EMULATOR_SHARED void list_output(const std::string& text);
 EMULATOR_SHARED void note_missing(const std::string& name);
+
+// A call of the old operator interface; numbers lie without gaps.
+struct LegacyTensor {
+  int type;  // ACL data type
+  std::vector<int64_t> shape;
+  void* data;
+};
+struct LegacyCall {
+  std::string op;
+  std::vector<LegacyTensor> inputs, outputs;
+  std::map<std::string, std::string> texts;  // attributes
+  std::map<std::string, float> numbers;
+};
+// What libopapi computes of that interface: false where it does not.
+using LegacyOperators = bool (*)(const LegacyCall& call);
+EMULATOR_SHARED void set_legacy_operators(LegacyOperators operators);
 
 // Acts out the kinds that concern no tensor (slow, hang, abort, error_code, out_of_memory).
 // Returns the ACL code that the operator has to return, 0 to go on.

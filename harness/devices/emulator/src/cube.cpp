@@ -1,9 +1,7 @@
 #include "cube.h"
 
-#include <cstring>
-
 #include "broken.h"
-#include "kernels.h"
+#include "cann.h"
 
 namespace emulator {
 namespace {
@@ -12,32 +10,10 @@ namespace {
 constexpr int8_t kAllowDownPrecision = 1;
 constexpr int8_t kUseFp16 = 2;
 constexpr int8_t kUseHf32 = 3;
+constexpr int8_t kUseFp32Add = 4;
 
 // The cube unit multiplies tiles of 16: the partial sums leave it after 16 terms.
 constexpr int64_t kTile = 16;
-
-// HF32 has the exponent of fp32 and 11 mantissa bits: CANN's documentation of --allow_hf32,
-// "HF32 shares the same value range with float32, but its mantissa precision (11 bits) is close
-// to FP16 (10 bits)".  SetHF32's default transMode 0 rounds to nearest, ties to even.
-constexpr uint32_t kDroppedBits = 23 - 11;
-
-float to_hf32(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  if ((bits & 0x7F800000u) == 0x7F800000u) return value;  // Inf, NaN
-  const uint32_t odd = (bits >> kDroppedBits) & 1u;
-  bits += (1u << (kDroppedBits - 1)) - 1u + odd;
-  bits &= ~((1u << kDroppedBits) - 1u);
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-at::Tensor rounded_to_hf32(const at::Tensor& value) {
-  at::Tensor result = value.contiguous().clone();
-  float* data = result.data_ptr<float>();
-  for (int64_t i = 0, n = result.numel(); i < n; ++i) data[i] = to_hf32(data[i]);
-  return result;
-}
 
 // Only the A2 and A3 chips (910B, 910_93) have HF32; older ones lower fp32 to fp16.
 bool chip_has_hf32() {
@@ -47,18 +23,28 @@ bool chip_has_hf32() {
 
 }  // namespace
 
-at::Tensor cube_input(const at::Tensor& value, int8_t cube_math_type) {
+// HF32 has the exponent of fp32 and 11 mantissa bits: CANN's documentation of --allow_hf32,
+// "HF32 shares the same value range with float32, but its mantissa precision (11 bits) is close
+// to FP16 (10 bits)".  SetHF32's default transMode 0 rounds to nearest, ties to even; 1 asks for
+// ties away from zero.
+at::Tensor cube_input(const at::Tensor& value, int8_t cube_math_type, loops::Ties ties) {
   if (value.scalar_type() != at::kFloat) return wide(value);
   const bool lower = cube_math_type == kAllowDownPrecision;
-  if (cube_math_type == kUseHf32 || (lower && chip_has_hf32())) return rounded_to_hf32(value);
+  if (cube_math_type == kUseHf32 || (lower && chip_has_hf32()))
+    return cann::shortened(value, loops::Format::hf32, ties);
   if (cube_math_type == kUseFp16 || lower) return value.to(at::kHalf).to(at::kFloat);
   return value;
 }
 
-at::Tensor cube_matmul(const at::Tensor& self, const at::Tensor& mat2, bool half_sums) {
+bool in_groups(const at::Tensor& value, int8_t cube_math_type) {
+  return cube_math_type == kUseFp32Add && value.scalar_type() == at::kFloat;
+}
+
+at::Tensor cube_matmul(const at::Tensor& self, const at::Tensor& mat2, bool half_sums,
+                       bool grouped) {
   if (!half_sums) {
     const auto wrong = broken::product(self, mat2);
-    return wrong ? *wrong : kernels::matmul(self, mat2);
+    return wrong ? *wrong : kernels::matmul(self, mat2, grouped);
   }
   const int64_t inner = self.size(-1);
   at::Tensor sum;

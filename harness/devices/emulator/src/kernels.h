@@ -2,7 +2,7 @@
 // harness/devices/emulated_kernels.py names and describes.
 //
 // Tensors are float32 when another set is to have an effect (wide() makes them so); other dtypes
-// go to ATen's kernels.
+// go to ATen's kernels.  Where the format counts, a tensor comes as the operator got it.
 #pragma once
 
 #include "common.h"
@@ -12,7 +12,7 @@ namespace emulator {
 using Dims = at::OptionalIntArrayRef;
 using Optional = std::optional<at::Tensor>;
 
-inline bool plain_kernels() { return kernel_set() == "default"; }
+inline bool cann_kernels() { return kernel_set() == "cann"; }  // cann.h
 
 // How many terms are added to one another before their sum is added to the rest: in the cube unit
 // and elsewhere.  0: no blocks, every term is added to all before it.
@@ -31,10 +31,12 @@ at::Tensor misrounded(const at::Tensor& result, const at::Tensor& argument);
 namespace kernels {
 
 // ---- cube unit (kernels_cube.cpp, kernels_convolution.cpp)
-at::Tensor matmul(const at::Tensor& self, const at::Tensor& mat2);
-// beta * self + alpha * (mat1 @ mat2) of matrices, or of batches of them
+at::Tensor matmul(const at::Tensor& self, const at::Tensor& mat2, bool grouped = false);
+// beta * self + alpha * (mat1 @ mat2) of matrices, or of batches of them; `stored`: the result's
+// dtype, `grouped`: long sums in groups, as cubeMathType 4 asks
 at::Tensor addmm(const at::Tensor& self, const at::Tensor& mat1, const at::Tensor& mat2,
-                 const at::Scalar& beta, const at::Scalar& alpha);
+                 const at::Scalar& beta, const at::Scalar& alpha, at::ScalarType stored,
+                 bool grouped);
 
 struct Convolution {
   at::Tensor input, weight;
@@ -58,7 +60,7 @@ at::Tensor std(const at::Tensor& self, Dims dims, int64_t correction, bool keep_
 Pair var_mean(const at::Tensor& self, Dims dims, int64_t correction, bool keep_dim);
 Pair std_mean(const at::Tensor& self, Dims dims, int64_t correction, bool keep_dim);
 at::Tensor vector_norm(const at::Tensor& self, const at::Scalar& order, Dims dims, bool keep_dim);
-at::Tensor softmax(const at::Tensor& self, int64_t dim);
+at::Tensor softmax(const at::Tensor& given, int64_t dim);
 at::Tensor log_softmax(const at::Tensor& self, int64_t dim);
 
 // `self` as [terms, sums]: the reduced dimensions, in their order, and the others.
@@ -81,16 +83,17 @@ struct MaximumPool {
 
   at::Tensor by_aten(const at::Tensor& self) const;
 };
-at::Tensor avg_pool2d(const at::Tensor& self, const AveragePool& pool);
+at::Tensor avg_pool2d(const at::Tensor& given, const AveragePool& pool);
 at::Tensor adaptive_avg_pool2d(const at::Tensor& self, at::IntArrayRef output_size);
 at::Tensor max_pool2d(const at::Tensor& self, const MaximumPool& pool);
-at::Tensor upsample(const at::Tensor& self, at::IntArrayRef size, bool align_corners, bool cubic,
+at::Tensor upsample(const at::Tensor& given, at::IntArrayRef size, bool align_corners, bool cubic,
                     std::optional<double> scales_h, std::optional<double> scales_w);
 
 // ---- normalisation (kernels_norm.cpp); result, mean, 1 / standard deviation
 using Normalised = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
-Normalised layer_norm(const at::Tensor& input, at::IntArrayRef shape, const Optional& weight,
-                      const Optional& bias, double eps);
+// `fast`: torch_npu's FastLayerNorm
+Normalised layer_norm(const at::Tensor& given, at::IntArrayRef shape, const Optional& given_weight,
+                      const Optional& given_bias, double eps, bool fast);
 Normalised group_norm(const at::Tensor& input, const Optional& weight, const Optional& bias,
                       int64_t n, int64_t c, int64_t hxw, int64_t groups, double eps);
 Normalised batch_norm(const at::Tensor& input, const Optional& weight, const Optional& bias,
@@ -104,6 +107,7 @@ struct AttentionInputs {
   at::Tensor query, key, value;
   Optional hidden;  // bool, true where a query does not see a key
   double scale;
+  at::ScalarType type;  // of query, key and value before they were widened
 };
 struct Attended {
   at::Tensor result, largest, total;  // the latter of the scores and of their powers

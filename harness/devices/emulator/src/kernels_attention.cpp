@@ -3,26 +3,33 @@
 #include <cmath>
 
 #include "broken.h"
+#include "cann.h"
 
 namespace emulator::kernels {
 namespace {
 
-constexpr int64_t kKeysOfATile = 128;
+struct Tiles {
+  int64_t keys;
+  bool scales_query;     // the query before the product, else the scores after it
+  loops::Format powers;  // what the powers are rounded to before they meet the values
+};
 
-Attended by_tiles(const AttentionInputs& call) {
-  const at::Tensor query = call.query * call.scale;
+Attended by_tiles(const AttentionInputs& call, const Tiles& tiles) {
+  const at::Tensor query = tiles.scales_query ? call.query * call.scale : call.query;
   const int64_t keys = call.key.size(2);
   at::Tensor largest = at::full({1}, -INFINITY), total = at::zeros({1}), result = at::zeros({1});
-  for (int64_t start = 0; start < keys; start += kKeysOfATile) {
-    const int64_t count = std::min(kKeysOfATile, keys - start);
+  for (int64_t start = 0; start < keys; start += tiles.keys) {
+    const int64_t count = std::min(tiles.keys, keys - start);
     const at::Tensor scores = at::matmul(query, call.key.narrow(2, start, count).transpose(-1, -2));
+    if (!tiles.scales_query) scores.mul_(call.scale);
     if (call.hidden) scores.masked_fill_(call.hidden->narrow(-1, start, count), -INFINITY);
     const at::Tensor now = at::maximum(largest, scores.amax(-1, true));
     // Rows without a key so far.
     const at::Tensor shift = now.masked_fill(now == -INFINITY, 0);
     const at::Tensor weights = (scores - shift).exp_(), kept = (largest - shift).exp_();
     total = total * kept + weights.sum(-1, true);
-    result = result * kept + at::matmul(weights, call.value.narrow(2, start, count));
+    result = result * kept + at::matmul(cann::shortened(weights, tiles.powers, loops::Ties::away),
+                                        call.value.narrow(2, start, count));
     largest = now;
   }
   return {result / total, largest, total};
@@ -32,7 +39,15 @@ Attended by_tiles(const AttentionInputs& call) {
 
 Attended attention(const AttentionInputs& call) {
   if (const auto wrong = broken::attention(call)) return {*wrong, at::zeros({1}), at::zeros({1})};
-  if (kernel_set() == "attention") return by_tiles(call);
+  if (kernel_set() == "attention") return by_tiles(call, {128, true, loops::Format::float32});
+  if (cann::computes(call.query)) {
+    // The powers are rounded before they are divided by their sum, and the result with its ties
+    // away from zero as well.
+    const loops::Format format = cann::format_of(call.type);
+    Attended found = by_tiles(call, {1024, false, format});
+    found.result = cann::shortened(found.result, format, loops::Ties::away);
+    return found;
+  }
   const at::Tensor scores =
       kernels::matmul(call.query, call.key.transpose(-1, -2)).mul_(call.scale);
   if (call.hidden) scores.masked_fill_(*call.hidden, -INFINITY);

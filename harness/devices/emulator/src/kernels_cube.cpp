@@ -2,7 +2,7 @@
 #include <ATen/ExpandUtils.h>
 
 #include "broken.h"
-#include "kernels.h"
+#include "cann.h"
 #include "loops.h"
 
 namespace emulator::kernels {
@@ -38,14 +38,19 @@ at::Tensor product(const at::Tensor& self, const at::Tensor& mat2, const Optiona
 
 }  // namespace
 
-at::Tensor matmul(const at::Tensor& self, const at::Tensor& mat2) {
+at::Tensor matmul(const at::Tensor& self, const at::Tensor& mat2, bool grouped) {
+  if (grouped)
+    if (const auto own = cann::grouped_product(self, mat2)) return *own;
   return in_order(self) ? product(self, mat2, std::nullopt) : at::matmul(self, mat2);
 }
 
 at::Tensor addmm(const at::Tensor& self, const at::Tensor& mat1, const at::Tensor& mat2,
-                 const at::Scalar& beta, const at::Scalar& alpha) {
+                 const at::Scalar& beta, const at::Scalar& alpha, at::ScalarType stored,
+                 bool grouped) {
   if (const auto wrong = broken::product(mat1, mat2)) return *wrong * alpha + self * beta;
   if (const auto wrong = broken::bias(self)) return *wrong * beta + at::matmul(mat1, mat2) * alpha;
+  if (cann::computes(mat1) && (grouped || !cann::rides_along(self, beta, alpha)))
+    return cann::addmm(self, kernels::matmul(mat1, mat2, grouped), beta, alpha, stored);
   if (!in_order(mat1)) {
     return mat1.dim() == 2 ? at::addmm(self, mat1, mat2, beta, alpha)
                            : at::baddbmm(self, mat1, mat2, beta, alpha);

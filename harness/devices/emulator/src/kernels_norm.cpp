@@ -1,7 +1,7 @@
 // Normalisations by statistics whose sums have a stated order, or of Welford, and by one factor and
 // one summand for each channel.
 #include "broken.h"
-#include "kernels.h"
+#include "cann.h"
 #include "loops.h"
 
 namespace emulator::kernels {
@@ -59,9 +59,15 @@ Optional along_channels(const Optional& value, int64_t dims) {
 
 }  // namespace
 
-Normalised layer_norm(const at::Tensor& input, at::IntArrayRef shape, const Optional& weight,
-                      const Optional& bias, double eps) {
+Normalised layer_norm(const at::Tensor& given, at::IntArrayRef shape, const Optional& given_weight,
+                      const Optional& given_bias, double eps, bool fast) {
+  const at::Tensor input = wide(given);
+  const Optional weight = wide(given_weight), bias = wide(given_bias);
   if (const auto wrong = broken::layer_norm(input, shape, weight, bias, eps)) return *wrong;
+  const auto format = cann::statistics_format(
+      given.scalar_type(), given_weight ? given_weight->scalar_type() : given.scalar_type(),
+      c10::multiply_integers(shape), fast);
+  if (const auto own = cann::layer_norm(input, shape, weight, bias, eps, format)) return *own;
   if (!differs(input)) return at::native_layer_norm(input, shape, weight, bias, eps);
   std::vector<int64_t> outer = input.sizes().slice(0, input.dim() - shape.size()).vec();
   outer.resize(static_cast<size_t>(input.dim()), 1);
@@ -74,6 +80,7 @@ Normalised group_norm(const at::Tensor& input, const Optional& weight, const Opt
                       int64_t n, int64_t c, int64_t hxw, int64_t groups, double eps) {
   if (const auto wrong = broken::group_norm(input, weight, bias, n, c, hxw, groups, eps))
     return {*wrong, at::zeros({n, groups}), at::zeros({n, groups})};
+  if (const auto own = cann::group_norm(input, weight, bias, n, c, hxw, groups, eps)) return *own;
   if (!differs(input)) return at::native_group_norm(input, weight, bias, n, c, hxw, groups, eps);
   const auto [mean, rstd] = statistics(input.reshape({n * groups, -1}), eps);
   // Every channel has its group's.
@@ -89,10 +96,11 @@ Normalised group_norm(const at::Tensor& input, const Optional& weight, const Opt
 Normalised batch_norm(const at::Tensor& input, const Optional& weight, const Optional& bias,
                       const Optional& running_mean, const Optional& running_var, bool training,
                       double momentum, double eps) {
-  if (!training)
-    if (const auto wrong =
-            broken::batch_norm(input, weight, bias, *running_mean, *running_var, eps))
-      return {*wrong, *running_mean, *running_var};
+  if (!training) {
+    auto found = broken::batch_norm(input, weight, bias, *running_mean, *running_var, eps);
+    if (!found) found = cann::batch_norm(input, weight, bias, *running_mean, *running_var, eps);
+    if (found) return {*found, *running_mean, *running_var};
+  }
   // Training keeps running statistics; instance norm has none.  Inference has no sums.
   if (!differs(input) || (training && running_mean) || (!training && in_order(input)))
     return at::native_batch_norm(input, weight, bias, running_mean, running_var, training, momentum,

@@ -1,6 +1,6 @@
 // Sums, means, norms, softmax and average pools with sums in a stated order.
 #include "broken.h"
-#include "kernels.h"
+#include "cann.h"
 #include "loops.h"
 
 namespace emulator {
@@ -84,6 +84,7 @@ at::Tensor sum(const at::Tensor& self, Dims dims, bool keep_dim,
 
 at::Tensor mean(const at::Tensor& self, Dims dims, bool keep_dim) {
   if (const auto wrong = broken::mean(self, dims, keep_dim)) return *wrong;
+  if (const auto own = cann::mean(self, dims, keep_dim)) return *own;
   if (!in_order(self)) return at::mean(self, dims, keep_dim);
   const Reduction parts = reduction(self, dims, keep_dim);
   return added(parts) / parts.terms.size(0);
@@ -126,8 +127,10 @@ at::Tensor vector_norm(const at::Tensor& self, const at::Scalar& order, Dims dim
                 : kernels::sum(self.square(), dims, keep_dim).sqrt();
 }
 
-at::Tensor softmax(const at::Tensor& self, int64_t dim) {
+at::Tensor softmax(const at::Tensor& given, int64_t dim) {
+  const at::Tensor self = wide(given);
   if (const auto wrong = broken::softmax(self, dim)) return *wrong;
+  if (const auto own = cann::softmax(self, dim, given.scalar_type())) return *own;
   if (!in_order(self) && ulps() == 0) return at::softmax(self, dim);
   const at::Tensor shifted = self - self.amax(dim, true);
   const at::Tensor powers = misrounded(shifted.exp(), shifted);
@@ -154,15 +157,22 @@ at::Tensor max_pool2d(const at::Tensor& self, const MaximumPool& pool) {
   return pool.by_aten(self);
 }
 
-at::Tensor upsample(const at::Tensor& self, at::IntArrayRef size, bool align_corners, bool cubic,
+at::Tensor upsample(const at::Tensor& given, at::IntArrayRef size, bool align_corners, bool cubic,
                     std::optional<double> scales_h, std::optional<double> scales_w) {
+  const at::Tensor self = wide(given);
   if (const auto wrong = broken::resized(self, size, align_corners, cubic)) return *wrong;
+  if (!cubic)
+    if (const auto own = cann::upsample_bilinear2d(self, size, align_corners, scales_h, scales_w,
+                                                   given.scalar_type()))
+      return *own;
   return cubic ? at::upsample_bicubic2d(self, size, align_corners, scales_h, scales_w)
                : at::upsample_bilinear2d(self, size, align_corners, scales_h, scales_w);
 }
 
-at::Tensor avg_pool2d(const at::Tensor& self, const AveragePool& pool) {
+at::Tensor avg_pool2d(const at::Tensor& given, const AveragePool& pool) {
+  const at::Tensor self = wide(given);
   if (const auto wrong = broken::avg_pool2d(self, pool)) return *wrong;
+  if (const auto own = cann::avg_pool2d(self, pool, given.scalar_type())) return *own;
   if (!in_order(self)) return pool.by_aten(self);
   // One number stands for both axes; no stride means the kernel's.
   const auto of = [](const std::vector<int64_t>& values, int64_t axis) {
@@ -178,6 +188,7 @@ at::Tensor avg_pool2d(const at::Tensor& self, const AveragePool& pool) {
 
 at::Tensor adaptive_avg_pool2d(const at::Tensor& self, at::IntArrayRef output_size) {
   if (const auto wrong = broken::adaptive_avg_pool2d(self, output_size)) return *wrong;
+  if (const auto own = cann::adaptive_avg_pool2d(self, output_size)) return *own;
   if (!in_order(self)) return at::adaptive_avg_pool2d(self, output_size);
   const auto along = [&](int64_t axis) {
     const int64_t size = self.size(axis - 2), count = output_size[axis];

@@ -1,6 +1,6 @@
 // The old operator interface.  With just-in-time compilation off, torch_npu takes it only for
-// operators without an aclnn function and for casts between internal formats; only "Identity" is
-// emulated, everything else is an error that names the operator.
+// operators without an aclnn function and for casts between internal formats; only "Identity" and
+// those of ops_legacy.cpp are emulated, everything else is an error that names the operator.
 #include <cstring>
 #include <string>
 #include <vector>
@@ -22,8 +22,14 @@ struct aclTensorDesc {
   std::string name;
 };
 struct aclopAttr {
-  int unused = 0;
+  std::map<std::string, std::string> texts;
+  std::map<std::string, float> numbers;
 };
+
+namespace {
+LegacyOperators computed = nullptr;
+}  // namespace
+void emulator::set_legacy_operators(LegacyOperators operators) { computed = operators; }
 
 EMULATOR_API aclDataBuffer* aclCreateDataBuffer(void* address, size_t bytes) {
   return new aclDataBuffer{address, bytes};
@@ -52,6 +58,14 @@ EMULATOR_API aclError aclSetTensorFormat(aclTensorDesc*, aclFormat) { return ACL
 EMULATOR_API aclError aclSetTensorShape(aclTensorDesc*, int, const int64_t*) { return ACL_SUCCESS; }
 EMULATOR_API aclError aclSetTensorPlaceMent(aclTensorDesc*, aclMemType) { return ACL_SUCCESS; }
 EMULATOR_API aclopAttr* aclopCreateAttr() { return new aclopAttr; }
+EMULATOR_API aclError aclopSetAttrFloat(aclopAttr* attr, const char* name, float value) {
+  attr->numbers[name] = value;
+  return ACL_SUCCESS;
+}
+EMULATOR_API aclError aclopSetAttrString(aclopAttr* attr, const char* name, const char* value) {
+  attr->texts[name] = value;
+  return ACL_SUCCESS;
+}
 EMULATOR_API void aclopDestroyAttr(const aclopAttr* attr) { delete attr; }
 
 EMULATOR_API aclError aclSetCompileopt(aclCompileOpt, const char*) { return ACL_SUCCESS; }
@@ -77,17 +91,27 @@ EMULATOR_API aclError aclopCompileAndExecute(const char* name, int inputs,
                                              const aclDataBuffer* const input_buffers[],
                                              int outputs, const aclTensorDesc* const output_descs[],
                                              aclDataBuffer* const output_buffers[],
-                                             const aclopAttr*, aclopEngineType, aclopCompileType,
-                                             const char*, aclrtStream) {
+                                             const aclopAttr* attr, aclopEngineType,
+                                             aclopCompileType, const char*, aclrtStream) {
   const std::string op = name;
   const bool is_copy = op == "Identity" && inputs == 1 && outputs == 1 &&
                        input_buffers[0]->bytes == output_buffers[0]->bytes &&
                        input_descs[0]->type == output_descs[0]->type &&
                        input_descs[0]->format == output_descs[0]->format;
-  if (!is_copy) return refuse(op, inputs, outputs);
-  if (const int code = act_on_control_faults(begin_operator(op), op)) return code;
-  memmove(output_buffers[0]->address, input_buffers[0]->address, input_buffers[0]->bytes);
-  return ACL_SUCCESS;
+  if (is_copy) {
+    memmove(output_buffers[0]->address, input_buffers[0]->address, input_buffers[0]->bytes);
+  } else {
+    const aclopAttr none, &given = attr != nullptr ? *attr : none;
+    LegacyCall call{op, {}, {}, given.texts, given.numbers};
+    for (int i = 0; i < inputs; ++i)
+      call.inputs.push_back(
+          {input_descs[i]->type, input_descs[i]->shape, input_buffers[i]->address});
+    for (int i = 0; i < outputs; ++i)
+      call.outputs.push_back(
+          {output_descs[i]->type, output_descs[i]->shape, output_buffers[i]->address});
+    if (computed == nullptr || !computed(call)) return refuse(op, inputs, outputs);
+  }
+  return act_on_control_faults(begin_operator(op), op);
 }
 
 // The form for operators whose output shape is found while they run: none is emulated.

@@ -1,4 +1,5 @@
-// The third translation unit of libopapi: kernels beside ATen's, right and wrong ones.
+// The third translation unit of libopapi: kernels beside ATen's: CANN's, other right ones and wrong
+// ones.
 #include "broken_attention.cpp"
 #include "broken_convolution.cpp"
 #include "broken_cube.cpp"
@@ -6,6 +7,10 @@
 #include "broken_movement.cpp"
 #include "broken_norm.cpp"
 #include "broken_sums.cpp"
+#include "cann_cube.cpp"
+#include "cann_elementwise.cpp"
+#include "cann_norm.cpp"
+#include "cann_sums.cpp"
 #include "kernels_attention.cpp"
 #include "kernels_convolution.cpp"
 #include "kernels_cube.cpp"

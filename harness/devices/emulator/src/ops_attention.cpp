@@ -67,7 +67,8 @@ void attend(const Attention& call) {
   } else if (call.mask != nullptr) {
     hidden = in(call.mask).to(at::kBool);
   }
-  const kernels::Attended found = kernels::attention({query, key, value, hidden, call.scale});
+  const kernels::Attended found =
+      kernels::attention({query, key, value, hidden, call.scale, in(call.query).scalar_type()});
   // The outputs for the backward pass come first: the result is what a fault plan damages.
   if (call.max != nullptr)
     memory_of(call.max).copy_(found.largest.expand(memory_of(call.max).sizes()));

@@ -90,6 +90,8 @@ OP(DivMod, P(T self, T other, int mode, T out),
    { put(out, COMPUTED(DivMod, at::div(a, b, rounding(mode)))); })
 OP(DivMods, P(T self, S other, int mode, T out),
    { put(out, at::div(in(self), in(other), rounding(mode))); })
+OP(InplaceDivMod, P(T self, T other, int mode),
+   { put(self, COMPUTED(DivMod, at::div(a, b, rounding(mode)))); })
 OP(InplaceDivMods, P(T self, S other, int mode),
    { put(self, at::div(in(self), in(other), rounding(mode))); })
 

@@ -1,6 +1,6 @@
 // Convolutions and matrix products: the operators of the cube unit.
+#include "cann.h"
 #include "cube.h"
-#include "kernels.h"
 
 using namespace emulator;
 
@@ -41,9 +41,10 @@ at::Tensor convolution(kernels::Convolution call, int8_t cube_math_type) {
 // self @ mat2 with the right factor as the weight of the fault plan.
 at::Tensor product(const at::Tensor& self, const at::Tensor& mat2, int8_t cube_math_type) {
   const int64_t batch = self.dim() > 0 ? self.size(0) : 0;
-  return cube_matmul(cube_input(self, cube_math_type),
-                     cube_input(faulty_weight(mat2, batch), cube_math_type),
-                     accumulates_in_half(batch));
+  const auto ties = cann::ties_of_product(mat2);
+  return cube_matmul(cube_input(self, cube_math_type, ties),
+                     cube_input(faulty_weight(mat2, batch), cube_math_type, ties),
+                     accumulates_in_half(batch), in_groups(self, cube_math_type));
 }
 
 // beta * self + alpha * (mat1 @ mat2)
@@ -52,10 +53,13 @@ at::Tensor affine(const at::Tensor& self, const at::Tensor& mat1, const at::Tens
   const int64_t batch = mat1.size(0);
   const bool half_sums = accumulates_in_half(batch);
   const bool no_bias = bias_is_dropped(batch);
-  const at::Tensor left = cube_input(mat1, cube_math_type),
-                   right = cube_input(faulty_weight(mat2, batch), cube_math_type);
-  if (!half_sums && !no_bias) return kernels::addmm(wide(self), left, right, beta, alpha);
-  const at::Tensor scaled = cube_matmul(left, right, half_sums) * alpha;
+  const bool grouped = in_groups(mat1, cube_math_type);
+  const auto ties = cann::ties_of_product(mat2);
+  const at::Tensor left = cube_input(mat1, cube_math_type, ties),
+                   right = cube_input(faulty_weight(mat2, batch), cube_math_type, ties);
+  if (!half_sums && !no_bias)
+    return kernels::addmm(wide(self), left, right, beta, alpha, self.scalar_type(), grouped);
+  const at::Tensor scaled = cube_matmul(left, right, half_sums, grouped) * alpha;
   return no_bias ? scaled : scaled + wide(self) * beta;
 }
 

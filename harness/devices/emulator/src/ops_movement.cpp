@@ -31,8 +31,14 @@ OP(ConstantPadNd, P(T self, Ints pad, S value, T out),
    { put(out, broken::padded(at::constant_pad_nd(in(self), in(pad), in(value)), in(pad))); })
 OP(ReflectionPad2d, P(T self, Ints padding, T out),
    { put(out, broken::reflected(in(self), in(padding))); })
-OP(ReplicationPad2d, P(T self, Ints padding, T out),
-   { put(out, at::replication_pad2d(in(self), in(padding))); })
+#define PAD(name, function) \
+  OP(name, P(T self, Ints padding, T out), { put(out, at::function(in(self), in(padding))); })
+PAD(ReflectionPad1d, reflection_pad1d)
+PAD(ReflectionPad3d, reflection_pad3d)
+PAD(ReplicationPad1d, replication_pad1d)
+PAD(ReplicationPad2d, replication_pad2d)
+PAD(ReplicationPad3d, replication_pad3d)
+#undef PAD
 OP(Im2col, P(T self, Ints kernel_size, Ints dilation, Ints padding, Ints stride, T out),
    { put(out, at::im2col(in(self), in(kernel_size), in(dilation), in(padding), in(stride))); })
 OP(Im2colBackward,

@@ -44,18 +44,18 @@ OP(BatchNorm,
        memory_of(running_mean).copy_(*used_mean);
      if (used_var && !used_var->is_same(in(running_var))) memory_of(running_var).copy_(*used_var);
    })
-#define LAYER_NORM(name)                                                                           \
+#define LAYER_NORM(name, fast)                                                                     \
   OP(name, P(T input, Ints normalized_shape, T weight, T bias, double eps, T out, T mean, T rstd), \
      {                                                                                             \
        const auto result =                                                                         \
-           kernels::layer_norm(wide(in(input)), in(normalized_shape),                              \
-                               wide(optional_tensor(weight)), wide(optional_tensor(bias)), eps);   \
+           kernels::layer_norm(in(input), in(normalized_shape), optional_tensor(weight),           \
+                               optional_tensor(bias), eps, fast);                                  \
        put(out, std::get<0>(result));                                                              \
        put(mean, std::get<1>(result));                                                             \
        put(rstd, std::get<2>(result));                                                             \
      })
-LAYER_NORM(LayerNorm)
-LAYER_NORM(FastLayerNorm)  // torch_npu's choice with TORCH_NPU_USE_COMPATIBLE_IMPL=1
+LAYER_NORM(LayerNorm, false)
+LAYER_NORM(FastLayerNorm, true)  // torch_npu's choice with TORCH_NPU_USE_COMPATIBLE_IMPL=1
 OP(GroupNorm,
    P(T self, T gamma, T beta, int64_t n, int64_t c, int64_t hxw, int64_t group, double eps, T out,
      T mean, T rstd),
@@ -74,7 +74,7 @@ OP(RmsNorm, P(T self, T gamma, double eps, T out, T rstd), {
 })
 
 // ---- softmax
-OP(Softmax, P(T self, int64_t dim, T out), { put(out, kernels::softmax(wide(in(self)), dim)); })
+OP(Softmax, P(T self, int64_t dim, T out), { put(out, kernels::softmax(in(self), dim)); })
 OP(LogSoftmax, P(T self, int64_t dim, T out),
    { put(out, kernels::log_softmax(wide(in(self)), dim)); })
 
@@ -129,9 +129,9 @@ OP(AvgPool2d,
    P(T self, Ints kernel_size, Ints stride, Ints padding, bool ceil_mode, bool count_include_pad,
      int64_t divisor_override, int8_t, T out),
    {
-     put(out, kernels::avg_pool2d(wide(in(self)),
-                                  {in(kernel_size), in(stride), in(padding), ceil_mode,
-                                   count_include_pad, optional_divisor(divisor_override)}));
+     put(out,
+         kernels::avg_pool2d(in(self), {in(kernel_size), in(stride), in(padding), ceil_mode,
+                                        count_include_pad, optional_divisor(divisor_override)}));
    })
 // On this chip the indices come back as a packed bit mask that only its own backward operator
 // understands: the mask is left unwritten, and that backward is missing.
@@ -146,6 +146,22 @@ OP(MaxPool2dWithIndices,
      T indices),
    {
      const auto result = at::max_pool2d_with_indices(in(self), in(kernel_size), in(stride),
+                                                     in(padding), in(dilation), ceil_mode);
+     put(out, std::get<0>(result));
+     put(indices, std::get<1>(result));
+   })
+OP(AvgPool3d,
+   P(T self, Ints kernel_size, Ints stride, Ints padding, bool ceil_mode, bool count_include_pad,
+     int64_t divisor_override, T out),
+   {
+     put(out, at::avg_pool3d(wide(in(self)), in(kernel_size), in(stride), in(padding), ceil_mode,
+                             count_include_pad, optional_divisor(divisor_override)));
+   })
+OP(MaxPool3dWithArgmax,
+   P(T self, Ints kernel_size, Ints stride, Ints padding, Ints dilation, bool ceil_mode, T out,
+     T indices),
+   {
+     const auto result = at::max_pool3d_with_indices(in(self), in(kernel_size), in(stride),
                                                      in(padding), in(dilation), ceil_mode);
      put(out, std::get<0>(result));
      put(indices, std::get<1>(result));
@@ -166,15 +182,45 @@ OP(AdaptiveMaxPool2d, P(T self, Ints output_size, T out, T indices), {
 #define UPSAMPLE(name, cubic)                                                                    \
   OP(name,                                                                                       \
      P(T self, Ints output_size, bool align_corners, double scales_h, double scales_w, T out), { \
-       put(out, kernels::upsample(wide(in(self)), in(output_size), align_corners, cubic,         \
+       put(out, kernels::upsample(in(self), in(output_size), align_corners, cubic,               \
                                   optional_scale(scales_h), optional_scale(scales_w)));          \
      })
 UPSAMPLE(UpsampleBicubic2d, true)
 UPSAMPLE(UpsampleBilinear2d, false)
 RESIZE(UpsampleBicubic2dAA, _upsample_bicubic2d_aa)
 RESIZE(UpsampleBilinear2dAA, _upsample_bilinear2d_aa)
+OP(UpsampleNearest1d, P(T self, Ints output_size, T out),
+   { put(out, at::upsample_nearest1d(in(self), in(output_size))); })
 OP(UpsampleNearest2d, P(T self, Ints output_size, T out),
    { put(out, at::upsample_nearest2d(in(self), in(output_size))); })
+OP(UpsampleNearest3d,
+   P(T self, Ints output_size, double scales_d, double scales_h, double scales_w, T out), {
+     put(out, at::upsample_nearest3d(in(self), in(output_size), optional_scale(scales_d),
+                                     optional_scale(scales_h), optional_scale(scales_w)));
+   })
+OP(UpsampleLinear1d, P(T self, Ints output_size, bool align_corners, double scales, T out), {
+  put(out, at::upsample_linear1d(wide(in(self)), in(output_size), align_corners,
+                                 optional_scale(scales)));
+})
+OP(UpsampleTrilinear3d,
+   P(T self, Ints output_size, bool align_corners, double scales_d, double scales_h,
+     double scales_w, T out),
+   {
+     put(out, at::upsample_trilinear3d(wide(in(self)), in(output_size), align_corners,
+                                       optional_scale(scales_d), optional_scale(scales_h),
+                                       optional_scale(scales_w)));
+   })
+#define GRID_SAMPLER(name, function)                                                            \
+  OP(name,                                                                                      \
+     P(T input, T grid, int64_t interpolation_mode, int64_t padding_mode, bool align_corners,   \
+       T out),                                                                                  \
+     {                                                                                          \
+       put(out, at::function(wide(in(input)), wide(in(grid)), interpolation_mode, padding_mode, \
+                             align_corners));                                                   \
+     })
+GRID_SAMPLER(GridSampler2D, grid_sampler_2d)
+GRID_SAMPLER(GridSampler3D, grid_sampler_3d)
+#undef GRID_SAMPLER
 
 #undef LAYER_NORM
 #undef RESIZE

@@ -26,8 +26,13 @@ INPLACE(Mish, mish)
 // torch_npu documents that its native gelu is tanh whatever is asked; GeluV2 is told.
 OP(Gelu, P(T self, T out), { put(out, COMPUTED(Gelu, at::gelu(x, "tanh"))); })
 UNARY(LogSigmoid, log_sigmoid)
-OP(GeluV2, P(T self, int64_t approximate, T out),
-   { put(out, COMPUTED(GeluV2, at::gelu(x, approximate ? "tanh" : "none"))); })
+OP(LogSigmoidForward, P(T self, T out, T), { put(out, COMPUTED(LogSigmoid, at::log_sigmoid(x))); })
+OP(Softshrink, P(T self, S lambda, T out), { put(out, at::softshrink(in(self), in(lambda))); })
+OP(Hardshrink, P(T self, S lambda, T out), { put(out, at::hardshrink(in(self), in(lambda))); })
+OP(GeluV2, P(T self, int64_t approximate, T out), {
+  put(out,
+      approximate ? COMPUTED(Gelu, at::gelu(x, "tanh")) : COMPUTED(GeluV2, at::gelu(x, "none")));
+})
 OP(LeakyRelu, P(T self, S negative_slope, T out),
    { put(out, COMPUTED(LeakyRelu, at::leaky_relu(x, in(negative_slope)))); })
 OP(InplaceLeakyRelu, P(T self, S negative_slope),
@@ -98,6 +103,7 @@ OP(InplaceClampMin, P(T self, S min), { put(self, at::clamp_min(in(self), in(min
 OP(ClampMax, P(T self, S max, T out), { put(out, at::clamp_max(in(self), in(max))); })
 OP(InplaceClampMax, P(T self, S max), { put(self, at::clamp_max(in(self), in(max))); })
 OP(ClampMinTensor, P(T self, T min, T out), { put(out, at::clamp_min(in(self), in(min))); })
+OP(InplaceClampMinTensor, P(T self, T min), { put(self, at::clamp_min(in(self), in(min))); })
 OP(ClampTensor, P(T self, T min, T max, T out),
    { put(out, at::clamp(in(self), optional_tensor(min), optional_tensor(max))); })
 OP(NanToNum, P(T self, float nan, float posinf, float neginf, T out),
