@@ -3,7 +3,7 @@
     python -m benchmarks.operators --catalogue FILE --output reports/operator-power.jsonl
         [--kernels honest,broken,NAME,...] [--largest GFLOP] [--calls N]
 
-Every call runs once with the default kernels.  With others only those of their operators run, and
+Every call runs once with the CPU's own kernels.  With others only those of their operators run, and
 only those whose bits changed are judged, as an upgrade does it.  Broken kernels are effective where
 any bit changed, and found where a call fails whose bits changed; honest ones give a false alarm
 where any call fails.  `--calls`: at most so many calls a kernel family,
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _, settings = worker.ask(Describe("strict"), _SECONDS)
         measure = _Measure(worker, found.header.dtype, settings, given.largest * 1e9)
-        default = measure.outcomes(emulated_kernels.DEFAULT, calls, {})
+        default = measure.outcomes(emulated_kernels.ATEN, calls, {})
         for name in wanted:
             if name not in rows:
                 rows[name] = measure.row(name, calls, default)
@@ -130,7 +130,7 @@ class _Measure:
             if any(part.judged for part in item.sets.values()) or item.status is Status.SKIP
         ]
         passing = (Status.PASS, Status.SKIP)
-        # What fails with the default kernels as well is none of these kernels' doing.
+        # What fails with the CPU's own kernels as well is none of these kernels' doing.
         failed = [
             item
             for item in changed

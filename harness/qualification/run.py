@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from harness.devices import emulated_kernels
 from harness.devices.spec import DeviceSpec
 from harness.execution.worker import DeviceWorker
 from harness.qualification import inputs, results
@@ -43,7 +44,7 @@ class Plan:
     variants: bool = False
     call_seconds: float = 120.0
     largest: float = 4e9
-    kernels: str = "default"
+    kernels: str = emulated_kernels.DEFAULT
     fault_plan: str | None = None
 
     def takes(self, call: str) -> bool:
