@@ -6,7 +6,6 @@ import resource
 import pytest
 
 import harness  # noqa: F401  (before torch)
-from harness.devices import emulated_kernels
 from harness.devices.npu import TakeKernels
 from harness.devices.spec import DeviceSpec
 from harness.execution.worker import DeviceWorker
@@ -14,7 +13,7 @@ from harness.qualification import fingerprint
 from harness.records import fingerprint_changes
 from harness.records.fingerprint_changes import Change
 
-PLAIN = "aten" if emulated_kernels.known("aten") else "default"
+PLAIN = "aten"
 SINGLE = "24 bits (float32), to nearest, ties to even"
 HALF = "11 bits (float16), to nearest, ties to even"
 TEN = "10 bits, ties to even"

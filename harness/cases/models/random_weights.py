@@ -24,11 +24,11 @@ is rounded to 6 to 10 bits, which differences between kernels, processors and ve
 change only where they straddle a boundary.  In float64 they were at most 1e-12 of a channel's
 spread, and a value to be rounded to a grid of 2^-6 of the spread lies that near to a boundary with
 a chance of 1.3e-10; with 10^4 to 10^5 values in a model one of a hundred thousand models gets other
-weights somewhere.  Where a model makes tables in float32 as it is built (rotary and sine positions,
-swinv2), another torch may make another last bit of them, and the differences are about 1e-7: about
-one such model of a hundred.  The record's `weights_sha256` would say so.  What is drawn and then scaled has
-all 24 bits of float32, offsets and statistics too: numbers that a shorter format holds as they are
-would hide a kernel that stores them in it.
+weights somewhere.  Where a model makes tables in float32 as it is built (rotary and sine
+positions, swinv2), another torch may make another last bit of them, and the differences are about
+1e-7: about one such model of a hundred.  The record's `weights_sha256` would say so.  What is
+drawn and then scaled has all 24 bits of float32, offsets and statistics too: numbers that a
+shorter format holds as they are would hide a kernel that stores them in it.
 
 What was aimed at is checked on images that nothing was fitted to, and stands in the statistics as a
 note where it was missed (a softmax over scores that no weight scales, a gate that sees few images).
