@@ -159,9 +159,12 @@ def select(cases: Sequence[Case], selection: Selection) -> list[Case]:
     for case in (_override(case, selection) for case in chosen):
         other = unique.setdefault(case.id, case)
         if dataclasses.replace(other, tier=case.tier) != case:
+            refs = (other.model.ref, case.model.ref)
+            same = len({os.path.realpath(ref) for ref in refs}) == 1 and refs[0] != refs[1]
+            remedy = "both are one directory, write it the same way" if same else ""
             raise UsageProblem(
-                f"Two different cases share the id {case.id!r} ({other.model.ref} and "
-                f"{case.model.ref}): rename one of the model directories."
+                f"Two different cases share the id {case.id!r} ({' and '.join(refs)}): "
+                f"{remedy or 'rename one of the model directories'}."
             )
     for model in {case.model: None for case in unique.values()}:
         _check_model(model)

@@ -155,6 +155,24 @@ def files_key(source: InputSource, data_config: dict[str, Any]) -> dict[str, Any
     }
 
 
+def _without_copies(found: Found, images: torch.Tensor) -> tuple[Found, torch.Tensor]:
+    """Leave out what the model gets twice: a copy is no evidence, and nothing tells it apart.
+
+    `images`: [N, C, H, W], one for each of `found`.
+    """
+    first: dict[str, int] = {}
+    copies = {}
+    for index, label in enumerate(found.images):
+        if first.setdefault(sha256_tensors({"image": images[index]}), index) != index:
+            copies[label] = "the same picture as an earlier file"
+    if not copies:
+        return found, images
+    kept = {label: path for label, path in found.images.items() if label not in copies}
+    animated = tuple(label for label in found.animated if label in kept)
+    left_out = (*found.left_out, *copies.items())
+    return Found(kept, left_out, animated), images[list(first.values())]
+
+
 def prepare_inputs(source: InputSource, data_config: dict[str, Any], cache_dir: Path) -> InputSet:
     """Make the tensors of an input set and store them as inputs/<sha256>.safetensors.
 
@@ -176,7 +194,7 @@ def prepare_inputs(source: InputSource, data_config: dict[str, Any], cache_dir: 
     else:
         found = _files(source)
         image_files.check_pixels(found.images.values())
-        images = preprocess(list(found.images.values()), data_config)
+        found, images = _without_copies(found, preprocess([*found.images.values()], data_config))
         labels = list(found.images)
         left_out = found.account
         what = "photos of scikit-image and scikit-learn"

@@ -51,7 +51,7 @@ def append(path: Path, record: AnyRecord) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            if _ends_torn(path):
+            if files.ends_torn(path):
                 line = b"\n" + line
             if os.write(descriptor, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -292,11 +292,3 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 raise UsageProblem(f"{path}, line {number}: more than {LINE_BYTES} bytes.")
             if line.strip():
                 yield number, line.decode("utf-8", errors="replace")
-
-
-def _ends_torn(path: Path) -> bool:
-    with path.open("rb") as stream:
-        if stream.seek(0, os.SEEK_END) == 0:
-            return False
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1) != b"\n"

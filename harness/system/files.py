@@ -96,6 +96,15 @@ def sha256_tensors(tensors: Mapping[str, torch.Tensor], extra: object = None) ->
     return digest.hexdigest()
 
 
+def ends_torn(path: Path) -> bool:
+    """Whether the last line of a file of lines was cut off: what is appended needs a new one."""
+    with path.open("rb") as stream:
+        if stream.seek(0, os.SEEK_END) == 0:
+            return False
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) != b"\n"
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A file beside `path` that takes its place at the end: readers see the old one or all of it.

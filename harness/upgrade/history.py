@@ -20,7 +20,7 @@ from harness.judgement.documented import ERROR_RATE_LIMIT_PERCENT
 from harness.judgement.verdict import RULES
 from harness.records.lines import CaseRecord
 from harness.records.results_file import Run
-from harness.system import foreign
+from harness.system import files, foreign
 from harness.system.status import Status, UsageProblem
 
 # Versions that make a column of the trend; CANN's comes from the device, the others' are packages.
@@ -68,6 +68,8 @@ def append(directory: Path, run: Run) -> Path | None:
         directory.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
+            if files.ends_torn(path):
+                content = b"\n" + content
             if os.write(descriptor, content) < len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:

@@ -132,6 +132,16 @@ def test_two_cases_must_not_share_an_id(tmp_path):
         case_files.select([one, two], Selection())
 
 
+def test_one_directory_written_in_two_ways_needs_no_other_name(tmp_path):
+    one, two = (
+        Case(ModelSource("directory", str(tmp_path / path)), InputSource("synthetic"))
+        for path in ("m", "x/../m")
+    )
+    (tmp_path / "x").mkdir()
+    with pytest.raises(UsageProblem, match="both are one directory"):
+        case_files.select([one, two], Selection())
+
+
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [

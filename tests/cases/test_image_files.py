@@ -25,8 +25,8 @@ def save(path, colour=(200, 30, 60), size=(40, 40), **options):
 
 def test_every_file_of_a_folder_is_read_or_named_with_the_reason(tmp_path):
     save(tmp_path / "a.jfif", format="JPEG")
-    save(tmp_path / "b.PNG", format="PNG")
-    save(tmp_path / "cat" / "c.webp")
+    save(tmp_path / "b.PNG", colour=(0, 90, 0), format="PNG")
+    save(tmp_path / "cat" / "c.webp", colour=(0, 0, 90))
     save(tmp_path / "cat" / "deeper" / "d.png")
     (tmp_path / "e.heic").write_bytes(b"\0\0\0\x18ftypheic")
     (tmp_path / "f.heic").write_bytes(b"\0\0\0\x18ftypheic")
@@ -44,6 +44,32 @@ def test_every_file_of_a_folder_is_read_or_named_with_the_reason(tmp_path):
     )
     made = inputs.prepare_inputs(InputSource("images", path=str(tmp_path)), CONFIG, tmp_path / "c")
     assert made.left_out == found.account and made.labels == tuple(found.images)
+
+
+def test_a_picture_that_is_there_twice_is_one_image(tmp_path):
+    rng = np.random.default_rng(0)
+    first, second = (
+        Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)) for _ in range(2)
+    )
+    (tmp_path / "x").mkdir()
+    first.save(tmp_path / "a.png")
+    first.save(tmp_path / "b.bmp")
+    second.save(tmp_path / "c.png")
+    first.save(tmp_path / "x" / "a.png")
+    made = inputs.prepare_inputs(InputSource("images", path=str(tmp_path)), CONFIG, tmp_path / "o")
+    assert made.labels == ("a.png", "c.png") and made.count == 2
+    assert made.left_out == (
+        "2 of 4 files were read; left out: 2 the same picture as an earlier file (b.bmp, x/a.png)"
+    )
+    wanted = inputs.preprocess([tmp_path / "a.png", tmp_path / "c.png"], CONFIG)
+    assert torch.equal(inputs.load_inputs(made), wanted)
+
+
+def test_files_that_differ_in_case_or_suffix_have_labels_of_their_own(tmp_path):
+    for at, name in enumerate(("A.png", "a.PNG", "a.bmp", "a.png")):
+        save(tmp_path / name, colour=(60 * at, 0, 0))
+    made = inputs.prepare_inputs(InputSource("images", path=str(tmp_path)), CONFIG, tmp_path / "o")
+    assert made.labels == ("A.png", "a.PNG", "a.bmp", "a.png") and made.left_out == ""
 
 
 def test_class_folders_are_read_one_level_deep(tmp_path):

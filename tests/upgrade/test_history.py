@@ -37,6 +37,13 @@ def test_lines_that_are_no_entry_are_left_out(tmp_path):
     assert entry.budget_ratio != entry.budget_ratio
 
 
+def test_a_line_cut_off_costs_no_entry_of_the_next_run(tmp_path):
+    path = history.append(tmp_path, ran(1, sides()))
+    path.write_bytes(path.read_bytes() + b'{"time": "20')
+    history.append(tmp_path, ran(2, sides()))
+    assert [entry.run_id for entry in history.read(tmp_path, "npu")] == ["r1", "r2"]
+
+
 def test_a_history_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageProblem, match="cannot be written"):

@@ -195,6 +195,7 @@ def _load_state(
     unexpected = tuple(name for name in state if name not in own)
     trouble = [*missing, *unexpected, *(name for name, _, _ in mismatched)]
     allowed = tuple(n for n in trouble if any(fnmatchcase(n, pattern) for pattern in allow_keys))
+    known = {*own, *state}
     return WeightAccount(
         loaded=len(good),
         expected=len(own),
@@ -203,6 +204,7 @@ def _load_state(
         mismatched=tuple(mismatched),
         nonfinite=tuple(nonfinite),
         allowed=allowed,
+        idle=tuple(one for one in allow_keys if not any(fnmatchcase(n, one) for n in known)),
         notes=tuple(notes),
     )
 
@@ -246,6 +248,8 @@ def _check(account: WeightAccount, path: Path, num_classes: int, asked: str) -> 
     # With most of them missing, whoever allows them by name tests random weights.
     if 2 * account.loaded > account.expected:
         remedy += ", or allow these keys by name"
+    if account.idle:
+        remedy += f" ({account.idle_patterns})"
     raise fail(f"{said}{', '.join(account.problems)}{remedy}.")
 
 

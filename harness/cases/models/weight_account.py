@@ -23,7 +23,8 @@ class WeightAccount:
 
     `mismatched` holds (name, shape in file, shape in model), `nonfinite` (name, number of NaN or
     infinite values).  `allowed` lists the keys among them that were excused by name: a missing
-    or mis-shaped one keeps the model's own initial value.  `notes` says what was converted.
+    or mis-shaped one keeps the model's own initial value.  `idle`: patterns that were to excuse
+    keys and are the name of none.  `notes` says what was converted.
     """
 
     loaded: int
@@ -33,6 +34,7 @@ class WeightAccount:
     mismatched: tuple[tuple[str, Shape, Shape], ...] = ()
     nonfinite: tuple[tuple[str, int], ...] = ()
     allowed: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -57,9 +59,16 @@ class WeightAccount:
             f"{len(found)} {what} ({show_first(found)})" for what, found in phrases if found
         )
 
+    @property
+    def idle_patterns(self) -> str:
+        """A phrase on `idle`."""
+        return f"to be allowed, but the name of no weight: {show_first(list(self.idle))}"
+
     def summary(self) -> str:
         """One line for tables and logs."""
         parts = [f"{self.loaded} of {self.expected} tensors loaded", *self.problems]
         if self.allowed:
             parts.append(f"{len(self.allowed)} allowed ({show_first(list(self.allowed))})")
+        if self.idle:
+            parts.append(self.idle_patterns)
         return "; ".join([*parts, *self.notes])

@@ -166,6 +166,15 @@ def test_missing_unexpected_and_mismatched_keys(directory, state):
     assert again.weights_sha256 == loaded.weights_sha256
 
 
+def test_a_pattern_that_is_the_name_of_no_weight_is_said(directory):
+    account = loading.load_model(directory, allow_keys=("fc.*", "fc.wieght", "head.*")).weights
+    assert account.idle == ("fc.wieght", "head.*") and not account.allowed
+    assert "the name of no weight: fc.wieght, head.*" in account.summary()
+    change(directory, fc__weight=None)
+    refused(directory, "missing in the file (fc.weight)", "the name of no weight: fc.wieght",
+            allow_keys=("fc.wieght",))  # fmt: skip
+
+
 def test_all_keys_wrong_is_not_a_random_model(directory, state):
     save_file({f"net.{k}": v for k, v in state.items()}, directory / "model.safetensors")
     said = refused(directory, "0 loaded", "prefix 'net.'", "state_dict() of the timm model itself")
