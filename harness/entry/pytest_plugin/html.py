@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     That a report cannot be written is said before the run, not after hours of it.
     """
-    runs = hasattr(config.option, "fault_plan")  # not a page of records alone
+    runs = hasattr(config.option, "harness_fault_plan")  # not a page of records alone
     if runs and state.will_run_cases(config):
         for option, name in _REPORTS.items():
             if path := config.getoption(option, None):
