@@ -54,6 +54,7 @@ def test_a_kind_that_saw_only_its_linear_range_is_noted(cache_dir, monkeypatch):
     other = dataclasses.replace(answers, reference=dataclasses.replace(leg, record=record))
     monkeypatch.setattr(both, "_last", (asked, declared, other))
     (note,) = [note for note in both.judge(request, leg).notes if "nearly linear" in note]
+    both.close()
     assert "gelu (inputs with an rms of 0.2)" in note and "softmax" not in note
 
 
