@@ -119,8 +119,9 @@ def _missing_torch_npu() -> Probe:
         "torch_npu is not installed",
         "No NPU: torch_npu is not installed in this Python. Install it together with its torch, "
         "in one command so that pip cannot swap torch: `pip install torch==2.13.0 "
-        "torch_npu==2.13.0 torchvision==0.28.0` (README lists other sets); CANN must be installed "
-        "and sourced as well. The emulated NPU (`--device npu-emulated`) needs torch_npu too.",
+        "torch_npu==2.13.0 torchvision==0.28.0` (docs/releases.md lists others); CANN must be "
+        "installed and sourced as well. The emulated NPU (`--device npu-emulated`) needs torch_npu "
+        "too.",
     )
 
 
@@ -166,8 +167,8 @@ def _ask_torch_npu() -> Probe:
             0,
             "torch_npu does not load",
             f"No NPU: CANN is on the library path but torch_npu does not load ({text}). Check "
-            "that the versions of torch, torch_npu and CANN belong together (README has the "
-            "table) and that set_env.sh was sourced in this shell.",
+            "that the versions of torch, torch_npu and CANN belong together (docs/install.md has "
+            "the table) and that set_env.sh was sourced in this shell.",
         )
     return Probe(
         0,

@@ -28,7 +28,7 @@ _STATUSES = tuple(status.value for status in Status if status is not Status.SKIP
 _ROW = re.compile(r"""^\s*(?P<quote>["'])(?P<id>.*?)(?P=quote)\s*=""")
 _HEAD = """\
 # Expected results of {device}, numerics profile {numerics}.{emulated}
-# One row a case.  `--update-expected` writes rows; README, "Gating an upgrade", explains them.
+# One row a case.  `--update-expected` writes rows; docs/gating.md explains them.
 device = "{device}"
 numerics = "{numerics}"{kernels}
 

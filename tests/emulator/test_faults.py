@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.devices.fault_plan import KINDS, Fault, FaultPlan, __doc__
+from harness.devices.fault_plan import KINDS, Fault, FaultPlan
 
 whole = st.integers(0, 1000)
 any_fault = st.builds(
@@ -36,16 +34,12 @@ def test_json_round_trip(faults: list[Fault]) -> None:
 
 def test_json_has_only_what_differs() -> None:
     text = FaultPlan((Fault("scale_output", "Silu", first=3),)).to_json()
-    assert text == '{"faults": [{"kind": "scale_output", "operator": "Silu", "first": 3}]}'
+    fault = '{"kind": "scale_output", "operator": "Silu", "first": 3}'
+    assert text == f'{{"schema_version": 1, "faults": [{fault}]}}'
 
 
 def test_aclnn_prefix_is_dropped() -> None:
     assert Fault("zero_output", "aclnnSilu").operator == "Silu"
-
-
-def test_every_kind_is_in_the_table() -> None:
-    described = re.findall(r"^([a-z0-9_]+)  ", __doc__ or "", re.MULTILINE)
-    assert tuple(described) == KINDS
 
 
 @pytest.mark.parametrize(

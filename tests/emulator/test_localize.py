@@ -144,7 +144,7 @@ def test_one_fault_is_named_and_nothing_else(
     magnitude: float | None,
 ) -> None:
     where = modules_of_calls(npu, architecture, getattr(torch, dtype))
-    fault = Fault(kind, operator, call, call, magnitude=magnitude)
+    fault = Fault(kind, operator, first=call, last=call, magnitude=magnitude)
     found = trace(device, architecture, dtype, "strict", fault)
     assert len(found.culprits) == 1, found.conclusion()
     assert found.worst[0] == found.culprits[0]
@@ -157,8 +157,8 @@ def test_one_fault_is_named_and_nothing_else(
 def test_two_faults_at_once_are_the_two_worst(device: NpuDevice, npu: Emulator) -> None:
     where = modules_of_calls(npu, RESNET, torch.float32)
     faults = (
-        Fault("scale_output", "Convolution", 10, 10, magnitude=1.01),
-        Fault("zero_channels", "BatchNorm", 44, 44, magnitude=2),
+        Fault("scale_output", "Convolution", first=10, last=10, magnitude=1.01),
+        Fault("zero_channels", "BatchNorm", first=44, last=44, magnitude=2),
     )
     # HF32 convolutions are no third.
     found = trace(device, RESNET, "float32", "default", *faults)
@@ -173,7 +173,9 @@ def test_a_fault_that_comes_and_goes_is_found_by_repeating(
     device: NpuDevice, npu: Emulator
 ) -> None:
     where = modules_of_calls(npu, CONVNEXT, torch.float32)
-    fault = Fault("noise_output", "LayerNorm", 9, 9, magnitude=1e-9, probability=0.5, seed=3)
+    fault = Fault(
+        "noise_output", "LayerNorm", first=9, last=9, magnitude=1e-9, probability=0.5, seed=3
+    )
     found = trace(device, CONVNEXT, "float32", "strict", fault, repeats=10)
     (culprit,) = found.culprits
     assert culprit.module == where("LayerNorm", 9) and culprit.unstable > 0
@@ -210,7 +212,7 @@ def test_an_honest_device_has_no_culprit_and_the_trace_is_its_forward_pass(
 def test_the_reproducer_shows_the_same_error_in_a_process_of_its_own(
     device: NpuDevice, npu: Emulator, tmp_path: Path
 ) -> None:
-    planted = Fault("scale_output", "FlashAttentionScore", 5, 5, magnitude=1.01)
+    planted = Fault("scale_output", "FlashAttentionScore", first=5, last=5, magnitude=1.01)
     declared = declared_by(device, VIT, "float16", "strict")
     scripts = reproducer.Reproducers(device.describe(), declared, {}, tmp_path)
     found = trace(device, VIT, "float16", "strict", planted, on_row=scripts.consider)

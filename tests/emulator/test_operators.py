@@ -419,6 +419,7 @@ def expected_of(name: str) -> list[tuple[torch.dtype, tuple[Any, ...], list[Any]
     return found
 
 
+@pytest.mark.filterwarnings("ignore:LSTM fallback to acl_op")  # of torch_npu, on the way to it
 @pytest.mark.parametrize("kernels", ["aten", "cann"])
 @pytest.mark.parametrize("name", sorted(FORMS))
 def test_operator(name: str, kernels: str, cann: Emulator) -> None:

@@ -40,8 +40,9 @@ def test_an_example_gives_what_it_says(status, said, plan, worker, cache_dir, tm
         EMULATED, cache_dir, fault_plan=read_fault_plan(path), reference_cache_size=10**9
     )
     sides = Sides(settings)
-    sides.worker = worker  # one process for all examples
+    sides.worker = worker  # it is kept from example to example
     record = CaseRunner(sides).run(CASE)
+    sides.cpu.worker.stop()
     assert record.status is Status(status), record.reason
     if named := re.search(r"culprit `(.+?)`", said):
         first = min(record.localization.culprits, key=lambda row: row.index)

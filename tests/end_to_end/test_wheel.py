@@ -146,7 +146,7 @@ def test_every_option_that_takes_a_path_may_stand_apart(pytestconfig):
 
     found = Options()
     for module in (accuracy, large_runs, ray_sweep, throughput, upgrade):
-        module.pytest_addoption(found)
+        module.pytest_addoption(found, None)
     assert set(separate_paths.OPTIONS) == found.paths
 
 

@@ -1,24 +1,28 @@
-"""A pytest plugin for runs in a process of their own: counts forward calls of torch modules.
+"""A pytest plugin for runs in a process of their own: counts what ran on the CPU side.
 
-They go to the file that $FORWARD_COUNT names.  What a device computes is not counted: devices
-have processes of their own.
+The number of legs that the CPU side's process computed goes to the file that $FORWARD_COUNT names.
 """
 
+import dataclasses
 import os
 from pathlib import Path
 
-from torch.nn.modules import module
+import pytest
 
-_counts = {"calls": 0}
-
-
-def _count(*_):
-    _counts["calls"] += 1
+from harness.entry.pytest_plugin import state
+from harness.system.status import Stage
 
 
-def pytest_configure():
-    module.register_module_forward_pre_hook(_count)
+@dataclasses.dataclass(frozen=True)
+class Computed:
+    """Asked of the CPU side."""
+
+    def answer(self, side, on_stage):
+        return side.computed
 
 
-def pytest_unconfigure():
-    Path(os.environ["FORWARD_COUNT"]).write_text(str(_counts["calls"]))
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    cpu = state.session(session.config).runner.sides.cpu
+    count = cpu.worker.ask(Computed(), 60, Stage.REFERENCE)
+    Path(os.environ["FORWARD_COUNT"]).write_text(str(count))

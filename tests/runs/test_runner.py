@@ -50,28 +50,30 @@ def test_a_kind_that_saw_only_its_linear_range_is_noted(cache_dir, monkeypatch):
     # The same leg of a model whose GELUs get little more than zero.
     little = dataclasses.replace(ranges["gelu"], rms=0.2, largest=0.9, beyond=0.0)
     record = leg.record.model_copy(update={"ranges": [ranges["softmax"], little]})
-    monkeypatch.setattr(
-        both.cpu, "reference", lambda request: dataclasses.replace(leg, record=record)
-    )
+    asked, declared, answers = both._last
+    other = dataclasses.replace(answers, reference=dataclasses.replace(leg, record=record))
+    monkeypatch.setattr(both, "_last", (asked, declared, other))
     (note,) = [note for note in both.judge(request, leg).notes if "nearly linear" in note]
+    both.close()
     assert "gelu (inputs with an rms of 0.2)" in note and "softmax" not in note
 
 
 ASK = """
 import sys
 from pathlib import Path
-from harness.cases.case import Case, InputSource, ModelSource
-from harness.devices.spec import DeviceSpec
-from harness.execution.settings import RunSettings
-from harness.execution.sides import Sides
+from harness.cases.case import InputSource, ModelSource
+from harness.execution.legs import LegRequest
+from harness.execution.reference.cache import ReferenceCache
+from harness.execution.reference.cpu_side import CpuSide
 cache, model = map(Path, sys.argv[1:])
-sides = Sides(RunSettings(DeviceSpec("cpu"), cache, reference_cache_size=10**9))
-request = sides.request(Case(ModelSource("directory", str(model)), InputSource("synthetic")))
+cpu = CpuSide(ReferenceCache(cache, 10**9), cache)
+prepared = cpu.prepare(ModelSource("directory", str(model)), InputSource("synthetic"))
+request = LegRequest(*prepared, "float32", 8, "default")
 print("ready", flush=True)
 sys.stdin.readline()
-sides.cpu.reference(request)
-sides.cpu.oracle(request)
-print(sides.cpu.computed, flush=True)
+cpu.reference(request)
+cpu.oracle(request)
+print(cpu.computed, flush=True)
 """
 
 

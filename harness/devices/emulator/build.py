@@ -114,7 +114,7 @@ def find_torch_npu() -> tuple[Path, str]:
     if directory is None:
         raise EmulatorError(
             "torch_npu is not installed in this Python environment, and the emulator runs the "
-            "real one: install torch_npu (README lists releases)."
+            "real one: install torch_npu (docs/releases.md lists them)."
         )
     from packaging.version import InvalidVersion, Version  # `doctor` works where it is absent
 

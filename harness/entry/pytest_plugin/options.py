@@ -44,11 +44,6 @@ def get(config: pytest.Config, name: str) -> Any:
     return config.getoption(_KEPT_AS + name)
 
 
-def are_known(config: pytest.Config) -> bool:
-    """Whether the harness' options were added: not to a page of records alone."""
-    return any(name.startswith(_KEPT_AS) for name in vars(config.option))
-
-
 def _owners(plugins: pytest.PytestPluginManager, option: str) -> list[str]:
     """The plugins whose code adds an option, by the name that -p takes."""
     found = []
