@@ -115,6 +115,7 @@ def test_no_row_of_scores_is_sharper_than_allowed(batchnorm):
             self.scores = q @ k.mT / 4
             return nn.functional.scaled_dot_product_attention(q, k, k)
 
+    torch.manual_seed(0)  # with weights of which the limit, not the spread, sets the gain
     model = Sized()
     x = drawn(8, 20, 16) * torch.exp(0.7 * drawn(8, 20, 1, seed=1))  # tokens of many sizes
     assert calibrated(model, x).tuned
