@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from harness.devices import emulated_kernels
 from harness.records.expectation import ExpectedRow
 from harness.system.files import ROOT
 from harness.system.status import Status
@@ -33,7 +34,8 @@ def rows(tmp_path):
     def write(device: str, **rows: ExpectedRow) -> str:
         path = expected_file.path_of(tmp_path / "expected", device, "strict")
         named = {case_id(name): row for name, row in rows.items()}
-        expected_file.write(path, device, "strict", named)
+        kernels = emulated_kernels.DEFAULT if device == "npu-emulated" else None
+        expected_file.write(path, device, "strict", named, kernels=kernels)
         return f"--expected={tmp_path / 'expected'}"
 
     return write
