@@ -2,13 +2,12 @@
 
 import json
 import signal
-from pathlib import Path
 
 import pytest
 
 from harness.records import results_file
 from tests.makers.cases import entry
-from tests.makers.processes import alive, children, wait_for
+from tests.makers.processes import alive, children, state, wait_for
 
 PLUGIN = ("-p", "tests.makers.cpu_faults")
 FAULTS = {
@@ -61,11 +60,7 @@ def test_ctrl_c_ends_a_run_whose_cpu_side_hangs(start, copy_of, tmp_path, monkey
     names = ("good", "stuck", "never")
     run = start("\n".join(entry(copy_of(name)) for name in names), *PLUGIN)
 
-    def stopped() -> bool:
-        found = (Path(f"/proc/{pid}/stat").read_text() for pid in children(run))
-        return any(text.rpartition(")")[2].split()[0] == "T" for text in found)
-
-    wait_for(stopped, 300)
+    wait_for(lambda: any(state(pid) == "T" for pid in children(run)), 300)
     pids = children(run)
     assert len(pids) == 2
     run.send_signal(signal.SIGINT)

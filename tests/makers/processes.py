@@ -10,11 +10,16 @@ def children(process: subprocess.Popen) -> list[int]:
     return [int(pid) for pid in text.split()]
 
 
-def alive(pid: int) -> bool:
+def state(pid: int) -> str:
+    """As in proc(5): "T" is stopped, "Z" ended and not waited for; "" for none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
-        return False
+        return ""
+
+
+def alive(pid: int) -> bool:
+    return state(pid) not in ("", "Z")
 
 
 def wait_for(condition, seconds=120.0):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.entry.pytest_plugin import accuracy, state
+from harness.entry.pytest_plugin import accuracy, options, state
 from harness.records import results_file
 from harness.report.html.assets import STYLESHEET
 from harness.system import environment, files
@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     That a report cannot be written is said before the run, not after hours of it.
     """
-    runs = hasattr(config.option, "harness_fault_plan")  # not a page of records alone
+    runs = options.added(config)  # not a page of records alone
     if runs and state.will_run_cases(config):
         for option, name in _REPORTS.items():
             if path := config.getoption(option, None):

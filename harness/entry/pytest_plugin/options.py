@@ -44,6 +44,11 @@ def get(config: pytest.Config, name: str) -> Any:
     return config.getoption(_KEPT_AS + name)
 
 
+def added(config: pytest.Config) -> bool:
+    """Whether pytest has the harness' options: a page of records alone is made without them."""
+    return any(name.startswith(_KEPT_AS) for name in vars(config.option))
+
+
 def _owners(plugins: pytest.PytestPluginManager, option: str) -> list[str]:
     """The plugins whose code adds an option, by the name that -p takes."""
     found = []
