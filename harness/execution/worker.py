@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 START_SECONDS = 600  # first use compiles the emulator
 _SETTLE_SECONDS = 60  # a start that takes longer does not hold up the CPU's side
 # After these the process is not to be trusted.
-_POISONED = (Status.ERROR_DEVICE, Status.ERROR_OOM, Status.ERROR_TIMEOUT, Status.FAIL_UNSUPPORTED)
+POISONED = (Status.ERROR_DEVICE, Status.ERROR_OOM, Status.ERROR_TIMEOUT, Status.FAIL_UNSUPPORTED)
 
 
 # The working directory is no place for modules: a model's folder may hold a yaml.py.
@@ -225,7 +225,7 @@ class Worker(Generic[_Side]):
     def _failed(self, problem: tuple[str, str, str]) -> CaseProblem:
         status, stage, reason = Status(problem[0]), Stage(problem[1]), problem[2]
         tail = self.log_tail()
-        if status in _POISONED or status is Status.ERROR_HARNESS:
+        if status in POISONED or status is Status.ERROR_HARNESS:
             self.stop()
         return _WithLog(status, stage, reason, tail)
 

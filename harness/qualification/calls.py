@@ -21,11 +21,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness.cases.architectures import without_values
 from harness.execution.operators import dispatch
 from harness.execution.operators.calls import Call, mapped, qualified_name, why_not_comparable
+from harness.judgement.operator_rows import NO_LAYER
 from harness.qualification import signatures
 from harness.qualification.signatures import Signature
 
-# Calls that compute nothing.
-LEFT_OUT = frozenset({"view", "uninitialised memory", "no tensor result"})
 # torch_npu's kernels of these call the operators that PyTorch takes them apart into.
 _TAKEN_APART = frozenset({"aten::softmax.int", "aten::adaptive_avg_pool2d.default"})
 
@@ -65,7 +64,7 @@ class _Tracer(TorchDispatchMode):
         call = Call(func, args, kwargs or {})
         self._on_call(call)
         result = func(*args, **call.kwargs)
-        if self._dense and not func.is_view and why_not_comparable(call) not in LEFT_OUT:
+        if self._dense and not func.is_view and why_not_comparable(call) not in NO_LAYER:
             taken = {id(tensor) for tensor in call.tensors()}
             return mapped(lambda leaf: _dense(leaf, taken), result)
         return result
@@ -107,7 +106,7 @@ def count(
     found: Counter[str] = Counter()
 
     def on_call(call: Call) -> None:
-        if why_not_comparable(call) not in LEFT_OUT:
+        if why_not_comparable(call) not in NO_LAYER:
             found[signatures.of_call(call).text] += 1
 
     trace(model, torch.empty(tuple(shape), dtype=dtype, device="meta"), level, on_call)

@@ -11,6 +11,7 @@ import torch
 
 from harness.execution import gelu
 from harness.execution.operators.calls import Call
+from harness.execution.worker import POISONED
 from harness.qualification import inputs
 from harness.qualification.judging import Judge
 from harness.qualification.outcomes import Outcome
@@ -21,9 +22,6 @@ from harness.system.status import CaseProblem, Stage, StageCallback, Status
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
-
-# After these a device's process is not to be asked again.
-DISTRUSTED = (Status.ERROR_DEVICE, Status.ERROR_OOM, Status.ERROR_TIMEOUT, Status.FAIL_UNSUPPORTED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +78,7 @@ class Batch:
             for name, text in self.calls.items():
                 known = self.known.get(name, {})
                 found.append(judge.outcome(name, text, known, variants_too=self.variants))
-                if found[-1].status in DISTRUSTED:
+                if found[-1].status in POISONED:
                     break
         return found
 

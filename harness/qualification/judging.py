@@ -22,7 +22,7 @@ from harness.execution.operators.calls import Call, mapped, rerun, results
 from harness.execution.operators.comparison import OperatorComparison
 from harness.judgement import arithmetic
 from harness.judgement.arithmetic import Arithmetic
-from harness.judgement.operator_rows import OperatorRow, culprits
+from harness.judgement.operator_rows import NO_KERNEL, OperatorRow, culprits
 from harness.qualification import inputs, variants
 from harness.qualification.cropping import crop
 from harness.qualification.outcomes import Outcome, SetResult
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from harness.devices.device import Device
 
 _HALVES = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
-_FALLBACK = "the device has no kernel"
 
 
 class Judge:
@@ -134,8 +133,7 @@ class _Run:
             call = inputs.make(self._signature, name) if given is None else given
             row = self._comparison.describe(call, 0, "")
             if row.skipped:
-                lacks = row.skipped.startswith(_FALLBACK)
-                status = Status.FAIL_FALLBACK if lacks else Status.SKIP
+                status = Status.FAIL_FALLBACK if row.skipped == NO_KERNEL else Status.SKIP
                 return dataclasses.replace(start, status=status, reason=row.skipped)
             sets[name] = self._set(call, row, known.get(name), name)
             if name == "typical" and inputs.has_nonfinite(self._signature, call):

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from harness.devices import emulated_kernels
 from harness.devices.spec import DeviceSpec
-from harness.execution.worker import DeviceWorker
+from harness.execution.worker import POISONED, DeviceWorker
 from harness.qualification import inputs, results
 from harness.qualification.catalogue import Catalogue
-from harness.qualification.device_requests import DISTRUSTED, Batch, Describe, Single
+from harness.qualification.device_requests import Batch, Describe, Single
 from harness.qualification.outcomes import Outcome, settled
 from harness.qualification.results import Results, Run, Writer
 from harness.records.leg import DeviceInfo
@@ -207,7 +207,7 @@ def _outcomes(
         else:
             yield from found
             left = left[len(found) :]
-            if found and found[-1].status in DISTRUSTED:
+            if found and found[-1].status in POISONED:
                 worker.stop()
         if size == 1 and len(left) <= alone:
             size = BATCH

@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.execution.operators.calls import Call, why_not_comparable
+from harness.judgement.operator_rows import NO_LAYER
 from harness.qualification import calls, signatures
 from harness.system.torchvision_shim import import_timm
 
@@ -21,7 +22,7 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         call = Call(func, args, kwargs or {})
-        if why_not_comparable(call) not in calls.LEFT_OUT:
+        if why_not_comparable(call) not in NO_LAYER:
             self.found[signatures.of_call(call).text] += 1
         return func(*args, **(kwargs or {}))
 

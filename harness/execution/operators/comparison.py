@@ -55,7 +55,13 @@ from harness.judgement import vendor_standard
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.metrics import Array
 from harness.judgement.operator_error import NEAREST_LIMIT, Rounding, misrounding, own_error
-from harness.judgement.operator_rows import EMPTY, RATIO_LIMIT, SLICE_RATIO_LIMIT, OperatorRow
+from harness.judgement.operator_rows import (
+    EMPTY,
+    NO_KERNEL,
+    RATIO_LIMIT,
+    SLICE_RATIO_LIMIT,
+    OperatorRow,
+)
 from harness.system.status import CaseProblem, Stage
 
 if TYPE_CHECKING:
@@ -116,7 +122,7 @@ class OperatorComparison:
         tensors = call.tensors()
         skipped = why_not_comparable(call)
         if not skipped and self._lacks(call.name):
-            skipped = "the device has no kernel: it would run on the CPU"
+            skipped = NO_KERNEL
         return OperatorRow(
             index=index,
             operator=call.name,
