@@ -32,7 +32,7 @@ def test_a_reproducer_names_the_kernels_of_its_run(harness_run):
     assert Path(first).is_absolute() and Path(first).is_file()
     shown = emulate(first)
     assert shown.returncode == 1 and "The difference shows." in shown.stdout, shown.stderr
-    assert emulate("--emulated-kernels", "default", first).returncode == 0
+    assert emulate("--emulated-kernels", "cann", first).returncode == 0
     (case,) = done.run.cases
     convolutions = sum("convolution" in row.operator for row in case.localization.rows)
     assert f"{convolutions} of {convolutions} aten::convolution.default, 0 of " in done.text
