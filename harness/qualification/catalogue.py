@@ -22,6 +22,7 @@ from harness.system.status import UsageProblem
 
 _FORMAT = 1
 SHIPPED = Path(__file__).parent
+TRACED = "operators-catalogue.gz"  # beside results, of models that no shipped catalogue holds
 _WHAT_TO_DO = "make one with `python -m harness operators catalogue`"
 
 

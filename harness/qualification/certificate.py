@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from harness.devices.spec import EMULATED_MEANS
 from harness.qualification.catalogue import Catalogue
@@ -23,7 +24,7 @@ from harness.system import files
 from harness.system.status import Status
 
 NAME = "operators-certificate"
-_BLIND = (
+BLIND = (
     "Not seen: errors between calls (memory reuse, streams, fusion, graph mode), how rounding adds "
     "up over a model's depth, and arguments unlike those that were made: run a sample of whole "
     "models as well."
@@ -81,8 +82,8 @@ def certify(catalogue: Catalogue, found: Results, since: Results | None = None) 
         _model(name, calls, found.outcomes, changed) for name, calls in catalogue.models.items()
     )
     outcomes = [item for name, item in found.outcomes.items() if name in catalogue.signatures]
-    bad = [item for item in outcomes if _failed(item)]
-    open_ = [item for item in outcomes if item.status is not Status.PASS and not _failed(item)]
+    bad = [item for item in outcomes if item.failed]
+    open_ = [item for item in outcomes if item.status is not Status.PASS and not item.failed]
     return Certificate(
         run=found.run,
         ended=found.ended,
@@ -103,17 +104,13 @@ def certify(catalogue: Catalogue, found: Results, since: Results | None = None) 
     )
 
 
-def _failed(item: Outcome) -> bool:
-    return not (item.status.is_error or item.status in (Status.PASS, Status.SKIP))
-
-
 def _model(
     name: str, calls: Iterable[str], outcomes: Mapping[str, Outcome], changed: set[str]
 ) -> ModelCertificate:
     names = list(calls)
     known = [outcomes[call] for call in names if call in outcomes]
     qualified = sum(item.status is Status.PASS for item in known)
-    failed = sum(map(_failed, known))
+    failed = sum(item.failed for item in known)
     return ModelCertificate(
         name=name,
         calls=len(names),
@@ -142,15 +139,19 @@ def sentence(model: ModelCertificate, run: Run, since: str = "") -> str:
     return ", ".join([text, *more]) + (f" ({EMULATED_MEANS})" if run.emulated else "")
 
 
-def as_json(made: Certificate) -> str:
-    """The certificate as one JSON document."""
-    found = {
+def plain(made: Certificate) -> dict[str, Any]:
+    """The certificate as JSON."""
+    return {
         "certificate": 1,
         "emulated": made.run.emulated,
         **dataclasses.asdict(made),
         "models": [{**dataclasses.asdict(m), "qualifies": m.holds} for m in made.models],
     }
-    return json.dumps(found, indent=1)
+
+
+def as_json(made: Certificate) -> str:
+    """The certificate as one JSON document."""
+    return json.dumps(plain(made), indent=1)
 
 
 def as_text(made: Certificate) -> str:
@@ -188,8 +189,8 @@ def as_text(made: Certificate) -> str:
     for title, groups in (("Failing", made.failing), ("Not judged", made.unjudged)):
         if groups:
             lines += ["", f"{title}:"]
-            lines += [line for group in groups for line in group.lines()]
-    lines += ["", *_models(made), "", _BLIND]
+            lines += [line for group in groups for line in group.lines(run.options)]
+    lines += ["", *_models(made), "", BLIND]
     return "\n".join(lines)
 
 

@@ -81,6 +81,7 @@ def run(catalogue: Catalogue, plan: Plan, path: Path, say: Say, *, resume: bool 
             models=tuple(sorted(catalogue.models)),
             calls=len(catalogue.signatures),
             shard="" if plan.shard[1] == 1 else f"{plan.shard[0]}/{plan.shard[1]}",
+            kernels=plan.kernels if info.emulated else "",
         )
         _check_since(this, plan)
         kept = _kept(this, path) if resume else {}
@@ -153,14 +154,11 @@ def _check_since(this: Run, plan: Plan) -> None:
     """Bits are compared within one chip, format and setting alone."""
     if plan.since is None:
         return
-    before = plan.since.run
-    for what in ("device", "dtype", "numerics", "inputs", "largest", "emulated"):
-        old, new = getattr(before, what), getattr(this, what)
-        if old != new:
-            raise UsageProblem(
-                f"The run of --changed-since is of another {what} ({old}, here {new}): bits are "
-                "compared within one only; leave the option out."
-            )
+    if other := this.other_bits(plan.since.run):
+        raise UsageProblem(
+            f"The run of --changed-since is of {other}: bits are compared within one only; leave "
+            "the option out."
+        )
 
 
 def _kept(this: Run, path: Path) -> dict[str, Outcome]:

@@ -231,6 +231,7 @@ def _calls(given: argparse.Namespace, plan: Any) -> Any:
     part.unlink()
     for name, problem in found.untraced.items():
         raise UsageProblem(f"{name} could not be traced: {problem}.")
+    catalogue.write(found, given.results / catalogue.TRACED)
     return found
 
 
