@@ -70,6 +70,8 @@ class Batch:
     def answer(self, device: Device, on_stage: StageCallback) -> list[Outcome]:
         """Run and judge."""
         on_stage(Stage.FORWARD)
+        # Several such processes share the host, and bits of its own kernels depend on it.
+        torch.set_num_threads(1)
         device.apply_numerics(self.numerics)
         device.plant(self.fault_plan)
         judge = Judge(device, self.dtype, self.read, largest=self.largest)

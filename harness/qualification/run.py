@@ -1,14 +1,16 @@
 """Runs the calls of a catalogue on a device: resumable, in shards, changed ones only.
 
-Calls go to the device's process in batches.  A device error ends a batch early and the process with
-it; a crash or a hang loses its batch, whose calls are then asked for one by one: each of these
+Calls go to the device's processes in batches.  A device error ends a batch early and the process
+with it; a crash or a hang loses its batch, whose calls are then asked for one by one: each of these
 costs one call.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.devices import emulated_kernels
@@ -33,7 +35,8 @@ class Plan:
 
     `shard`: (number from 1, of how many); `since`: an earlier run whose verdict stands where bits
     did not change; `call_seconds`: the longest that one call may take; `largest`: floating-point
-    operations beyond which a call is cropped; `kernels`, `fault_plan`: of the emulated NPU.
+    operations beyond which a call is cropped; `kernels`, `fault_plan`: of the emulated NPU;
+    `processes`: of the device, which take batches side by side.
     """
 
     device: DeviceSpec
@@ -46,6 +49,7 @@ class Plan:
     largest: float = 4e9
     kernels: str = emulated_kernels.DEFAULT
     fault_plan: str | None = None
+    processes: int = 1
 
     def takes(self, call: str) -> bool:
         """Whether a call belongs to this shard: by its id, so alike on every host."""
@@ -60,9 +64,9 @@ def run(catalogue: Catalogue, plan: Plan, path: Path, say: Say, *, resume: bool 
     UsageProblem where the file, or `plan.since`, is of something else, and CaseProblem when the
     device does not even say what it is.
     """
-    worker = DeviceWorker(plan.device, plan.kernels)
+    workers = [DeviceWorker(plan.device, plan.kernels) for _ in range(max(1, plan.processes))]
     try:
-        info, read = _described(worker, plan)
+        info, read = _described(workers[0], plan)
         versions = {**catalogue.header.versions, "cann": info.details.get("cann", "")}
         if not info.kind.startswith("npu"):
             versions = {k: v for k, v in versions.items() if k not in ("cann", "torch_npu")}
@@ -88,7 +92,7 @@ def run(catalogue: Catalogue, plan: Plan, path: Path, say: Say, *, resume: bool 
         writer = Writer(path, this, new=not kept)
         done = dict(kept)
         try:
-            for outcome in _outcomes(worker, plan, read, _left(wanted, kept)):
+            for outcome in _side_by_side(workers, plan, read, _left(wanted, kept)):
                 before = plan.since.outcomes.get(outcome.id) if plan.since else None
                 done[outcome.id] = settled(outcome, before)
                 writer.add(done[outcome.id])
@@ -101,7 +105,8 @@ def run(catalogue: Catalogue, plan: Plan, path: Path, say: Say, *, resume: bool 
         writer.end(exit_code(found))
         return found
     finally:
-        worker.stop()
+        for worker in workers:
+            worker.stop()
 
 
 def again(call: str, text: str, plan: Plan, path: Path | None = None) -> Outcome:
@@ -174,14 +179,51 @@ def _kept(this: Run, path: Path) -> dict[str, Outcome]:
     return {name: item for name, item in earlier.outcomes.items() if not item.status.is_error}
 
 
+def _side_by_side(
+    workers: Sequence[DeviceWorker], plan: Plan, read: Mapping[str, str], wanted: dict[str, str]
+) -> Iterator[Outcome]:
+    """As `_outcomes`, with every worker taking its part; in the order in which they come."""
+    names = list(wanted)
+    parts = [{n: wanted[n] for n in names[i :: len(workers)]} for i in range(len(workers))]
+    found: queue.SimpleQueue[Outcome | Exception | None] = queue.SimpleQueue()
+    over = threading.Event()
+
+    def take(worker: DeviceWorker, part: dict[str, str]) -> None:
+        try:
+            for outcome in _outcomes(worker, plan, read, part, over):
+                found.put(outcome)
+            found.put(None)
+        except Exception as error:  # raised where the results are written
+            found.put(error)
+
+    for worker, part in zip(workers, parts, strict=True):
+        threading.Thread(target=take, args=(worker, part), daemon=True).start()
+    left = len(workers)
+    try:
+        while left:
+            item = found.get()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                left -= 1
+            else:
+                yield item
+    finally:
+        over.set()  # a process that is stopped is not to be started again
+
+
 def _outcomes(
-    worker: DeviceWorker, plan: Plan, read: Mapping[str, str], wanted: dict[str, str]
+    worker: DeviceWorker,
+    plan: Plan,
+    read: Mapping[str, str],
+    wanted: dict[str, str],
+    over: threading.Event,
 ) -> Iterator[Outcome]:
     """Every call's outcome, in order but for those of a batch that was lost."""
     known = {} if plan.since is None else _known(plan.since)
     left = list(wanted)
     size, alone = BATCH, 0
-    while left:
+    while left and not over.is_set():
         names = left[:size]
         batch = Batch(
             calls={name: wanted[name] for name in names},

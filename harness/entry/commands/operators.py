@@ -58,6 +58,14 @@ def _add_run(actions: Any) -> None:
     add("--changed-since", type=Path, metavar="RUN", help="results of another version on the same "
         "chip: only what comes out otherwise is judged")  # fmt: skip
     add("--shard", type=_shard, default=(1, 1), metavar="I/N")
+    add(
+        "-n",
+        "--processes",
+        type=quantities.natural,
+        default=min(8, os.cpu_count() or 1),
+        metavar="N",
+        help="of the device, side by side (default: a processor each, at most 8)",
+    )
     add("--variants", action="store_true", help="also in other layouts and batches")
     add("--largest", type=float, default=4.0, metavar="GFLOP", help="calls beyond are cropped "
         "(default: %(default)s)")  # fmt: skip
@@ -140,6 +148,7 @@ def _run(given: argparse.Namespace) -> int:
         largest=given.largest * 1e9,
         kernels=emulated_kernels.check_for(given.emulated_kernels, chosen.spec),
         fault_plan=fault_plan.read_for(given.fault_plan, chosen.spec) if given.fault_plan else None,
+        processes=max(1, given.processes),
     )
     if given.call:
         return _again(given, plan)
