@@ -109,26 +109,24 @@ def run(catalogue: Catalogue, plan: Plan, path: Path, say: Say, *, resume: bool 
             worker.stop()
 
 
-def again(call: str, text: str, plan: Plan, path: Path | None = None) -> Outcome:
+def again(
+    worker: DeviceWorker, call: str, text: str, plan: Plan, path: Path | None = None
+) -> Outcome:
     """One call again; `path`: its arguments, see `device_requests.Single`.
 
     Raises CaseProblem when the device does not answer, or the arguments do not fit.
     """
-    worker = DeviceWorker(plan.device, plan.kernels)
-    try:
-        _, read = _described(worker, plan)
-        batch = Batch(
-            {call: text},
-            plan.dtype,
-            plan.numerics,
-            read,
-            variants=plan.variants,
-            largest=plan.largest,
-            fault_plan=plan.fault_plan,
-        )
-        return worker.ask(Single(batch, path), plan.call_seconds)[0]
-    finally:
-        worker.stop()
+    _, read = _described(worker, plan)
+    batch = Batch(
+        {call: text},
+        plan.dtype,
+        plan.numerics,
+        read,
+        variants=plan.variants,
+        largest=plan.largest,
+        fault_plan=plan.fault_plan,
+    )
+    return worker.ask(Single(batch, path), plan.call_seconds)[0]
 
 
 def _described(worker: DeviceWorker, plan: Plan) -> tuple[DeviceInfo, dict[str, str]]:

@@ -134,9 +134,15 @@ def _catalogue(given: argparse.Namespace) -> int:
 def _run(given: argparse.Namespace) -> int:
     from harness.devices import fault_plan
     from harness.devices.choice import choose
-    from harness.qualification import certificate, results, run
+    from harness.execution.worker import DeviceWorker
 
     chosen = choose(given.device)
+    kernels = emulated_kernels.check_for(given.emulated_kernels, chosen.spec)
+    worker = DeviceWorker(chosen.spec, kernels)
+    if given.call:
+        worker.start()  # the device is made ready while torch is imported here
+    from harness.qualification import certificate, results, run
+
     plan = run.Plan(
         device=chosen.spec,
         dtype=given.dtype,
@@ -146,12 +152,15 @@ def _run(given: argparse.Namespace) -> int:
         variants=given.variants,
         call_seconds=given.call_timeout,
         largest=given.largest * 1e9,
-        kernels=emulated_kernels.check_for(given.emulated_kernels, chosen.spec),
+        kernels=kernels,
         fault_plan=fault_plan.read_for(given.fault_plan, chosen.spec) if given.fault_plan else None,
         processes=max(1, given.processes),
     )
     if given.call:
-        return _again(given, plan)
+        try:
+            return _again(given, plan, worker)
+        finally:
+            worker.stop()
     calls = _calls(given, plan)
     found = run.run(calls, plan, given.results / results.FILE, _say, resume=given.resume)
     made = certificate.certify(calls, found, plan.since)
@@ -160,7 +169,7 @@ def _run(given: argparse.Namespace) -> int:
     return run.exit_code(found)
 
 
-def _again(given: argparse.Namespace, plan: Any) -> int:
+def _again(given: argparse.Namespace, plan: Any, worker: Any) -> int:
     import json
 
     from harness.devices.spec import EMULATED_MEANS
@@ -173,7 +182,7 @@ def _again(given: argparse.Namespace, plan: Any) -> int:
             f"The catalogue has no call {given.call!r}: take an id from a certificate of the same "
             "timm and dtype, or give its --catalogue."
         )
-    outcome = run.again(given.call, text, plan, given.inputs)
+    outcome = run.again(worker, given.call, text, plan, given.inputs)
     if given.format == "json":
         print(json.dumps(outcome.plain))
     else:
