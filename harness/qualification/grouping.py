@@ -42,7 +42,7 @@ class Group:
 
     def repeated(self, options: str) -> str:
         """The command that repeats the worst call; `options`: as `lines`."""
-        return f"python -m harness operators run --call {self.worst} {options}"
+        return f"python -m harness operators run --call {self.worst} {options} --scripts ."
 
 
 def counted(count: int, what: str) -> str:

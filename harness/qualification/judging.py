@@ -13,6 +13,7 @@ import hashlib
 import time
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 
 from harness.execution.operators.calls import Call, mapped, rerun, results
 from harness.execution.operators.comparison import OperatorComparison
+from harness.execution.operators.reproducer import Reproducers
 from harness.judgement import arithmetic
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.operator_rows import NO_KERNEL, OperatorRow, culprits
@@ -40,9 +42,17 @@ class Judge:
     """Judges calls on a device of this process."""
 
     def __init__(
-        self, device: Device, dtype: str, read: Mapping[str, str], *, largest: float
+        self,
+        device: Device,
+        dtype: str,
+        read: Mapping[str, str],
+        *,
+        largest: float,
+        scripts: Path | None = None,
     ) -> None:
+        """`scripts`: where a script for every set that fails is written, None for nowhere."""
         self._device = device
+        self._scripts = scripts
         self._dtype = dtype
         self._read = read
         self._largest = largest
@@ -67,7 +77,11 @@ class Judge:
             smaller = crop(whole, self._largest) if given is None else None
             signature = whole if smaller is None else smaller.signature
             cropped = "" if smaller is None else smaller.what
-            run = _Run(self._device, self._comparison(signature), signature, self._of(signature))
+            declared = self._of(signature)
+            run = _Run(self._device, self._comparison(signature), signature, declared)
+            if self._scripts is not None:
+                info = self._device.describe()
+                run.scripts = Reproducers(info, declared, self._read, self._scripts)
             return run.outcome(
                 Outcome(name, text, Status.PASS, cropped=cropped),
                 known,
@@ -114,6 +128,7 @@ class _Run:
         self._comparison = comparison
         self._signature = signature
         self._placing = Placing(device, getattr(torch, declared.dtype))
+        self.scripts: Reproducers | None = None
         self._checks: dict[str, None] = {}
         self._seconds = self._host = self._variants = 0.0
 
@@ -174,6 +189,8 @@ class _Run:
         if name == inputs.NONFINITE:
             return dataclasses.replace(found, **self._nonfinite(call, first), judged=True)
         judged = self._comparison.judge(_single(call), row, [first] if same else [first, second])
+        if self.scripts is not None:
+            self.scripts.consider(call, dataclasses.replace(judged, module=f"{name} inputs"))
         return dataclasses.replace(found, **_verdict(judged), judged=True)
 
     def _twice(self, call: Call) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

@@ -110,9 +110,14 @@ def run(catalogue: Catalogue, plan: Plan, path: Path, say: Say, *, resume: bool 
 
 
 def again(
-    worker: DeviceWorker, call: str, text: str, plan: Plan, path: Path | None = None
+    worker: DeviceWorker,
+    call: str,
+    text: str,
+    plan: Plan,
+    path: Path | None = None,
+    scripts: Path | None = None,
 ) -> Outcome:
-    """One call again; `path`: its arguments, see `device_requests.Single`.
+    """One call again; `path`, `scripts`: see `device_requests.Single`.
 
     Raises CaseProblem when the device does not answer, or the arguments do not fit.
     """
@@ -126,7 +131,7 @@ def again(
         largest=plan.largest,
         fault_plan=plan.fault_plan,
     )
-    return worker.ask(Single(batch, path), plan.call_seconds)[0]
+    return worker.ask(Single(batch, path, scripts), plan.call_seconds)[0]
 
 
 def _described(worker: DeviceWorker, plan: Plan) -> tuple[DeviceInfo, dict[str, str]]:

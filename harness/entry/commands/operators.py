@@ -75,6 +75,8 @@ def _add_run(actions: Any) -> None:
     add("--call", metavar="ID", help="one call of the catalogue again, and nothing else")
     add("--inputs", type=Path, metavar="FILE", help="with --call: its tensor arguments, as "
         "safetensors in the order of their names")  # fmt: skip
+    add("--scripts", type=Path, metavar="DIR", help="with --call: write a script and its tensors "
+        "for what fails, which need no harness")  # fmt: skip
     add("--format", choices=("text", "json"), default="text")
 
 
@@ -182,7 +184,8 @@ def _again(given: argparse.Namespace, plan: Any, worker: Any) -> int:
             f"The catalogue has no call {given.call!r}: take an id from a certificate of the same "
             "timm and dtype, or give its --catalogue."
         )
-    outcome = run.again(worker, given.call, text, plan, given.inputs)
+    scripts = given.scripts.absolute() if given.scripts else None
+    outcome = run.again(worker, given.call, text, plan, given.inputs, scripts)
     if given.format == "json":
         print(json.dumps(outcome.plain))
     else:
