@@ -58,6 +58,7 @@ class Certificate:
 
     `changes`: by kernel family, beside the run `since`; None without one.  `checks`: how many calls
     each was made of.  `seconds`: on the device, on the host, and of variants, summed over calls.
+    `derived`: the format whose calls stand in for this one's, "" where they were traced in it.
     """
 
     run: Run
@@ -72,6 +73,7 @@ class Certificate:
     seconds: tuple[float, float, float]
     since: str = ""
     changes: tuple[Change, ...] | None = None
+    derived: str = ""
 
 
 def certify(catalogue: Catalogue, found: Results, since: Results | None = None) -> Certificate:
@@ -101,6 +103,7 @@ def certify(catalogue: Catalogue, found: Results, since: Results | None = None) 
         ),
         since="" if since is None else since.run.stack,
         changes=changes,
+        derived=catalogue.header.derived,
     )
 
 
@@ -171,6 +174,11 @@ def as_text(made: Certificate) -> str:
         lines.append("The run was cut short: go on with --resume.")
     if run.shard:
         lines.append(f"Shard {run.shard} alone: `operators merge` joins the others.")
+    if made.derived:
+        lines.append(
+            f"The calls are those of {made.derived} in {run.dtype}: models that cast within make "
+            "others, which are judged where they are named (--model) or traced."
+        )
     lines += ["", "Checks made (of how many calls):"]
     known = {**BASE, **VARIANTS}
     lines += [f"  {made.checks.get(name, 0):6} {name}: {what}" for name, what in known.items()

@@ -188,6 +188,8 @@ def _said(one: Calls, old: Folder) -> Part:
     said += [f"{len(one.better)} pass that were expected to fail"] if one.better else []
     if not one.results.ended or run.shard:
         said.append("a shard alone" if run.shard else "cut short")
+    if made.derived:
+        said.append(f"calls of {made.derived} in {run.dtype}, models that cast within make others")
     if missing := sum(model.missing > 0 for model in made.models):
         said.append(f"{counted(missing, 'model')} with calls that were not run")
     if (run.dtype, run.numerics) not in old.operators:

@@ -182,7 +182,7 @@ def _again(given: argparse.Namespace, plan: Any, worker: Any) -> int:
     if text is None:
         raise UsageProblem(
             f"The catalogue has no call {given.call!r}: take an id from a certificate of the same "
-            "timm and dtype, or give its --catalogue."
+            "timm and dtype, or give its --catalogue (operators-catalogue.gz beside the results)."
         )
     scripts = given.scripts.absolute() if given.scripts else None
     outcome = run.again(worker, given.call, text, plan, given.inputs, scripts)
