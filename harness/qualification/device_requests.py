@@ -13,6 +13,7 @@ from harness.execution import gelu
 from harness.execution.operators.calls import Call
 from harness.execution.worker import POISONED
 from harness.qualification import inputs
+from harness.qualification.cropping import MOST_FLOPS
 from harness.qualification.judging import Judge
 from harness.qualification.outcomes import Outcome
 from harness.qualification.signatures import Signature, parse
@@ -64,7 +65,7 @@ class Batch:
     read: Mapping[str, str]
     known: Mapping[str, Mapping[str, tuple[str, str]]] = dataclasses.field(default_factory=dict)
     variants: bool = False
-    largest: float = 4e9
+    largest: float = MOST_FLOPS
     fault_plan: str | None = None
 
     def answer(self, device: Device, on_stage: StageCallback) -> list[Outcome]:

@@ -18,6 +18,7 @@ from harness.devices.spec import DeviceSpec
 from harness.execution.worker import POISONED, DeviceWorker
 from harness.qualification import inputs, results
 from harness.qualification.catalogue import Catalogue
+from harness.qualification.cropping import MOST_FLOPS
 from harness.qualification.device_requests import Batch, Describe, Single
 from harness.qualification.outcomes import Outcome, settled
 from harness.qualification.results import Results, Run, Writer
@@ -46,7 +47,7 @@ class Plan:
     since: Results | None = None
     variants: bool = False
     call_seconds: float = 120.0
-    largest: float = 4e9
+    largest: float = MOST_FLOPS
     kernels: str = emulated_kernels.DEFAULT
     fault_plan: str | None = None
     processes: int = 1

@@ -67,7 +67,7 @@ def _add_run(actions: Any) -> None:
         help="of the device, side by side (default: a processor each, at most 8)",
     )
     add("--variants", action="store_true", help="also in other layouts and batches")
-    add("--largest", type=float, default=4.0, metavar="GFLOP", help="calls beyond are cropped "
+    add("--largest", type=float, default=1.0, metavar="GFLOP", help="calls beyond are cropped "
         "(default: %(default)s)")  # fmt: skip
     add("--call-timeout", type=quantities.seconds, default=120.0, metavar="S")
     add("--emulated-kernels", default=emulated_kernels.DEFAULT, metavar="NAME")
