@@ -3,9 +3,9 @@
     python -m benchmarks.agreement --output reports/agreement.jsonl
         [--models N] [--broken N] [--largest GFLOP] [--read]
 
-Models are the cheapest of each of timm's families, cheapest families first.  Each runs on the
-emulated NPU as a whole, judged by its outputs alone, and its distinct calls run one by one, judged
-as `operators run` does: with the CPU's own kernels, with `cann`, with one other honest set and with
+Models are the cheapest of each of timm's families, then the second cheapest of each.  Each runs on
+the emulated NPU as a whole, judged by its outputs alone, and its distinct calls run one by one,
+judged as `operators run` does: with the CPU's own kernels, with `cann`, with one other honest set and with
 `--broken` broken kernels of operators that it calls, drawn by the model's name.  Both answers are
 of the same kernels.  Rows are appended, one JSON object a line; those that the output has are not
 measured again; `--read` measures nothing.  All of it is EMULATED.
@@ -40,6 +40,7 @@ from harness.qualification.signatures import parse
 from harness.system.status import CaseProblem, Status
 
 _FORMAT = "float32"
+_MOST_MACS = 2e9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,13 +156,16 @@ def _of_model(
 
 
 def cheapest(count: int) -> list[str]:
-    """The architecture of fewest operations of each family, the cheapest `count` of them."""
-    best: dict[str, tuple[int, str]] = {}
+    """The cheapest architecture of each family, then the second cheapest of each, and so on.
+
+    Families and members beyond 2 GMAC an image are left out.
+    """
+    families: dict[str, list[tuple[int, str]]] = {}
     for row in architectures.table()[1].values():
-        if row.macs is not None:
-            mine = row.macs, row.name
-            best[row.family] = min(best.get(row.family, mine), mine)
-    return [name for _, name in sorted(best.values())[:count]]
+        if row.macs is not None and row.macs <= _MOST_MACS:
+            families.setdefault(row.family, []).append((row.macs, row.name))
+    ranked = [(rank, *one) for found in families.values() for rank, one in enumerate(sorted(found))]
+    return [name for _, _, name in sorted(ranked)[:count]]
 
 
 def kernels_for(model: str, calls: Iterable[str], broken: int) -> list[str]:
