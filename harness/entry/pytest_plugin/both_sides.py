@@ -80,8 +80,8 @@ class Outputs:
     @property
     def logits(self) -> Array | None:
         """The classifier's output [N, classes]; None without one.  Raises as `arrays`."""
-        name = self.logits_name
-        return self.arrays[name] if name is not None else None
+        arrays, name = self.arrays, self.logits_name
+        return arrays[name] if name is not None else None
 
     @property
     def logits_name(self) -> str | None:
