@@ -9,7 +9,6 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 
-
 from harness.records import results_file
 from harness.report.tables.per_case import conclusion
 from harness.system.files import ROOT

@@ -178,7 +178,7 @@ class _Case:
 
 
 @pytest.fixture
-def _case(case_record: CaseRecord, request: pytest.FixtureRequest) -> _Case:
+def _harness_case(case_record: CaseRecord, request: pytest.FixtureRequest) -> _Case:
     config = request.config
     ran = None
     if ray_state.swept(config, case_record.case_id) is None:
@@ -189,37 +189,37 @@ def _case(case_record: CaseRecord, request: pytest.FixtureRequest) -> _Case:
 
 
 @pytest.fixture
-def images(_case: _Case) -> Images:
+def images(_harness_case: _Case) -> Images:
     """The images of the case: len(images), .labels, .shape, and np.asarray(images)."""
-    return _case.images
+    return _harness_case.images
 
 
 @pytest.fixture
-def cpu_model(_case: _Case, request: pytest.FixtureRequest) -> SideModel:
+def cpu_model(_harness_case: _Case, request: pytest.FixtureRequest) -> SideModel:
     """The case's model on the CPU, in the process of that side: cpu_model(images).logits."""
-    leg, ran = _case.record.reference, _case.ran
+    leg, ran = _harness_case.record.reference, _harness_case.ran
     if ran is None:
-        return SideModel(_case.record, _case.images, leg, None, None)
+        return SideModel(_harness_case.record, _harness_case.images, leg, None, None)
     cpu = state.session(request.config).runner.sides.cpu
     forward = functools.partial(cpu.on_images, ran.request)
-    return SideModel(_case.record, _case.images, leg, ran.reference, forward)
+    return SideModel(_harness_case.record, _harness_case.images, leg, ran.reference, forward)
 
 
 @pytest.fixture
-def npu_model(_case: _Case, request: pytest.FixtureRequest) -> SideModel:
+def npu_model(_harness_case: _Case, request: pytest.FixtureRequest) -> SideModel:
     """The case's model on the run's device, in its process: npu_model(images).logits."""
-    leg, ran = _case.record.candidate, _case.ran
+    leg, ran = _harness_case.record.candidate, _harness_case.ran
     if ran is None:
-        return SideModel(_case.record, _case.images, leg, None, None)
+        return SideModel(_harness_case.record, _harness_case.images, leg, None, None)
     sides = state.session(request.config).runner.sides
     forward = functools.partial(sides.on_images, ran.request)
-    return SideModel(_case.record, _case.images, leg, ran.candidate, forward)
+    return SideModel(_harness_case.record, _harness_case.images, leg, ran.candidate, forward)
 
 
 @pytest.fixture
-def comparison(_case: _Case) -> Comparison:
+def comparison(_harness_case: _Case) -> Comparison:
     """What compares both sides: comparison(cpu_model(images), npu_model(images))."""
-    record = _case.record
+    record = _harness_case.record
     if record.gate is not None:
         found = OutputComparison.of_gate(record.gate, emulated=record.emulated)
     else:
