@@ -35,24 +35,18 @@ def test_accuracy(
         case_record, "The two sides loaded different parameters and buffers!"
     )
     found, recorded = comparison(cpu_model(images), npu_model(images)), comparison.recorded
-
     assert math.isfinite(found.cosine), found.message("The cosine similarity is not finite!")
-    assert found.cosine == pytest.approx(recorded.cosine, rel=_ROUNDING), found.message(
-        f"The cosine similarity is not the {recorded.cosine:.9g} of the record!"
-    )
-    # Nothing is documented that it should stay below: the verdict's budgets are what limits it.
+    # No limit of it is documented: what the verdict allows is measured, on this model and images.
     assert math.isfinite(found.mae), found.message("The mean absolute error is not finite!")
-    assert found.mae == pytest.approx(recorded.mae, rel=_ROUNDING), found.message(
-        f"The mean absolute error is not the {recorded.mae:.6g} of the record!"
-    )
-    if found.error_rate_percent is None:
-        return  # no classifier: there are no classes, and so no error rate and no Top-1
-
-    assert found.error_rate_percent < 1.0, found.message("The error rate is not below 1 %!")
-    # Of two classes that lie closer than the allowed error either may win.  That is the verdict's
-    # to say: it passed, so each flip in its record is such a one, and a note tells of it.
-    explained = {row.image for row in recorded.flips}
-    assert {row.image for row in found.flips} <= explained, found.message("Top-1 differs!")
+    if found.error_rate_percent is not None:  # without a classifier there is none, and no Top-1
+        assert found.error_rate_percent < 1.0, found.message("The error rate is not below 1 %!")
+        # Of two classes that lie closer than the allowed error either may win.  That is for the
+        # verdict to say: it passed, so each flip in its record is such a one, and a note tells.
+        explained = {row.image for row in recorded.flips}
+        assert {row.image for row in found.flips} <= explained, found.message("Top-1 differs!")
+    assert (found.cosine, found.mae) == pytest.approx(
+        (recorded.cosine, recorded.mae), rel=_ROUNDING
+    ), found.message(f"The record has cosine {recorded.cosine:.9g} and MAE {recorded.mae:.6g}!")
 
 
 def beside_its_row(record: CaseRecord) -> None:
