@@ -80,3 +80,14 @@ def test_a_planted_fault_fails_the_case_as_its_verdict_says(harness_run, copy_of
     (failure,) = ET.parse(tmp_path / "j.xml").iter("failure")
     assert failure.get("message").removeprefix("Failed: ") == conclusion(case)
     assert conclusion(case).startswith("fail_accuracy: ") and "[EMULATED]" in conclusion(case)
+
+
+def test_a_model_without_a_classifier_is_held_to_the_record_of_what_it_returns(harness_run):
+    done = harness_run(
+        "--device", "npu-emulated", "--numerics", "default",
+        cases='[[case]]\narchitecture = "test_resnet"\nnum_classes = 0\n',
+    )  # fmt: skip
+    assert done.code == 0, done.text
+    (case,) = done.run.cases
+    assert case.gate is None and case.status is Status.PASS
+    assert case.outputs[0].name == "output" and 0 < 1 - case.outputs[0].min_cosine < 0.01
