@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from harness.devices.device import Counters, Device
 
 
+# What `_Passes` takes beside what a model returns.
+_TAPPED = "forward_features"
+
+
 @dataclasses.dataclass(frozen=True)
 class LegRequest:
     """All that a leg needs; small enough to send to another process.
@@ -56,14 +60,11 @@ class LegRequest:
     fill: bool = False
     ranges: bool = False
 
-    def on_cpu(self, **changes: Any) -> LegRequest:
-        """The same model and images for one plain CPU forward, with `changes`."""
+    def once(self, **changes: Any) -> LegRequest:
+        """The same model and images for one forward and nothing beside it, with `changes`."""
         plain: dict[str, Any] = {
-            "dtype": arithmetic.storage(self.dtype),
-            "numerics": "strict",
             "repeat": 0,
             "batch_checks": False,
-            "fault_plan": None,
             "operator_share": 0.0,
             "operator_standard": False,
             "fill": False,
@@ -71,9 +72,30 @@ class LegRequest:
         }
         return dataclasses.replace(self, **(plain | changes))
 
+    def on_cpu(self, **changes: Any) -> LegRequest:
+        """The same model and images for one plain CPU forward, with `changes`."""
+        plain: dict[str, Any] = {
+            "dtype": arithmetic.storage(self.dtype),
+            "numerics": "strict",
+            "fault_plan": None,
+        }
+        return self.once(**(plain | changes))
+
     def answer(self, device: Device, on_stage: StageCallback) -> LegResult:
         """Run the leg in a device's process; as `run`."""
         return run(device, self, on_stage)
+
+
+@dataclasses.dataclass(frozen=True)
+class OtherImages:
+    """A leg of the same model on images that are sent along: float32 [N, C, H, W], normalised."""
+
+    leg: LegRequest
+    images: Array
+
+    def answer(self, device: Device, on_stage: StageCallback) -> LegResult:
+        """Run the leg in a device's process; as `run`."""
+        return run(device, self.leg, on_stage, images=self.images)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,17 +121,23 @@ class LegResult:
     operators: OperatorCheck | None = None
     undeclared: tuple[str, ...] = ()
 
+    def returned(self) -> LegResult:
+        """Only what the model returned, in its own batches: much less to keep."""
+        own = {name: array for name, array in self.outputs.items() if not name.startswith(_TAPPED)}
+        return dataclasses.replace(self, outputs=own, variants={}, operators=None)
+
 
 def run(
     device: Device,
     request: LegRequest,
     on_stage: StageCallback,
     load: Callable[[AnyModel], LoadedModel] = lambda model: model.load(),
+    images: Array | None = None,
 ) -> LegResult:
     """Run one leg; `load` gives it a model that it may change.
 
-    Raises CaseProblem with the status and stage of what went wrong; every other exception is
-    the harness' own fault.
+    `images`: float32 [N, C, H, W] in place of the request's own.  Raises CaseProblem with the
+    status and stage of what went wrong; every other exception is the harness' own fault.
     """
     from harness.execution import autocast, factors, gelu, outputs
     from harness.execution.operators.counter import OperatorCounter
@@ -128,7 +156,7 @@ def run(
         meter = MemoryMeter(device)
         numerics = device.apply_numerics(request.numerics)
         loaded = load(request.model)
-        samples = request.inputs.load()
+        samples = request.inputs.load() if images is None else _samples(images)
         # Planned faults count calls from here to the last forward pass, and no other work.
         device.plant(request.fault_plan)
 
@@ -201,6 +229,12 @@ def run(
     )
 
 
+def _samples(images: Array) -> Samples:
+    import torch
+
+    return Samples.of(torch.from_numpy(images))
+
+
 def operators_alone(
     device: Device, request: LegRequest, samples: Samples, numerics: dict[str, str]
 ) -> list[OperatorRow]:
@@ -269,7 +303,7 @@ class _Passes:
                 self._features = None
                 output = batch.call(self.model)
                 features = outputs.tensors(self._features)
-                found.append({"output": output, "forward_features": features})
+                found.append({"output": output, _TAPPED: features})
         self.device.synchronize()
         return found, time.perf_counter() - started
 

@@ -9,7 +9,7 @@ from harness.cases.case import Case
 from harness.cases.models.operator_ranges import linear_notes
 from harness.devices.fault_plan import FaultPlan, plan_for
 from harness.devices.spec import DeviceSpec
-from harness.execution.legs import LegRequest, LegResult
+from harness.execution.legs import LegRequest, LegResult, OtherImages
 from harness.execution.own_module import OwnModule
 from harness.execution.reference.answers import Answers
 from harness.execution.reference.cpu_process import CpuProcess
@@ -17,6 +17,7 @@ from harness.execution.settings import RunSettings
 from harness.execution.worker import Answer, DeviceWorker, Request
 from harness.judgement import arithmetic, verdict
 from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.metrics import Array
 from harness.judgement.verdict import Evidence, Verdict
 from harness.records.throughput import Throughput, ThroughputPlan
 from harness.system.status import CaseProblem, Finding, Stage, Status
@@ -129,12 +130,13 @@ class Sides:
 
         `request`, `candidate`: of the case.  Raises as `ask` and `judge` do.
         """
-        full = dataclasses.replace(
-            request.on_cpu(), numerics=request.numerics, fault_plan=request.fault_plan,
-            batch_size=batch_size, fill=True,
-        )  # fmt: skip
+        full = request.once(batch_size=batch_size, fill=True)
         evidence = _evidence(request, self._answers(request, candidate), candidate)
         return verdict.judge_batch(evidence, self.ask(full).outputs, batch_size)
+
+    def on_images(self, request: LegRequest, images: Array) -> LegResult:
+        """The device's leg on other images, float32 [N, C, H, W].  Raises as `ask` does."""
+        return self.ask(OtherImages(request.once(), images))
 
     def time(self, plan: ThroughputPlan, case: Case) -> Throughput:
         """Time both sides.  Raises CaseProblem (fail_load)."""

@@ -10,11 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.cases.case import Case
-from harness.cases.inputs import InputSet
 from harness.detection import sensitivity
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.localize import LocalizeRequest
-from harness.execution.own_module import OwnInputs
 from harness.execution.sides import Sides
 from harness.judgement import localization, operator_rows
 from harness.judgement.localization import Localization
@@ -38,6 +36,16 @@ from harness.system.status import (
 FLAKY_REPEATS = 10
 
 
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    """A case that ran: its record of that time, and what its model returned on both sides."""
+
+    record: CaseRecord
+    request: LegRequest
+    reference: LegResult
+    candidate: LegResult | None  # None: the device's side came to no end
+
+
 class CaseRunner:
     """Runs cases against one device and records each as it ends."""
 
@@ -58,6 +66,7 @@ class CaseRunner:
         self._directory = results.parent if results is not None else directory
         self._finish = finish
         self._ran: set[str] = set()  # ids
+        self.last: Ran | None = None  # of the case that ran last
 
     def run(self, case: Case) -> CaseRecord:
         """Run one case and append its record; whatever goes wrong becomes its status.
@@ -65,6 +74,7 @@ class CaseRunner:
         Returns the record that stands, where this runner has run the case before.
         Raises UsageProblem only when the device itself is not there.
         """
+        self.last = None  # its memory may be needed
         started = time.perf_counter()
         device = self.settings.device
         progress = _Progress(case, device.emulated)
@@ -92,6 +102,7 @@ class CaseRunner:
             found = self._throughput(plan, case, progress)
             record = self._with_timed(record.model_copy(update={"throughput": found}), progress)
             self._append(record)
+        self.last = progress.ran(record)
         process.release()
         if self.results is not None and case.id in self._ran:
             # Another plugin asked for it: of two verdicts the better one must not be seen alone.
@@ -116,7 +127,7 @@ class CaseRunner:
         sides = self.sides
         sides.start()
         request = sides.request(case)
-        progress.inputs = request.inputs
+        progress.request = request
         if sides.worker.starting:
             # Not timed, so that it may share the host with that; what is wrong comes up again.
             with contextlib.suppress(CaseProblem):
@@ -235,7 +246,7 @@ class _Progress:
 
     case: Case
     emulated: bool
-    inputs: InputSet | OwnInputs | None = None
+    request: LegRequest | None = None
     reference: LegResult | None = None
     candidate: LegResult | None = None
     verdict: Verdict | None = None
@@ -247,11 +258,18 @@ class _Progress:
     @property
     def stage(self) -> Stage:
         """Where the case is, by what there is of it."""
-        if self.inputs is None:
+        if self.request is None:
             return Stage.LOAD
         if self.reference is None:
             return Stage.REFERENCE
         return Stage.FORWARD if self.candidate is None else Stage.COMPARE
+
+    def ran(self, record: CaseRecord) -> Ran | None:
+        """What is kept of the case; None where it came to no forward pass."""
+        if self.request is None or self.reference is None:
+            return None
+        candidate = self.candidate.returned() if self.candidate is not None else None
+        return Ran(record, self.request, self.reference.returned(), candidate)
 
     def record(self, seconds: float) -> CaseRecord:
         """Make the record."""
@@ -259,7 +277,8 @@ class _Progress:
         if problem is not None:
             last = Finding(problem.status, problem.stage, problem.reason)
             judged = dataclasses.replace(judged, findings=(*judged.findings, last))
-        leading, inputs, reference = judged.leading, self.inputs, self.reference
+        leading, reference = judged.leading, self.reference
+        inputs = self.request.inputs if self.request else None
         return CaseRecord(
             case_id=self.case.id,
             case=self.case,

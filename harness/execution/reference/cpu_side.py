@@ -96,6 +96,10 @@ class CpuSide:
         """The plain CPU leg in the case's dtype, timed like the device's, with its ranges."""
         return self._run(request.on_cpu(repeat=request.repeat, ranges=True))
 
+    def on_images(self, request: LegRequest, images: Array) -> LegResult:
+        """One plain forward over other images, float32 [N, C, H, W]; not kept."""
+        return self._fresh(request.on_cpu(), _PLAIN, images)
+
     def oracle(self, request: LegRequest, gelu: str = "") -> dict[str, Array]:
         """The float64 leg; `gelu`: with every GELU in that form, as `Arithmetic.gelu`.
 
@@ -176,9 +180,12 @@ class CpuSide:
             self._cache.put(key, {}, facts)
         return loaded.data_config
 
-    def _fresh(self, request: LegRequest, variant: CpuVariant) -> LegResult:
+    def _fresh(
+        self, request: LegRequest, variant: CpuVariant, images: Array | None = None
+    ) -> LegResult:
         self.computed += 1
-        return legs.run(VariantCpu(variant), request, lambda stage: None, self._models.own)
+        cpu = VariantCpu(variant)
+        return legs.run(cpu, request, lambda stage: None, self._models.own, images)
 
     def _run(self, request: LegRequest, variant: CpuVariant = _PLAIN) -> LegResult:
         asked = request, variant
