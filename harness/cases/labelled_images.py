@@ -49,6 +49,12 @@ class LabelledImages:
     digest: str
 
 
+def check_there(path: Path) -> None:
+    """Raise UsageProblem unless there is something at a path."""
+    if not os.path.exists(path):
+        raise UsageProblem(f"--dataset {path} does not exist: check the path.")
+
+
 def find(path: Path, num_classes: int, label_names: Any = None) -> LabelledImages:
     """List the labelled images at `path`, a folder or a CSV file, for a model.
 
@@ -56,8 +62,7 @@ def find(path: Path, num_classes: int, label_names: Any = None) -> LabelledImage
     UsageProblem for a path that is neither, a set without images, a CSV that is none, an image that
     is named twice, and labels that are not classes of the model.
     """
-    if not os.path.exists(path):
-        raise UsageProblem(f"--dataset {path} does not exist: check the path.")
+    check_there(path)
     found, left_out, part = _folder(path) if os.path.isdir(path) else (*_table(path), "")
     labels = dict.fromkeys(label for _, _, label in found)
     indices, mapping = _classes(labels, num_classes, label_names, path)

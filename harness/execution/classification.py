@@ -87,13 +87,14 @@ class Answers:
 
     `top`: [N, K] the K most probable classes, K at most 5, of equal ones the first; `probability`:
     [N] softmax of the most probable one; `finite`: [N] whether all logits are; `host_peak`: bytes,
-    the greatest resident set of the side's process so far.
+    the greatest resident set of the side's process so far; `fault_effects`: as in `Counters`.
     """
 
     top: Array
     probability: Array
     finite: Array
     host_peak: int | None
+    fault_effects: tuple[int, ...] = ()
 
 
 class Classifier:
@@ -140,6 +141,7 @@ class Classifier:
         loaded, passes, _ = self._place(setup, on_stage)
         self.device.plant(setup.fault_plan)
         logits = self._logits(passes, images, loaded.num_classes, on_stage)
+        effects = self.device.counters().fault_effects
         self.device.plant(None)
         finite = np.asarray(np.isfinite(logits).all(axis=1))
         # NaN and infinities are no classes: those images are told by `finite`.
@@ -147,7 +149,8 @@ class Classifier:
         known[~finite] = 0.0
         order = np.argsort(-known, axis=1, kind="stable")[:, :TOP]
         powers = np.exp(known - known.max(axis=1, keepdims=True))
-        return Answers(order, 1.0 / powers.sum(axis=1), finite, process.host_peak())
+        probability = 1.0 / powers.sum(axis=1)
+        return Answers(order, probability, finite, process.host_peak(), effects)
 
     def _place(
         self, setup: Setup, on_stage: StageCallback
@@ -230,7 +233,7 @@ class Open:
 
 
 @dataclasses.dataclass(frozen=True)
-class List:
+class ListImages:
     """A request: list labelled images for a model."""
 
     path: Path

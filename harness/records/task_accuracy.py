@@ -157,13 +157,18 @@ class Unread(_Line):
 
 
 class Part(_Line):
-    """One part; `pictures`: images that flip, by name, as JPEG in base64."""
+    """One part.
+
+    `pictures`: images that flip, by name, as JPEG in base64; `fault_effects`: how often each
+    planned fault had an effect.
+    """
 
     type: Literal["part"] = "part"
     number: Annotated[int, pydantic.Field(ge=0)]
     answered: list[Answered]
     unread: list[Unread] = []
     pictures: dict[str, str] = {}
+    fault_effects: list[int] = []
 
 
 class TaskEnd(_Line):

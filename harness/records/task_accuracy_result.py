@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 from pathlib import Path
 
 from harness.judgement import task_accuracy as judgement
@@ -23,7 +24,7 @@ _OF_THE_WHOLE = (Status.FAIL_ACCURACY, Status.INCONCLUSIVE)
 
 @dataclasses.dataclass(frozen=True)
 class Flip:
-    """An image with another Top-1 on the device; `picture`: JPEG in base64, "" for none."""
+    """An image with another Top-1 on the device; `picture`: JPEG in base64."""
 
     image: Answered
     picture: str
@@ -43,8 +44,10 @@ class Result:
         self.done: set[int] = set()
         self.unread = 0
         self.first_unread: list[Unread] = []
+        # Only those with a picture: the file has all of them.
         self.flips: dict[str, list[Flip]] = {kind: [] for kind in KINDS}
         self.flip_counts: collections.Counter[str] = collections.Counter()
+        self.fault_effects: list[int] = []
 
     def add(self, part: Part) -> None:
         """Count a part."""
@@ -56,8 +59,10 @@ class Result:
             if image.flipped:
                 flip = Flip(image, part.pictures.get(image.name, ""))
                 self.flip_counts[flip.kind] += 1
-                if len(self.flips[flip.kind]) < MOST_FLIPS:
+                if flip.picture and len(self.flips[flip.kind]) < MOST_FLIPS:
                     self.flips[flip.kind].append(flip)
+        pairs = itertools.zip_longest(self.fault_effects, part.fault_effects, fillvalue=0)
+        self.fault_effects = [before + more for before, more in pairs]
 
     @property
     def missing(self) -> list[int]:

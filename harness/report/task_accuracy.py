@@ -90,7 +90,7 @@ def tables(result: Result) -> list[Table]:
 
 
 def lines(result: Result, end: TaskEnd | None = None) -> list[str]:
-    """How labels were mapped, what was not read, memory, the conclusion, and what this is not."""
+    """How labels were mapped, what was not read, memory, further findings, what this is not."""
     run = result.run
     said = [f"Labels became classes {run.mapping}."]
     if run.account:
@@ -105,13 +105,19 @@ def lines(result: Result, end: TaskEnd | None = None) -> list[str]:
     if end is not None and end.peak_bytes:
         sides = ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in end.peak_bytes.items())
         said.append(f"Greatest resident set of each process: {sides}.")
+    if result.fault_effects:
+        said.append(f"A fault plan ({run.fault_plan}) was in force.")
+        said += [
+            f"Fault {number} of the fault plan never acted: no call met its terms."
+            for number, effects in enumerate(result.fault_effects, start=1)
+            if not effects
+        ]
     if result.missing:
         said.append(
             f"Parts that are missing: {cells.first([str(n) for n in result.missing])} of "
             f"{run.parts}; --resume, or the other shards, complete them."
         )
-    said += [f"  - {finding}" for finding in result.findings[1:]]
-    said.append(f"Conclusion: {conclusion(result)}{cells.caveat(run.emulated)}")
+    said += [str(finding) for finding in result.findings if str(finding) != conclusion(result)]
     return [*said, BESIDE]
 
 
@@ -137,7 +143,9 @@ def conclusion(result: Result) -> str:
 def text(result: Result, end: TaskEnd | None = None) -> str:
     """All of it for a terminal."""
     found = [render_table(table) for table in tables(result)]
-    return "\n\n".join([*found, *map(shown.line, lines(result, end))])
+    said = [f"- {one}" for one in lines(result, end)]
+    end_line = f"Conclusion: {conclusion(result)}{cells.caveat(result.run.emulated)}"
+    return "\n\n".join([*found, "\n".join(map(shown.line, said)), shown.line(end_line)])
 
 
 def document(result: Result, end: TaskEnd | None = None) -> dict[str, Any]:
@@ -150,6 +158,9 @@ def document(result: Result, end: TaskEnd | None = None) -> dict[str, Any]:
         interval = judgement.share_interval(right, whole) if whole else (0.0, 1.0)
         return {"right": right, "share": right / whole if whole else None, "interval_95": interval}
 
+    def top5(right: int) -> dict[str, Any] | None:
+        return side(right) if len(run.classes) > records.TOP else None
+
     return {
         "kind": "task accuracy",
         "beside": BESIDE,
@@ -161,8 +172,8 @@ def document(result: Result, end: TaskEnd | None = None) -> dict[str, Any]:
         "images": whole,
         "unread": result.unread,
         "missing_parts": result.missing,
-        "cpu": {"top1": side(counts.cpu_right), "top5": side(counts.cpu_top5)},
-        "device": {"top1": side(counts.device_right), "top5": side(counts.device_top5)},
+        "cpu": {"top1": side(counts.cpu_right), "top5": top5(counts.cpu_top5)},
+        "device": {"top1": side(counts.device_right), "top5": top5(counts.device_top5)},
         "agreement": counts.agree / whole if whole else None,
         "flipped": {kind: result.flip_counts[kind] for kind in KINDS},
         "mcnemar_p": judgement.mcnemar(counts.lost, counts.gained),
@@ -228,4 +239,5 @@ def device_of(run: TaskRun) -> str:
 
 def _side(right: int, whole: int) -> str:
     low, high = judgement.share_interval(right, whole)
-    return f"{cells.share(right / whole)} ({right}/{whole}; 95 %: {cells.share(low)} to {cells.share(high)})"
+    interval = f"{cells.share(low)} to {cells.share(high)}"
+    return f"{cells.share(right / whole)} ({right}/{whole}; 95 %: {interval})"

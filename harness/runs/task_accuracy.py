@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from harness.cases import image_files
+from harness.cases import image_files, labelled_images
 from harness.cases.labelled_images import Labelled, LabelledImages
 from harness.cases.models.model_files import ModelFiles
 from harness.devices import emulated_kernels
@@ -27,7 +27,7 @@ from harness.execution.classification import (
     Answers,
     ClassifierProcess,
     Classify,
-    List,
+    ListImages,
     Open,
     Opened,
     Prepare,
@@ -47,7 +47,7 @@ Say = Callable[[str], None]
 
 # Preprocessed images of a part: three copies are in memory while they are joined and written.
 _PART_BYTES = 32 << 20
-_MOST_IN_PART = 256
+_MOST_IN_PART = 64
 # Pictures of a part: a device that is wrong everywhere flips all.
 _MOST_PICTURES = 8
 _PICTURE_SIDE = 192
@@ -69,7 +69,7 @@ class Plan:
     device: DeviceSpec
     dtype: str = "float32"
     numerics: str = "default"
-    batch_size: int = 16
+    batch_size: int = 8
     shard: Shard | None = None
     timeout: float = 600.0
     kernels: str = emulated_kernels.DEFAULT
@@ -92,6 +92,7 @@ def run(plan: Plan, folder: Path, say: Say, *, resume: bool = False) -> Result:
     `resume`: keep the parts that the file holds.  Raises UsageProblem where the file is of another
     run, and CaseProblem for what ends a side; what was measured stays.
     """
+    labelled_images.check_there(plan.dataset)
     held = results_file.own(folder)
     cpu = ClassifierProcess(DeviceSpec("cpu"))
     device = ClassifierProcess(plan.device, plan.kernels)
@@ -130,7 +131,7 @@ class _Run:
         opening = self.beside.submit(self.device.ask, Open(self.plan.setup), timeout)
         ours = self.cpu.ask(Open(self.plan.cpu_setup), timeout)
         images = self.cpu.ask(
-            List(self.plan.dataset, len(ours.class_names), ours.label_names), timeout
+            ListImages(self.plan.dataset, len(ours.class_names), ours.label_names), timeout
         )
         theirs = opening.result()
         if ours.weights_sha256 != theirs.weights_sha256:
@@ -146,6 +147,8 @@ class _Run:
             self.folder, this, new=not (resume and records.file_of(self.folder).exists())
         )
         progress = _Progress(self.say, result, time.monotonic())
+        if not result.missing and records.read_end(self.folder) is not None:
+            return result
         for part in self._parts(images.images, result.missing, this):
             writer.add(part)
             result.add(part)
@@ -211,7 +214,13 @@ class _Run:
         paths = {one.name: one.path for one in begun.images}
         flipped = [one.name for one in answered if one.flipped][:_MOST_PICTURES]
         pictures = {name: _picture(paths[name]) for name in flipped}
-        return Part(number=begun.number, answered=answered, unread=unread, pictures=pictures)
+        return Part(
+            number=begun.number,
+            answered=answered,
+            unread=unread,
+            pictures=pictures,
+            fault_effects=list(theirs.fault_effects) if theirs is not None else [],
+        )
 
 
 @dataclasses.dataclass(frozen=True)

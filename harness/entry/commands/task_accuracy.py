@@ -57,7 +57,7 @@ def _add_run(actions: Any) -> None:
     add("--device", default="auto")
     add("--dtype", choices=DTYPES, default="float32", help="of the device; the CPU is float32")
     add("--numerics", choices=NUMERICS, default="default")
-    add("--batch-size", type=quantities.positive, default=16, metavar="N")
+    add("--batch-size", type=quantities.positive, default=8, metavar="N")
     add("--results", type=Path, default=_RESULTS, metavar="DIR")
     add("--resume", action="store_true", help="keep what the results already hold")
     add("--shard", metavar="I/N", help="one part of N of the images, for `task-accuracy merge`")
@@ -94,8 +94,10 @@ def _run(given: argparse.Namespace) -> int:
         result = runs.run(plan, given.results, _say, resume=given.resume)
     except CaseProblem as problem:
         _say(f"error: {problem.status.value}: {problem.reason}{spec.caveat}")
+        if not problem.status.is_error:
+            return ExitCode.FAILED
         _say("What was answered before is kept: --resume goes on with it.")
-        return ExitCode.INFRASTRUCTURE if problem.status.is_error else ExitCode.FAILED
+        return ExitCode.INFRASTRUCTURE
     return _shown(result, given)
 
 

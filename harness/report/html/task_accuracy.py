@@ -24,23 +24,21 @@ _PAGE = fragments.ENVIRONMENT.from_string(
 .task-flips { display: flex; flex-wrap: wrap; gap: 1em; padding: 0; list-style: none; }
 .task-flips li { width: 14em; overflow-wrap: anywhere; }
 .task-flips img { max-width: 100%; height: auto; }
-.task-flips .none { border: 1px dashed var(--line); padding: 2em 0.5em; }
 </style></head><body>
 <h1>{{ title }}</h1>
 {% if emulated %}<p class="harness-banner">{{ emulated }}</p>{% endif %}
 <p class="harness-top harness-{{ 'pass' if good else 'fail' }}">{{ conclusion }}</p>
-{% for line in lines %}<p>{{ line }}</p>{% endfor %}
 {% for table in tables %}{{ table }}{% endfor %}
+{% for line in lines %}<p>{{ line }}</p>{% endfor %}
 <h2>Images that flip{{ mark }}</h2>
 {% if not kinds %}<p>No image has another Top-1 on the device.</p>{% endif %}
 {% for kind, count, flips in kinds %}
 <details class="harness-details" open><summary>{{ count }} {{ kind }}{{ mark }}
-{%- if count > flips|length %}, the first {{ flips|length }} are shown{% endif %}</summary>
+{%- if count > flips|length %}, {{ flips|length }} of them are shown{% endif %}</summary>
 <ul class="task-flips">
 {% for flip in flips %}
-<li>{% if flip.picture %}<img alt="{{ flip.image.name }}"
-src="data:image/jpeg;base64,{{ flip.picture }}">{% else %}<div class="none">no picture</div>
-{% endif %}<br><b>{{ flip.image.name }}</b><br>
+<li><img alt="{{ flip.image.name }}" src="data:image/jpeg;base64,{{ flip.picture }}"><br>
+<b>{{ flip.image.name }}</b><br>
 label: {{ name(flip.image.label) }}<br>
 CPU: {{ answer(flip.image.cpu, flip.image.cpu_probability) }}<br>
 {{ device }}: {{ answer(flip.image.device, flip.image.device_probability) }}</li>
@@ -80,7 +78,7 @@ def render(result: Result, end: TaskEnd | None = None) -> str:
         kinds=shown,
         name=name,
         answer=answer,
-        device=report.device_of(run),
+        device=run.device.spec,
     )
     return page
 
