@@ -25,6 +25,8 @@ from harness.system.status import Status, UsageProblem
 
 FILE = "task-accuracy.jsonl"
 TOP = 5  # classes of an answer
+_Class = Annotated[int, pydantic.Field(ge=0)]
+_Top = Annotated[list[_Class], pydantic.Field(max_length=TOP)]
 # Parts of one set of images may come from different hosts in these.
 _FREE = ("shard", "started", "device", "weights", "environment")
 
@@ -65,7 +67,7 @@ class TaskRun(_Line):
     kernels: str
     fault_plan: str
     environment: dict[str, str]
-    shard: str = ""
+    shard: Annotated[str, pydantic.Field(pattern=r"^([1-9]\d*/[1-9]\d*)?$")] = ""
     started: datetime.datetime
 
     @property
@@ -111,9 +113,9 @@ class Answered(_Line):
     """
 
     name: str
-    label: int
-    cpu: list[int]
-    device: list[int]
+    label: _Class
+    cpu: _Top
+    device: _Top
     cpu_probability: Annotated[float, pydantic.Field(ge=0, le=1)] | None
     device_probability: Annotated[float, pydantic.Field(ge=0, le=1)] | None
 
@@ -152,7 +154,7 @@ class Unread(_Line):
     """One image that could not be read, and why; it counts on neither side."""
 
     name: str
-    label: int
+    label: _Class
     reason: str
 
 
@@ -169,6 +171,12 @@ class Part(_Line):
     unread: list[Unread] = []
     pictures: dict[str, str] = {}
     fault_effects: list[int] = []
+
+    @property
+    def classes(self) -> set[int]:
+        """Every class that it names."""
+        known = {label for one in self.answered for label in (one.label, *one.cpu, *one.device)}
+        return known | {one.label for one in self.unread}
 
 
 class TaskEnd(_Line):
@@ -237,7 +245,8 @@ def parts(path: Path) -> Iterator[Part]:
     """The parts of a results file, or of the one in a folder, each once, in the file's order.
 
     A line that a killed process left torn is passed over.  Raises UsageProblem for a damaged line,
-    a part that the run does not have, and one that is there twice with different answers.
+    a part or a class that the run does not have, and a part that is there twice with different
+    answers.
     """
     run = read_run(path)
     seen: dict[int, str] = {}
@@ -246,6 +255,10 @@ def parts(path: Path) -> Iterator[Part]:
             continue
         if line.number >= run.parts:
             raise UsageProblem(f"{file_of(path)} holds part {line.number}, the run has fewer.")
+        if max(line.classes, default=0) >= len(run.classes):
+            raise UsageProblem(
+                f"{file_of(path)}, part {line.number} names a class that the run does not have."
+            )
         digest = files.sha256_json(line.model_dump(mode="json"))
         if line.number not in seen:
             seen[line.number] = digest

@@ -34,9 +34,9 @@ def differences(row: Published, result: Result) -> list[str]:
     """What was preprocessed otherwise there; accuracies cannot be compared then."""
     config = result.run.preprocessing
     pairs = (
-        ("img_size", row.img_size, config["input_size"][-1]),
-        ("crop_pct", row.crop_pct, config["crop_pct"]),
-        ("interpolation", row.interpolation, config["interpolation"]),
+        ("img_size", row.img_size, config.get("input_size", [0])[-1]),
+        ("crop_pct", row.crop_pct, config.get("crop_pct", 0.0)),
+        ("interpolation", row.interpolation, config.get("interpolation", "none")),
     )
     return [
         f"{name} {theirs} there, {ours} here"

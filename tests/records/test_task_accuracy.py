@@ -44,6 +44,8 @@ def test_an_earlier_file_is_kept_aside(tmp_path):
         ('{"type": "part", "number": -1, "answered": []}', "line 3: part.number"),
         ('{"type": "what"}', "line 3: "),
         ("[]", "line 3: "),
+        (part(1).model_dump_json().replace('"label":7', '"label":10'), "part 1 names a class"),
+        (part(1).model_dump_json().replace('"label":7', '"label":-1'), "line 3: part.answered.7"),
         (part(5).model_dump_json(), "holds part 5, the run has fewer"),
         (part(0, lost=1).model_dump_json(), "holds part 0 twice with different answers"),
     ],

@@ -11,6 +11,7 @@ from harness.report import published_accuracy
 from harness.report import task_accuracy as report
 from harness.report.html import task_accuracy as page
 from harness.system import shown
+from harness.system.files import ROOT
 from tests.makers.task_accuracy import PICTURE, device, part, run, write
 
 
@@ -114,6 +115,12 @@ def test_the_csv_has_a_row_an_image(made, tmp_path):
     assert rows[0]["device_top1_name"] == "name 1" and rows[0]["flipped"] == "true"
     assert rows[8]["image"] == "'=x.jpg" and rows[8]["read"] == "false"
     assert rows[8]["cpu_top1"] == "not measured" and {row["emulated"] for row in rows} == {"true"}
+
+
+def test_the_document_has_every_column():
+    text = (ROOT / "docs" / "labelled-images.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", text, re.MULTILINE))
+    assert {name: rows.get(name) for name in report.COLUMNS} == report.COLUMNS
 
 
 ROW = Published("resnet50.a1_in1k", 80.2, 94.6, 224, 0.875, "bicubic")
