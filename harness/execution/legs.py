@@ -161,7 +161,7 @@ def run(
         device.plant(request.fault_plan)
 
         enter(Stage.TRANSFER)
-        passes = _Passes(device, request, loaded)
+        passes = Passes(device, loaded, request.dtype, request.batch_size)
         batches = passes.load(samples.filled(request.batch_size) if request.fill else samples)
         device.synchronize()
 
@@ -257,18 +257,18 @@ def operators_alone(
         )
 
 
-class _Passes:
-    """A model on its device, and forward passes through it as a request asks."""
+class Passes:
+    """A model on its device, and forward passes through it in a dtype and in batches."""
 
-    def __init__(self, device: Device, request: LegRequest, loaded: LoadedModel) -> None:
+    def __init__(self, device: Device, loaded: LoadedModel, dtype: str, batch_size: int) -> None:
         import torch
 
         from harness.execution import autocast
 
         self.device = device
-        self.batch_size = request.batch_size
-        self.dtype: torch.dtype = getattr(torch, arithmetic.storage(request.dtype))
-        self.autocast = functools.partial(autocast.of, request.dtype, device.torch_device)
+        self.batch_size = batch_size
+        self.dtype: torch.dtype = getattr(torch, arithmetic.storage(dtype))
+        self.autocast = functools.partial(autocast.of, dtype, device.torch_device)
         self.model = device.place(loaded.model, self.dtype)
         self._features: Any = None
         inner = getattr(self.model, "forward_features", None)
@@ -308,7 +308,7 @@ class _Passes:
         return found, time.perf_counter() - started
 
 
-def _batch_variants(passes: _Passes, samples: Samples) -> dict[str, dict[str, Array]]:
+def _batch_variants(passes: Passes, samples: Samples) -> dict[str, dict[str, Array]]:
     """The images in reverse order (put back afterwards), one by one, and in full batches."""
     from harness.execution import outputs
 

@@ -259,7 +259,7 @@ def hide_torch_npu() -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _OpenDevice:
+class OpenDevice:
     """Opens a device."""
 
     device: DeviceSpec
@@ -269,6 +269,7 @@ class _OpenDevice:
         return str(self.device)
 
     def open(self) -> Device:
+        """Open it.  Raises UsageProblem, with the remedy, when it is not there."""
         if self.device.kind == "cpu":
             hide_torch_npu()
         from harness.devices.opening import open_device  # brings torch in
@@ -283,7 +284,7 @@ class DeviceWorker(Worker["Device"]):
 
     def __init__(self, device: DeviceSpec, kernels: str = emulated_kernels.DEFAULT) -> None:
         """`kernels`: other kernels for the emulated NPU (`devices/emulated_kernels`)."""
-        super().__init__(_OpenDevice(device, kernels))
+        super().__init__(OpenDevice(device, kernels))
         self.device = device
 
 
