@@ -8,9 +8,11 @@ from typing import Any
 from harness.judgement.timing import needed
 from harness.records.lines import CaseRecord
 from harness.records.throughput import BatchTiming, Row, Throughput
+from harness.report.markdown import Verbatim
 from harness.report.port.texts import Texts, cut
 from harness.report.tables import cells, throughput
 from harness.report.tables.cells import Table
+from harness.system.host_use import HostUse
 
 _POINTS = (50, 90, 95, 99)
 
@@ -50,6 +52,8 @@ def _row(main: CaseRecord, found: Throughput, row: Row, t: Texts) -> tuple[str, 
     else:
         speed, latency = _speed(row.device, t, none), _latency(row.device, t, none)
         speed_up = none
+        if row.cpu is not None and row.cpu.busy:
+            speed_up = t("missing.cell", why=t("missing.cpu_busy"))
         if ratio is not None:
             speed_up = _with_range(f"{ratio.value:.3g} x", ratio.low, ratio.high, t)
     return (
@@ -105,8 +109,12 @@ def _notes(main: CaseRecord, found: Throughput, t: Texts) -> list[str]:
                 load=f"{host.load:.2f}",
             )
         )
-        if throughput.is_busy(host):
-            notes.append(t("batches.busy", cores=host.logical_cores))
+    for where, timing, _ in sides:
+        if timing is not None and timing.busy:
+            notes.append(t("batches.busy", where=where, shares=_shares(timing, t)))
+        if timing is not None and timing.not_tried:
+            tried = len(timing.search) - timing.not_tried
+            notes.append(t("batches.cut_short", where=where, tried=tried, of=len(timing.search)))
     imprecise = [where for where, timing, _ in sides if timing and not found.reached(timing)]
     unstable = [where for where, timing, _ in sides if timing and not timing.stable]
     notes += _listed("batches.imprecise", imprecise, t, f"{100 * found.plan.precision:g} %")
@@ -120,3 +128,24 @@ def _notes(main: CaseRecord, found: Throughput, t: Texts) -> list[str]:
 
 def _listed(key: str, where: Sequence[str], t: Texts, precision: str = "") -> list[str]:
     return [t(key, where="; ".join(where), precision=precision)] if where else []
+
+
+def _shares(timing: BatchTiming, t: Texts) -> str:
+    """What others had of the host, in numbers."""
+    load = timing.host.load if timing.host is not None else None
+    return host_shares(timing.host_use, load, t)
+
+
+def host_shares(use: HostUse | None, load: float | None, t: Texts) -> str:
+    """What others had of the host while it was timed; the load where nothing else is known."""
+    shown = [("load", load if load is not None else use.load if use is not None else None)]
+    if use is not None:
+        named = (("waited", use.waited), ("steal", use.steal), ("others", use.others))
+        shown += [(name, None if share is None else 100 * share) for name, share in named]
+    return Verbatim(
+        t("list.comma").join(
+            t(f"host.{name}", value=f"{value:.2f}" if name == "load" else f"{value:.0f}")
+            for name, value in shown
+            if value is not None
+        )
+    )
