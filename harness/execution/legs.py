@@ -184,6 +184,7 @@ def run(
             weights_sha256=loaded.weights_sha256,
             memory=used,
             ranges=list(meter_of_ranges.found()) if meter_of_ranges else [],
+            model=loaded.facts,
         )
         check = None
         if request.operator_share != 0:

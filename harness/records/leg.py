@@ -8,6 +8,7 @@ from typing import Annotated
 
 import pydantic
 
+from harness.cases.models.model_facts import ModelFacts
 from harness.cases.models.operator_ranges import OperatorRange
 from harness.system.host_use import HostUse
 
@@ -93,4 +94,5 @@ class LegRecord(pydantic.BaseModel):
     fallback_operators: list[str]  # ran on the CPU though the model was on the device
     weights_sha256: str
     ranges: list[OperatorRange] = []  # what nonlinear operators got; of the CPU's reference alone
+    model: ModelFacts | None = None  # None: a module of the user's own, or a record from before
     memory: MemoryUse | None = None  # loading and all forwards, without operators one by one

@@ -77,8 +77,8 @@ class BatchTiming:
     `wall`: their summary, on the host's clock, synchronised before and after; `events`: the same
     forwards on the device's clock, where it has one.  `setting`: the CPU's, chosen from `search`.
     `cores`: processor seconds of the process over wall seconds of the timed calls, which shows a
-    CPU that had to share, `host_use` by whom.  `spent`: seconds that all of it took, without loading
-    the model.
+    CPU that had to share, `host_use` by whom.  `spent`: seconds that all of it took, without
+    loading the model.
     """
 
     batch_size: int

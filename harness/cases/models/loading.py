@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cases.case import ModelSource
 from harness.cases.models import checkpoint, config_values, directory, sample, timm_config
 from harness.cases.models.directory import fail
+from harness.cases.models.model_facts import ModelFacts, facts
 from harness.cases.models.weight_account import WeightAccount, show_first
 from harness.system import environment, files, own_models, suggestions
 from harness.system.status import CaseProblem
@@ -52,6 +53,7 @@ class LoadedModel:
     weights_description: str
     num_classes: int
     label_names: Any = None  # list, or object by index, where it is the model's; else None
+    facts: ModelFacts | None = None  # None: a module of the user's own
     taps_features: bool = True  # whether what forward_features gives is an output as well
 
 
@@ -304,11 +306,12 @@ def load_model(
     model = model.float().eval().requires_grad_(False)
     digest = files.sha256_tensors(model.state_dict())
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    data_config = config_values.per_channel(
+        dict(import_timm().data.resolve_data_config(model=model)), where
+    )
     return LoadedModel(
         model=model,
-        data_config=config_values.per_channel(
-            dict(import_timm().data.resolve_data_config(model=model)), where
-        ),
+        data_config=data_config,
         weights=account,
         weights_sha256=digest,
         config=config,
@@ -319,6 +322,7 @@ def load_model(
         weights_description=timm_config.weights_description(config, path, digest),
         num_classes=classes,
         label_names=names,
+        facts=facts(config, classes, parameters, data_config["input_size"]),
     )
 
 

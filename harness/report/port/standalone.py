@@ -316,7 +316,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     add("--allow-key", action="append", default=[], metavar="PATTERN",
         help="a weight that may be missing, unexpected or of another shape")  # fmt: skip
     add("--allow-pickle", action="store_true", help="read pytorch_model.bin (weights only)")
-    add("--json", action="store_true", help="print one JSON document")
+    add("--json", type=Path, metavar="FILE", help="also write what is printed as JSON")
     return parser.parse_args(given)
 
 
@@ -359,7 +359,9 @@ def _run(given: argparse.Namespace) -> int:
         "device_name": name,
         "results": results,
     }
-    print(json.dumps(document, ensure_ascii=False, indent=1) if given.json else _text(document))
+    print(_text(document))
+    if given.json is not None:
+        given.json.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
     broken = [found["image"] for found in results if not found["finite"]]
     if broken:
         raise Problem(f"What {device} gives for {', '.join(broken)} is not finite.", FAILED)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from harness.system.messages import PLAIN, Message
 from harness.system.toml import tomllib
 
+_BESIDE = re.compile(r"(?<=[，。；：、（）“”]) +(?=\S)|(?<=\S) +(?=[，。；：、（）“”])")
 _FILE = Path(__file__).with_name("messages.toml")
 
 
@@ -21,7 +23,12 @@ def every() -> dict[str, str]:
 
 def chinese(messages: Iterable[Message]) -> str:
     """Sentences one after the other; what has no id, as in older records, is quoted as such."""
-    return "".join(map(_one, messages))
+    return without_blanks("".join(map(_one, messages)))
+
+
+def without_blanks(text: str) -> str:
+    """Text without blanks beside full-width marks, which are as wide as one already."""
+    return _BESIDE.sub("", text)
 
 
 def _one(message: Message) -> str:

@@ -80,9 +80,19 @@ def speed_up_missing(case: CaseRecord | None) -> Missing | None:
     """Why there is no speed-up; None when there is."""
     if (why := speed_missing(case)) is not None or case is None or case.reference is None:
         return why
-    if case.reference.timing.cached:
+    return cpu_time_missing(case)
+
+
+def cpu_time_missing(case: CaseRecord) -> Missing | None:
+    """Why the CPU has no time of this run; None when it has."""
+    if case.reference is None:
+        return Missing.ENDED
+    timing = case.reference.timing
+    if not timing.forward_seconds:
+        return Missing.NOT_TIMED
+    if timing.cached:
         return Missing.CPU_CACHED
-    return Missing.CPU_BUSY if case.reference.timing.busy else None
+    return Missing.CPU_BUSY if timing.busy else None
 
 
 def percentiles(timing: Timing) -> dict[str, float] | None:
