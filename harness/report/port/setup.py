@@ -8,7 +8,6 @@ from typing import Any
 
 from harness.records.leg import LegRecord
 from harness.records.lines import CaseRecord
-from harness.report.markdown import code
 from harness.report.port import card, content
 from harness.report.port.content import Port
 from harness.report.port.texts import Texts
@@ -186,7 +185,7 @@ def _directory(found: Port, t: Texts) -> dict[str, str]:
         else t("inference.probabilities", classes=_classes(found))
     )
     return {
-        "text": t(keys.get(kind, "inference.directory"), model=code(path)),
+        "text": t(keys.get(kind, "inference.directory"), model=path),
         "prepare": f"python -m harness sample-model --output {quoted}" if kind == "sample" else "",
         "commands": f"{command} --image photo.jpg --device npu\n"
         f"{synthetic}        # {t('inference.synthetic')}",
