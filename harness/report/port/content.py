@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cases.case import ModelSource, id_part
+from harness.cases.models.timm_config import RANDOM
 from harness.judgement.documented import (
     DOCUMENTED_BATCH,
     DOCUMENTED_IMAGES,
@@ -91,7 +92,8 @@ class Port:
             found.append(Draft.NO_NPU)
         if self.missing or not self.cases or self.run.end is None or self.run.torn_lines:
             found.append(Draft.INCOMPLETE)
-        if self.source is not None and self.source.kind == "architecture":
+        made = self.main is not None and self.main.weights.startswith(RANDOM)
+        if made or (self.source is not None and self.source.kind == "architecture"):
             found.append(Draft.RANDOM_WEIGHTS)
         return tuple(found)
 
