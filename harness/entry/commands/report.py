@@ -112,15 +112,22 @@ def _port(given: argparse.Namespace) -> int:
 
 
 def _sample(found: Port, script: Path, wanted: str | None) -> Sample:
-    """Run the port's own inference.py with the model of the records, where that is here."""
+    """Run the port's own inference.py with the model of the records, where that is here.
+
+    `wanted`: as `--model` names it.
+    """
     from harness.cases.models.model_files import ModelFiles
     from harness.report.port import sample
 
     main, source = found.main, found.source
     if main is None or source is None or main.candidate is None:
         return sample.Sample(problem="sample.no_model")
-    if source.kind == "directory" and not Path(source.ref).is_dir() and wanted is not None:
-        source = dataclasses.replace(source, ref=wanted)  # where it stands on this host
+    # A record may be a stranger's: which folder is read, and that no pickle is, it does not say.
+    if source.kind == "directory":
+        if wanted is None or not Path(wanted).is_dir():
+            return sample.Sample(problem="sample.no_model")
+        source = dataclasses.replace(source, ref=wanted)
+    source = dataclasses.replace(source, allow_pickle=False)
     try:
         model = ModelFiles.of(source, files.default_cache_dir())
         changed = model.load().weights_sha256 != main.weights_sha256
@@ -129,10 +136,7 @@ def _sample(found: Port, script: Path, wanted: str | None) -> Sample:
     if changed:
         return sample.Sample(problem="sample.other_weights")
     extra = [word for key in source.allow_keys for word in ("--allow-key", key)]
-    extra += ["--allow-pickle"] if source.allow_pickle else []
-    device = main.candidate.device
-    kernels = device.details.get("emulated_kernels")
-    return sample.run(script, model.directory, device.spec, extra, kernels)
+    return sample.run(script, model.directory, main.candidate.device.spec, extra)
 
 
 def _schema(given: argparse.Namespace) -> int:

@@ -79,20 +79,17 @@ class Sample:
         return list(found.document["results"])
 
 
-def run(
-    written: Path, directory: Path, device: str, extra: Sequence[str], kernels: str | None
-) -> Sample:
+def run(written: Path, directory: Path, device: str, extra: Sequence[str]) -> Sample:
     """Run the script that was written, on the CPU and on a device ("npu:0", "npu-emulated:0").
 
-    `directory`: of the model; `extra`: further arguments, such as keys that may be missing;
-    `kernels`: those of the emulator.
+    `directory`: of the model; `extra`: further arguments, such as keys that may be missing.
     """
     emulated = device.startswith("npu-emulated")
     on_device = "npu" if emulated else device
     if device.partition(":")[0] == "cpu":
         return Sample(problem="sample.no_device")
-    on_cpu = _one(written, directory, "cpu", extra, kernels, emulated=False)
-    there = _one(written, directory, on_device, extra, kernels, emulated=emulated)
+    on_cpu = _one(written, directory, "cpu", extra, emulated=False)
+    there = _one(written, directory, on_device, extra, emulated=emulated)
     return Sample(on_cpu, there, emulated)
 
 
@@ -101,7 +98,6 @@ def _one(
     directory: Path,
     device: str,
     extra: Sequence[str],
-    kernels: str | None,
     *,
     emulated: bool,
 ) -> Ran:
@@ -109,9 +105,8 @@ def _one(
     public = ["python", written.name, "--model_path", f"./{directory.name}", "--device", device]
     command = [sys.executable, str(written)]
     if emulated:
-        chosen = ["--emulated-kernels", kernels] if kernels else []
-        command = [sys.executable, "-m", "harness", "emulate", *chosen, str(written), "--"]
-        public = ["python", "-m", "harness", "emulate", *chosen, *public[1:]]
+        command = [sys.executable, "-m", "harness", "emulate", str(written), "--"]
+        public = ["python", "-m", "harness", "emulate", written.name, "--", *public[2:]]
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         try:
