@@ -25,6 +25,7 @@ from harness.system.files import (
     sha256_tensors,
     tensors_of,
 )
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 if TYPE_CHECKING:
@@ -128,7 +129,12 @@ def check_channels(data_config: dict[str, Any]) -> None:
         raise CaseProblem(
             Status.FAIL_LOAD,
             Stage.LOAD,
-            f"The model takes {channels} channels; the harness makes and reads images of 1 or 3.",
+            say(
+                "inputs.channels",
+                "The model takes {channels} channels; the harness makes and reads images of 1 or "
+                "3.",
+                channels=channels,
+            ),
         )
 
 
@@ -279,7 +285,11 @@ def load_inputs(inputs: InputSet) -> torch.Tensor:
         raise CaseProblem(
             Status.ERROR_HARNESS,
             Stage.LOAD,
-            f"Stored inputs {inputs.path} are missing or no longer match their hash: "
-            "delete the file and run again.",
+            say(
+                "inputs.stored",
+                "Stored inputs {path} are missing or no longer match their hash: delete the file "
+                "and run again.",
+                path=inputs.path,
+            ),
         )
     return found[0]

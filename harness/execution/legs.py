@@ -21,6 +21,8 @@ from harness.judgement import arithmetic, operator_rows
 from harness.judgement.metrics import Array
 from harness.judgement.operator_rows import OperatorCheck, OperatorRow
 from harness.records.leg import LegRecord, Timing
+from harness.system.host_use import HostMeter
+from harness.system.messages import join, say
 from harness.system.status import CaseProblem, Stage, StageCallback, Status
 
 if TYPE_CHECKING:
@@ -171,9 +173,11 @@ def run(
             first, first_seconds = passes.forward(batches)
         enter(Stage.SYNCHRONIZE)
         results, seconds = [outputs.collect(first, apart=samples.apart)], []
+        others = HostMeter()
         for _ in range(request.repeat):
             enter(Stage.FORWARD)
-            raw, taken = passes.forward(batches)
+            with others:
+                raw, taken = passes.forward(batches)
             seconds.append(taken)
             enter(Stage.SYNCHRONIZE)
             results.append(outputs.collect(raw, apart=samples.apart))
@@ -201,12 +205,14 @@ def run(
                 forward_seconds=seconds,
                 first_forward_seconds=first_seconds,
                 threads=device.threads(),
+                host_use=others.found() if device.spec.kind == "cpu" else None,
             ),
             operators=executed.counts,
             fallback_operators=device.fallback_operators(list(executed.counts)),
             weights_sha256=loaded.weights_sha256,
             memory=used,
             ranges=list(meter_of_ranges.found()) if meter_of_ranges else [],
+            model=loaded.facts,
         )
         check = None
         if request.operator_share != 0:
@@ -333,13 +339,12 @@ def problem(device: Device, error: Exception, stage: Stage, operator: str = "") 
     explained = device.explain(error)
     if explained is not None:
         missing = operator and explained.status is Status.FAIL_UNSUPPORTED
-        where = f" (raised in {operator})" if missing else ""
-        return CaseProblem(explained.status, stage, explained.reason + where)
+        where = say("raised", "(raised in {operator})", operator=operator) if missing else ""
+        return CaseProblem(explained.status, stage, join(explained.reason, where))
     text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
     if device.spec.kind == "cpu":
-        return CaseProblem(
-            Status.FAIL_REFERENCE, stage, f"The model does not run on the CPU itself: {text}"
-        )
-    return CaseProblem(
-        Status.ERROR_DEVICE, stage, f"{device.spec} raised an error that the CPU did not: {text}"
-    )
+        english = "The model does not run on the CPU itself: {error}"
+        return CaseProblem(Status.FAIL_REFERENCE, stage, say("cpu.error", english, error=text))
+    english = "{device} raised an error that the CPU did not: {error}"
+    said = say("device.error", english, device=device.spec, error=text)
+    return CaseProblem(Status.ERROR_DEVICE, stage, said)

@@ -21,7 +21,8 @@ from harness.records import results_file
 from harness.records.lines import CaseRecord, StartRecord
 from harness.records.sensitivity import Sensitivity
 from harness.records.throughput import Throughput, ThroughputPlan
-from harness.system import process
+from harness.system import messages, process
+from harness.system.messages import say
 from harness.system.status import (
     CaseProblem,
     Finding,
@@ -199,7 +200,7 @@ class CaseRunner:
         candidate, timed = progress.candidate, record.throughput
         if candidate is None or progress.verdict is None or timed is None:
             return record
-        findings, notes = list(record.findings), list(record.notes)
+        findings, notes = list(record.findings), list(progress.verdict.notes)
         request = self.sides.request(progress.case)
         for row in timed.rows:
             if row.device is None or row.batch_size == request.batch_size:
@@ -207,13 +208,21 @@ class CaseRunner:
             try:
                 findings += self.sides.judge_batch(request, candidate, row.batch_size)
             except CaseProblem as problem:
-                notes.append(f"Batch {row.batch_size} was timed and not judged: {problem.reason}")
+                notes.append(
+                    say(
+                        "batch.not_judged",
+                        "Batch {size} was timed and not judged: {why}",
+                        size=row.batch_size,
+                        why=problem.reason,
+                    )
+                )
         judged = dataclasses.replace(progress.verdict, findings=tuple(findings))
         leading = judged.leading
         return record.model_copy(
             update={
                 "findings": findings,
-                "notes": notes,
+                "notes": list(map(str, notes)),
+                "note_messages": [list(messages.of(note)) for note in notes],
                 "status": judged.status,
                 "stage": leading.stage if leading else record.stage,
                 "reason": leading.reason if leading else record.reason,
@@ -304,7 +313,8 @@ class _Progress:
             budgets=list(judged.budgets),
             operators=self.candidate.operators if self.candidate else None,
             localization=self.localization,
-            notes=list(judged.notes),
+            notes=list(map(str, judged.notes)),
+            note_messages=[list(messages.of(note)) for note in judged.notes],
             sensitivity=self.sensitivity,
             duration_seconds=seconds,
             log_tail=self.log_tail or getattr(problem, "log_tail", ""),

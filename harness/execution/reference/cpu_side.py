@@ -34,6 +34,7 @@ from harness.judgement.budget import Budget
 from harness.judgement.metrics import Array, count_nonfinite
 from harness.records.leg import LegRecord
 from harness.system.files import default_cache_dir
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 # Cases that share answers follow each other: a default and a strict one need five legs.
@@ -75,7 +76,8 @@ class CpuSide:
             return model, self._images.prepare_inputs(images, self._data_configs[model])
         except UsageProblem as problem:
             # Images named in a case file: the other cases still run.
-            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, str(problem)) from problem
+            said = say("inputs.bad", "{text}", text=problem)
+            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, said) from problem
 
     def answers(self, request: LegRequest, arithmetic: Arithmetic) -> Answers:
         """All that a verdict needs, for an arithmetic that the device declares."""
@@ -130,9 +132,14 @@ class CpuSide:
             raise CaseProblem(
                 Status.FAIL_REFERENCE,
                 Stage.REFERENCE,
-                f"The model does not fit {arithmetic}: {', '.join(broken)} becomes NaN or "
-                f"infinite on the CPU too when it rounds to that format (its largest number is "
-                "exceeded). Use bfloat16 or float32.",
+                say(
+                    "format.overflow",
+                    "The model does not fit {arithmetic}: {names} becomes NaN or infinite on the "
+                    "CPU too when it rounds to that format (its largest number is exceeded). Use "
+                    "bfloat16 or float32.",
+                    arithmetic=arithmetic,
+                    names=", ".join(broken),
+                ),
             )
         return Budget(arithmetic, (run.outputs,))
 
