@@ -19,6 +19,38 @@ EMPTY = "empty result"
 NO_KERNEL = "the device has no kernel: it would run on the CPU"
 RATIO_LIMIT = 3.0  # of a whole result; rounding by truncation averages 1.6
 SLICE_RATIO_LIMIT = 4.0  # of any slice; a faithfully rounded result has at most 2 sqrt(3) = 3.46
+AS_CANN = "as CANN computes it"
+
+
+@dataclasses.dataclass(frozen=True)
+class CannMethod:
+    """A culprit beside the method that CANN publishes for it, in which the CPU computed it again.
+
+    `agrees`: whether the device's result is within the limits of a culprit of the method's result.
+    `what`: what is particular about the method; `source`, `address`: where it is published.
+    `ratio`, `worst_slice_ratio`, `nonfinite`: as of an `OperatorRow`, against the method's result.
+    """
+
+    agrees: bool
+    what: str
+    source: str
+    address: str
+    ratio: float
+    worst_slice_ratio: float
+    nonfinite: int = 0
+
+    @property
+    def verdict(self) -> str:
+        """In a few words."""
+        return AS_CANN if self.agrees else f"not {AS_CANN}"
+
+    def __str__(self) -> str:
+        verdict = self.verdict[0].upper() + self.verdict[1:]
+        beyond = f", {self.nonfinite} NaN or infinite otherwise" if self.nonfinite else ""
+        return (
+            f"{verdict} ({self.what}; {self.source}): from that its error is {self.ratio:.3g} "
+            f"times its budget, {self.worst_slice_ratio:.3g} times in a slice{beyond}."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +70,8 @@ class OperatorRow:
     `ratio`, `worst_slice_ratio`, `nonfinite`: see `operator_error.OwnError`; of several results the
     worst.  `skipped`: "", or why the call was not compared.  `worst_slice`: "dimension 1, index
     31", "" when the result has fewer than two dimensions.  `standing`: by CANN's own standards,
-    where that was asked for.
+    where that was asked for.  `method`: of a culprit on an NPU, how it stands by CANN's published
+    method; None where nothing particular is published.
     """
 
     index: int
@@ -61,6 +94,7 @@ class OperatorRow:
     inherited_rmse: float = math.nan
     inherited_budget_rmse: float = math.nan
     standing: Standing | None = None
+    method: CannMethod | None = None
 
     @property
     def severity(self) -> float:
@@ -85,7 +119,7 @@ class OperatorCheck:
     `compared`: those that ran on both sides; `worst`: the compared rows with the greatest severity,
     the worst first; `left_out`: why others that have a result were not compared -> how many;
     `standard`: all compared calls by CANN's own standards, a row an operator, where that was asked
-    for.
+    for; `as_cann`: how many of the culprits are computed by CANN's published method.
     """
 
     share: float | None
@@ -95,6 +129,7 @@ class OperatorCheck:
     worst: tuple[OperatorRow, ...]
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
     standard: tuple[StandardRow, ...] = ()
+    as_cann: int = 0
 
     @property
     def complete(self) -> bool:
@@ -141,11 +176,13 @@ def summarise(rows: Iterable[OperatorRow], share: float | None, *, keep: int = 1
     """Summarise all rows of a comparison; culprits come first among the `keep` worst."""
     rows = list(rows)
     worst = ranked(rows)
+    found = culprits(rows)
     return OperatorCheck(
         share=share,
         total=len(rows),
         compared=len(worst),
-        culprits=len(culprits(rows)),
+        culprits=len(found),
+        as_cann=sum(row.method is not None and row.method.agrees for row in found),
         worst=tuple(worst[:keep]),
         left_out=collections.Counter(
             row.skipped for row in rows if row.skipped and row.skipped not in (*NO_LAYER, EMPTY)

@@ -25,13 +25,13 @@ from harness.judgement.batchings import WrongBatching
 from harness.judgement.budget import Allowance, Budget, OutputBudget
 from harness.judgement.documented import ERROR_RATE_LIMIT_PERCENT, DocumentedGate, documented_gate
 from harness.judgement.metrics import Array
-from harness.judgement.operator_rows import OperatorCheck
+from harness.judgement.operator_rows import AS_CANN, OperatorCheck
 from harness.judgement.separation import Separation
 from harness.system.status import Finding, Stage, Status, worst
 
 # Named in every record, which is held against these rules when it is read: raised with every
 # change of a limit, a formula or a finding.
-RULES = "3"
+RULES = "4"
 
 # Outputs of different images more alike than this cannot be told apart by the documented gate:
 # with an error rate limit of 1 % (cosine 0.99), swapping two such images would still pass it.
@@ -317,17 +317,18 @@ def _judge_operators(check: OperatorCheck | None) -> list[Finding]:
     if check is None or not check.culprits:
         return []
     first = check.worst[0]
-    return [
-        Finding(
-            Status.FAIL_ACCURACY,
-            Stage.COMPARE,
-            f"{check.culprits} of {check.compared} operators compared one by one exceed what "
-            f"their format costs; worst is {first.operator} in {first.module} (operator "
-            f"{first.index}): {first.ratio:.3g} times its budget, its worst slice "
-            f"{first.worst_slice_ratio:.3g} times ({first.worst_slice or 'all of it'}), "
-            f"{first.nonfinite} NaN or infinite values.",
-        )
-    ]
+    text = (
+        f"{check.culprits} of {check.compared} operators compared one by one exceed what "
+        f"their format costs; worst is {first.operator} in {first.module} (operator "
+        f"{first.index}): {first.ratio:.3g} times its budget, its worst slice "
+        f"{first.worst_slice_ratio:.3g} times ({first.worst_slice or 'all of it'}), "
+        f"{first.nonfinite} NaN or infinite values."
+    )
+    if first.method is not None:
+        text += f" {first.method}"
+        if check.culprits > 1:
+            text += f" Of the {check.culprits} there are {check.as_cann} {AS_CANN}."
+    return [Finding(Status.FAIL_ACCURACY, Stage.COMPARE, text)]
 
 
 def _judge_zeros(numbers: OutputNumbers) -> list[Finding]:
