@@ -105,6 +105,12 @@ def build(
         sides = [size, size] if isinstance(size, int) else size
         overlay["input_size"] = (arguments.get("in_chans") or 3, *sides)
     classes = config.get("num_classes", nested.get("num_classes"))
+    own = arguments.get("num_classes")
+    if num_classes is None and None not in (own, classes) and own != classes:
+        raise fail(
+            f"{where} says num_classes {classes} and in `model_args` {own}: remove the one "
+            "that the weights do not have."
+        )
     wanted = num_classes if num_classes is not None else classes
     if wanted is not None:
         overlay["num_classes"] = wanted
