@@ -104,7 +104,9 @@ MEANING: Mapping[str, str] = {
     "operator": "Name of the operator in PyTorch (aten).",
     "module": "Path of the innermost module that calls the operator.",
     "arithmetic": "Declared arithmetic of the operator, and layout of its first input.",
-    "culprit": "The operator whose own error no honest rounding explains.",
+    "culprit": "The operator whose own error no honest rounding explains. As CANN computes it: "
+    "the result is that of the method which CANN publishes for the operator, within the limits of "
+    "a culprit; the case fails all the same.",
     "ratio": "rms(device - exact) of this operator on the reference's input / the same of honest "
     "rounding. No unit.",
     "level of the worst": "Level of CANN's withdrawn commercial standard (opbase, commit 6049643) "
