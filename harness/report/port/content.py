@@ -250,9 +250,12 @@ def public(value: Any) -> Any:
 
 
 def public_run(run: Run) -> Run:
-    """A run as it may be published."""
+    """A run as it may be published: without pictures of the user's own."""
 
     def made(record: AnyRecord) -> AnyRecord:
+        if isinstance(record, CaseRecord) and record.case.inputs.kind == "images":
+            views = [dataclasses.replace(view, jpeg="") for view in record.views]
+            record = record.model_copy(update={"views": views})
         return ADAPTER.validate_python(public(json.loads(record.model_dump_json())))
 
     head = made(run.run) if run.run is not None else None
