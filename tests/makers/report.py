@@ -144,4 +144,4 @@ def crashed(name: str, text: str) -> CaseRecord:
 
 def unpacked(text: str) -> dict[str, str]:
     packed = re.search(r'id="harness-details">([^<]*)<', text)[1]
-    return json.loads(gzip.decompress(base64.b64decode(packed)))
+    return json.loads(gzip.decompress(base64.b64decode(packed)))["cases"]

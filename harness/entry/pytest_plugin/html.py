@@ -39,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
                     ) from error
     if hasattr(config.option, "css") and config.getoption("htmlpath", None):
         config.option.css.append(str(STYLESHEET))
+        config.option.self_contained_html = True  # one file, which can be sent on
         config.pluginmanager.register(_Page(config), "harness-page")
 
 
@@ -80,12 +81,14 @@ class _Page:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.rows: set[str] = set()
+        self.report: Any = None
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_report_title(self, report: Any) -> None:
         """Name the report; pytest-html takes the values of the environment for HTML."""
         from harness.report.html import fragments
 
+        self.report = report
         report.title = "NPU accuracy report"
         found = report.data["environment"]
         if REPLAYED not in self.config.stash:  # not what pytest-metadata takes from CI systems
@@ -121,8 +124,12 @@ class _Page:
         if results is None:
             return
         from harness.report.html import fragments, page
+        from harness.report.tables import provenance
 
         found = results_file.read(results)
+        known = self.report.data["environment"]
+        hardware = fragments.escaped(provenance.hardware(found.run, found.cases))
+        self.report.set_data("environment", {**hardware, **known, **hardware})
         prefix.append(page.render_summary(found.run, found.cases, found.unfinished))
         prefix.append(page.render_trend(history.of_run(results.parent / "history", found)))
         if run is not None and run.comparison is not None:

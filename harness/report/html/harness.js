@@ -20,8 +20,11 @@
   const fill = (place) => {
     if (place.dataset.filled || (!details && !failure)) return;
     place.dataset.filled = "yes";
-    if (details) place.innerHTML = details[place.dataset.case] ?? "";
+    if (details) place.innerHTML = details.cases[place.dataset.case] ?? "";
     else place.textContent = failure;
+    all("img[data-picture]", place).forEach((image) => {
+      image.src = `data:image/jpeg;base64,${details.pictures[image.dataset.picture]}`;
+    });
     settle();
   };
   const viewed = new IntersectionObserver((entries) => {
@@ -107,6 +110,17 @@
     queueMicrotask(() => find(again)?.focus());  // after `redrawn`
   };
 
+  /* A case that is named above the results: its row, unfolded. */
+  const go = (event) => {
+    const name = event.target.closest("a[data-case]")?.dataset.case;
+    if (!name) return;
+    search.value = name;
+    status.value = "";
+    apply();
+    const row = rows().find((one) => find(".col-testId", one).textContent.trim() === name);
+    if (row && find(".extras-row.hidden", row)) find(".col-result", row).click();
+  };
+
   /* Environment: below the results, with a button that copies it. */
   const environmentText = () => {
     const lines = all(".harness-top, .harness-device").map((line) => line.textContent.trim());
@@ -154,6 +168,7 @@
     search.addEventListener("input", apply);
     status.addEventListener("change", apply);
     document.addEventListener("keydown", keys);
+    document.addEventListener("click", go);
     document.addEventListener("toggle", settle, true);
     addEventListener("resize", settle);
     addEventListener("beforeprint", () => all(".harness-lazy").filter(

@@ -149,10 +149,24 @@ def test_a_failing_case_unfolds_to_its_culprit_tables_and_plots(opened, report):
     expect(row.get_by_text("Culprit: aten::convolution")).to_have_count(0)
     row.locator(".col-result").click()
     expect(row.get_by_text("Culprit: aten::convolution")).to_be_visible()
-    expect(row.locator("svg")).to_have_count(2)
+    expect(row.locator("svg")).to_have_count(4)
+    assert (
+        row.locator(".harness-image img").evaluate_all("all => all.map((one) => one.naturalWidth)")
+        == [8] * 6
+    )
     expect(row.get_by_text("Where it goes wrong")).to_be_visible()
     row.locator(".col-result").click()
     expect(row.get_by_text("Culprit: aten::convolution")).to_be_hidden()
+
+
+def test_a_cause_unfolds_to_its_cases_and_leads_to_each(opened, report):
+    page = opened(report)
+    line = page.locator(".harness-failures summary", has_text="Culprit")
+    expect(line).to_contain_text("2 cases")
+    line.click()
+    page.get_by_role("link", name="vit_base-<b>名前</b>").click()
+    assert shown(page) == ["vit_base-<b>名前</b>"]
+    expect(page.locator(".results-table-row .harness-case")).to_be_visible()
 
 
 def test_hovering_a_number_gives_its_unit_and_formula(opened, report):
@@ -249,5 +263,5 @@ def test_no_case_and_one_case(opened, tmp_path, count):
     assert page.locator(".harness-banner").count() == 0
     assert shown(page) == [good.case_id][:count]
     if count:
-        expect(page.locator(".summary details[open] td", has_text="mean cosine")).to_be_visible()
+        expect(page.locator(".summary td", has_text="mean cosine").first).to_be_in_viewport()
     assert full_case("b").status is Status.PASS
