@@ -89,7 +89,7 @@ def test_every_view_has_the_same_tables(emulated):
     made = [*report.tables(case), report.memory(case)]
     assert len(made) == 6
     for table in made:
-        assert text.render_table(table) in done.text
+        assert text.render_table(table, text.NARROWEST) in done.text
         assert str(fragments.render_table(table)) in fragments.render_case(case)
         assert table.title in details
         assert markdown.render_table(table) in markdown.render_run([case])

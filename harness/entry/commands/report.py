@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from harness.entry.arguments import add_verify, verify
 from harness.system import shown
 from harness.system.status import ExitCode, UsageProblem
+
+_FULL = 12  # of more cases, those that passed have a line each
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -74,7 +77,13 @@ def _report(given: argparse.Namespace) -> int:
     if renderer is markdown:
         print(markdown.render_run(run.cases, run.unfinished))
     else:
-        print(text.render_run(run.cases, run.unfinished, folder=folder.resolve()))
+        columns = max(text.NARROWEST, shutil.get_terminal_size().columns)
+        few = len(run.cases) <= _FULL
+        print(
+            text.render_run(
+                run.cases, run.unfinished, full=few, folder=folder.resolve(), columns=columns
+            )
+        )
     if table := trend.trend(history.of_run(folder / "history", run)):
         print(f"\n{renderer.render_table(table)}")
     if run.end is None:
