@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,10 +15,14 @@ from harness.system import environment, files
 from harness.system.status import host_trouble
 from harness.upgrade import history
 
+if TYPE_CHECKING:
+    from harness.report.html.words import Language
+
 # Options with a file that is written when the run is over.
 _REPORTS = {"htmlpath": "--html", "xmlpath": "--junitxml"}
 # A results file whose cases are only shown, by `replay.py`.
 REPLAYED: pytest.StashKey[Path] = pytest.StashKey()
+LANGUAGE: pytest.StashKey[Language] = pytest.StashKey()
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-html reads the style when it is configured itself
@@ -138,4 +142,4 @@ class _Page:
             prefix.append("<style>.run-count { display: none; }</style>")
         prefix.append('<h2 id="harness-results">Results</h2>')
         summary.append(page.render_controls(found.cases, self.rows))
-        postfix.append(page.render_scripts(found.cases))
+        postfix.append(page.render_scripts(found.cases, self.config.stash.get(LANGUAGE, "en")))

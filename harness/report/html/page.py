@@ -16,9 +16,10 @@ from markupsafe import Markup
 from harness.devices.spec import EMULATED_MEANS
 from harness.records import consistency
 from harness.records.lines import CaseRecord, RunRecord
-from harness.report.html import fragments, glossary
+from harness.report.html import fragments, glossary, words
 from harness.report.html.assets import SCRIPT, STYLESHEET
 from harness.report.html.figures import Drawing
+from harness.report.html.words import Language
 from harness.report.tables import cells, expected, failures, per_case, provenance, trend
 from harness.report.tables.cells import Table
 from harness.upgrade.history import HistoryEntry
@@ -88,6 +89,7 @@ _SCRIPTS = fragments.ENVIRONMENT.from_string(
 <details class="harness-details harness-glossary"><summary>What the numbers mean</summary>
 {{ meanings }}</details>
 <script type="text/plain" id="harness-details">{{ packed }}</script>
+{{ words }}
 <script>{{ script }}</script>
 """
 )
@@ -187,8 +189,11 @@ def render_controls(cases: Sequence[CaseRecord], with_row: Collection[str]) -> s
     )
 
 
-def render_scripts(cases: Sequence[CaseRecord]) -> str:
-    """Render the glossary, the packed details of all cases, and the script of the page."""
+def render_scripts(cases: Sequence[CaseRecord], language: Language = "en") -> str:
+    """Render the glossary, the packed details of all cases, and the script of the page.
+
+    `language`: what the script puts the page into.
+    """
     plotted = _plotted(cases)
     pictures: dict[str, int] = {}  # each once: cases share their images
 
@@ -204,6 +209,7 @@ def render_scripts(cases: Sequence[CaseRecord]) -> str:
     meanings = Table("Numbers of this report", ("number", "meaning"), tuple(glossary.all_items()))
     return _SCRIPTS.render(
         meanings=fragments.render_table(meanings),
+        words=words.element(language),
         packed=base64.b64encode(packed).decode("ascii"),
         script=Markup(SCRIPT.read_text(encoding="utf-8")),
     )
