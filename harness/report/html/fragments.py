@@ -167,7 +167,9 @@ def render_case(
     `source`: where its pictures come from.
     """
     worst, budget = localization.worst(case), per_case.budget(case)
-    first = list(filter(None, [worst, *per_case.documented(case), budget]))
+    # Without classes the protocol has no table: what the raw outputs show stands in its place.
+    raw = per_case.outputs(case) if case.gate is None else None
+    first = list(filter(None, [worst, *per_case.documented(case), raw, budget]))
     every = [*per_case.everything(case), *filter(None, [throughput.memory(case)])]
     drawn = _drawn(case, "full" if full else "brief") if plots else _Plots()
     return _CASE.render(
