@@ -34,6 +34,7 @@ from harness.judgement.budget import Budget
 from harness.judgement.metrics import Array, count_nonfinite
 from harness.records.leg import LegRecord
 from harness.system.files import default_cache_dir
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 # Cases that share answers follow each other: a default and a strict one need five legs.
@@ -73,7 +74,8 @@ class CpuSide:
             return model, self._images.prepare_inputs(images, self._data_config(model))
         except UsageProblem as problem:
             # Images named in a case file: the other cases still run.
-            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, str(problem)) from problem
+            said = say("inputs.bad", "{text}", text=problem)
+            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, said) from problem
 
     def pictures(
         self, model: ModelFiles, images: InputSet, wanted: Sequence[int], classes: int,
@@ -101,6 +103,10 @@ class CpuSide:
     def reference(self, request: LegRequest) -> LegResult:
         """The plain CPU leg in the case's dtype, timed like the device's, with its ranges."""
         return self._run(request.on_cpu(repeat=request.repeat, ranges=True))
+
+    def on_images(self, request: LegRequest, images: Array) -> LegResult:
+        """One plain forward over other images, float32 [N, C, H, W]; not kept."""
+        return self._fresh(request.on_cpu(), _PLAIN, images)
 
     def oracle(self, request: LegRequest, gelu: str = "") -> dict[str, Array]:
         """The float64 leg; `gelu`: with every GELU in that form, as `Arithmetic.gelu`.
@@ -132,9 +138,14 @@ class CpuSide:
             raise CaseProblem(
                 Status.FAIL_REFERENCE,
                 Stage.REFERENCE,
-                f"The model does not fit {arithmetic}: {', '.join(broken)} becomes NaN or "
-                f"infinite on the CPU too when it rounds to that format (its largest number is "
-                "exceeded). Use bfloat16 or float32.",
+                say(
+                    "format.overflow",
+                    "The model does not fit {arithmetic}: {names} becomes NaN or infinite on the "
+                    "CPU too when it rounds to that format (its largest number is exceeded). Use "
+                    "bfloat16 or float32.",
+                    arithmetic=arithmetic,
+                    names=", ".join(broken),
+                ),
             )
         return Budget(arithmetic, (run.outputs,))
 
@@ -187,9 +198,12 @@ class CpuSide:
             self._data_configs[model] = self.data_config(model)
         return self._data_configs[model]
 
-    def _fresh(self, request: LegRequest, variant: CpuVariant) -> LegResult:
+    def _fresh(
+        self, request: LegRequest, variant: CpuVariant, images: Array | None = None
+    ) -> LegResult:
         self.computed += 1
-        return legs.run(VariantCpu(variant), request, lambda stage: None, self._models.own)
+        cpu = VariantCpu(variant)
+        return legs.run(cpu, request, lambda stage: None, self._models.own, images)
 
     def _run(self, request: LegRequest, variant: CpuVariant = _PLAIN) -> LegResult:
         asked = request, variant
