@@ -1,4 +1,4 @@
-"""The documented gate: its tables and formulas, exactly as published.
+"""The protocol's gate: its tables and formulas, exactly as published.
 
 Source: the published port of efficientnet_b0 that this project reproduces.  Softmax
 probabilities of both sides are compared; error rate = (1 - mean cosine) x 100 %, required

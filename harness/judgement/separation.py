@@ -112,13 +112,13 @@ def judge(
 
 
 def blindness(measured: metrics.Discrimination | None, limit: float) -> list[str]:
-    """A note where the documented gate could not have failed; `limit`: of the softmax cosine."""
+    """A note where the protocol's gate could not have failed; `limit`: of the softmax cosine."""
     if measured is None or measured.images < 2 or measured.max_cosine < limit:
         return []
     return [
         say(
             "gate.blind",
-            "The documented gate is blind here: two different images give softmax outputs with "
+            "The protocol's gate is blind here: two different images give softmax outputs with "
             "cosine {cosine} on the CPU ({distinct} different Top-1 in {images} images), so that "
             "it could not tell them apart. The verdict uses logits and features, which can.",
             cosine=f"{measured.max_cosine:.6f}",

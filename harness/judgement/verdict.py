@@ -37,7 +37,7 @@ from harness.system.status import Finding, Stage, Status, worst
 # change of a limit, a formula or a finding.
 RULES = "4"
 
-# Outputs of different images more alike than this cannot be told apart by the documented gate:
+# Outputs of different images more alike than this cannot be told apart by the protocol's gate:
 # with an error rate limit of 1 % (cosine 0.99), swapping two such images would still pass it.
 DISCRIMINATION_LIMIT = 1.0 - ERROR_RATE_LIMIT_PERCENT / 100.0
 
@@ -73,7 +73,7 @@ class Evidence:
     dtype; `oracle`: the CPU in float64, with GELU in the form that the device declares; `as_asked`:
     in the form that the model asks for, where that is another; `budget`: honest CPU runs in the
     arithmetic that the device declares.  `logits`: name of the classifier output [N, C], or None
-    for a model without classifier: then the documented gate, which is about classes, does not
+    for a model without classifier: then the protocol's gate, which is about classes, does not
     apply.  `labels`: one name per image.  `operators`: the device's operators one by one, where
     that was asked for.  `variants`: the device's outputs for other ways to batch the same images.
     `own`: of a module of the user's own, which may have but one input: its operators can stand for

@@ -25,6 +25,7 @@ from harness.records.fingerprint import Fingerprint
 from harness.records.leg import LegRecord
 from harness.records.sensitivity import Sensitivity
 from harness.records.throughput import Throughput
+from harness.records.views import ImageView
 from harness.system import environment, messages, shown
 from harness.system.messages import Message
 from harness.system.status import Finding, Stage, Status
@@ -119,6 +120,7 @@ class CaseRecord(_Record):
     inputs_sha256: str = ""
     inputs_shape: list[int] = []  # [N, C, H, W]; empty when they were not prepared
     labels: list[str] = []
+    views: list[ImageView] = []  # of the first images, those whose Top-1 differs before others
     reference: LegRecord | None = None
     candidate: LegRecord | None = None
     gate: DocumentedGate | None = None

@@ -21,6 +21,8 @@ from harness.records import results_file
 from harness.records.lines import CaseRecord, StartRecord
 from harness.records.sensitivity import Sensitivity
 from harness.records.throughput import Throughput, ThroughputPlan
+from harness.records.views import ImageView
+from harness.runs import views
 from harness.system import messages, process
 from harness.system.messages import say
 from harness.system.status import (
@@ -136,6 +138,7 @@ class CaseRunner:
         progress.reference = sides.cpu.reference(request)
         progress.candidate = candidate = sides.ask(request)
         progress.verdict = sides.judge(request, candidate)
+        progress.views = views.made(sides, request, progress.reference, candidate)
         if self._wants_localization(progress.verdict):
             progress.localization = found = self._localize(request, candidate, progress)
             if found.culprits:
@@ -261,6 +264,7 @@ class _Progress:
     verdict: Verdict | None = None
     sensitivity: Sensitivity | None = None
     localization: Localization | None = None
+    views: tuple[ImageView, ...] = ()
     problem: CaseProblem | None = None
     log_tail: str = ""
 
@@ -303,6 +307,7 @@ class _Progress:
             inputs_sha256=inputs.sha256 if inputs else "",
             inputs_shape=list(inputs.shape) if inputs else [],
             labels=list(inputs.labels) if inputs else [],
+            views=list(self.views),
             reference=reference.record if reference else None,
             candidate=self.candidate.record if self.candidate else None,
             gate=judged.gate,

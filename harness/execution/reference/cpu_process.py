@@ -6,7 +6,7 @@ The process of the run asks here, and loads no torch itself.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,16 @@ class CpuProcess:
     def prepare(self, model: ModelSource, images: InputSource) -> tuple[ModelFiles, InputSet]:
         """A case's model and images, made where they are not there yet; `CpuSide.prepare`."""
         found: tuple[ModelFiles, InputSet] = self._ask("prepare", model, images, stage=Stage.LOAD)
+        return found
+
+    def pictures(
+        self, model: ModelFiles, images: InputSet, wanted: Sequence[int], classes: int,
+        named: Collection[int],
+    ) -> tuple[list[str], dict[int, str]]:  # fmt: skip
+        """Some images and the names of some classes, as `CpuSide.pictures`."""
+        found: tuple[list[str], dict[int, str]] = self._ask(
+            "pictures", model, images, wanted, classes, named, stage=Stage.COMPARE
+        )
         return found
 
     def reference(self, request: LegRequest) -> LegResult:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from harness.execution import legs
 from harness.execution.cpu_variants import CpuVariant, VariantCpu
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.own_module import AnyModel, OwnModule
-from harness.execution.reference import keys
+from harness.execution.reference import keys, pictures
 from harness.execution.reference.answers import Answers
 from harness.execution.reference.cache import ReferenceCache, false
 from harness.execution.reference.entries import Stored
@@ -70,14 +70,20 @@ class CpuSide:
         Raises CaseProblem (fail_load).
         """
         model = ModelFiles.of(source, self._cache_dir)
-        if model not in self._data_configs:
-            self._data_configs[model] = self.data_config(model)
         try:
-            return model, self._images.prepare_inputs(images, self._data_configs[model])
+            return model, self._images.prepare_inputs(images, self._data_config(model))
         except UsageProblem as problem:
             # Images named in a case file: the other cases still run.
             said = say("inputs.bad", "{text}", text=problem)
             raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, said) from problem
+
+    def pictures(
+        self, model: ModelFiles, images: InputSet, wanted: Sequence[int], classes: int,
+        named: Collection[int],
+    ) -> tuple[list[str], dict[int, str]]:  # fmt: skip
+        """Some images as `pictures.jpegs`, some classes' names as `pictures.names`."""
+        shown = pictures.jpegs(images, self._data_config(model), wanted)
+        return shown, pictures.names(model, classes, named) if classes else {}
 
     def answers(self, request: LegRequest, arithmetic: Arithmetic) -> Answers:
         """All that a verdict needs, for an arithmetic that the device declares."""
@@ -186,6 +192,11 @@ class CpuSide:
             facts = {"model": model.directory.name, "data_config": loaded.data_config}
             self._cache.put(key, {}, facts)
         return loaded.data_config
+
+    def _data_config(self, model: ModelFiles) -> dict[str, Any]:
+        if model not in self._data_configs:
+            self._data_configs[model] = self.data_config(model)
+        return self._data_configs[model]
 
     def _fresh(
         self, request: LegRequest, variant: CpuVariant, images: Array | None = None

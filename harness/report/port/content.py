@@ -1,6 +1,6 @@
 """What a port publishes of one model, from the records of a run: no rendering here.
 
-The documented protocol is one case.  Where a run holds several of a model (dtypes, numerics,
+The port protocol is one case.  Where a run holds several of a model (dtypes, numerics,
 inputs), `choose` takes the one nearest to the documented settings; it never looks at a result.
 """
 
@@ -54,7 +54,7 @@ class Port:
     """One model of a run.
 
     `cases`: its records; `missing`: ids of its selected cases without a record; `main`: the case
-    that stands for the documented protocol, None when no case has a record.
+    that stands for the port protocol, None when no case has a record.
     """
 
     name: str
@@ -265,9 +265,12 @@ def public(value: Any) -> Any:
 
 
 def public_run(run: Run) -> Run:
-    """A run as it may be published."""
+    """A run as it may be published: without pictures of the user's own."""
 
     def made(record: AnyRecord) -> AnyRecord:
+        if isinstance(record, CaseRecord) and record.case.inputs.kind == "images":
+            views = [dataclasses.replace(view, jpeg="") for view in record.views]
+            record = record.model_copy(update={"views": views})
         return ADAPTER.validate_python(public(json.loads(record.model_dump_json())))
 
     head = made(run.run) if run.run is not None else None

@@ -221,7 +221,7 @@ def _per_image(main: CaseRecord | None, why: str | None, t: Texts) -> Table:
 
 
 def _budget(main: CaseRecord | None, t: Texts) -> Table | None:
-    """What the documented gate leaves out; absent where nothing was judged."""
+    """What the protocol's gate leaves out; absent where nothing was judged."""
     if main is None or not main.budgets:
         return None
     return Table(

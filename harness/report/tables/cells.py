@@ -83,7 +83,7 @@ def error_rate(percent: float | None) -> str:
 
 
 def gate_error_rate(gate: DocumentedGate | None) -> str:
-    """The error rate of a documented gate."""
+    """The error rate of a protocol's gate."""
     return error_rate(gate.error_rate_percent if gate is not None else None)
 
 

@@ -16,9 +16,9 @@ def documented(case: CaseRecord) -> Table | None:
     cpu, device = case.reference.timing, case.candidate.timing
     word = device_word(case)
     protocol = (
-        "documented protocol"
+        "port protocol"
         if (device.images, device.batch_size) == (DOCUMENTED_IMAGES, DOCUMENTED_BATCH)
-        else "not the documented protocol"
+        else "not the port protocol"
     )
     title = (
         f"Performance ({protocol}: {device.images} images, batch {device.batch_size}, "

@@ -237,10 +237,11 @@ def sides(
     """Row, word for the side, its times or why it has none."""
     for row in found.rows:
         yield row, "CPU", row.cpu, row.cpu_problem
-        yield row, _word(case), row.device, row.device_problem
+        yield row, side_word(case), row.device, row.device_problem
 
 
-def _word(case: CaseRecord) -> str:
+def side_word(case: CaseRecord) -> str:
+    """What the columns of a side are called: never twice the same."""
     word = device_word(case)
     if word == "CPU":  # a comparison of the CPU with itself
         word = "CPU as device"

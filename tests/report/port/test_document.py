@@ -100,7 +100,7 @@ def test_an_emulated_run_is_a_draft_on_every_table_and_sentence():
 def test_a_case_that_is_not_the_documented_protocol_says_how_it_differs():
     case = case_of(images=InputSource("photos"), inputs_shape=[6, 3, 384, 384], numerics="strict")
     document = rendered(run_of(case))
-    assert "not the documented protocol (inputs: photographic instead of synthetic" in document
+    assert "not the port protocol (inputs: photographic instead of synthetic" in document
     assert "size: 384x384 instead of 224x224, numerics: strict instead of default" in document
     assert (
         content.accuracy_document(content.choose(run_of(case), None))["documented_protocol"]
