@@ -77,8 +77,9 @@ class Localization:
                     "device."
                 )
             return text
+        said = [describe(found[0]), *([str(found[0].method)] if found[0].method else [])]
         return (
-            f"Culprit: {describe(found[0])} Beyond what {self.arithmetic} explains are "
+            f"Culprit: {' '.join(said)} Beyond what {self.arithmetic} explains are "
             f"{', '.join(self._kinds())}."
         )
 
@@ -127,7 +128,8 @@ def reproduced(
 
 def describe(row: OperatorRow) -> str:
     """One culprit in a sentence."""
-    where = f"{row.operator} in {row.module} (operator {row.index}): "
+    line = f", called in {row.source}" if row.source else ""
+    where = f"{row.operator} in {row.module} (operator {row.index}{line}): "
     if row.unstable:
         return f"{where}{row.unstable} elements differ when it is repeated on the same input."
     if row.nonfinite:

@@ -24,7 +24,7 @@ from harness.execution.operators.comparison import OperatorComparison
 from harness.execution.operators.reproducer import Reproducers
 from harness.judgement import arithmetic
 from harness.judgement.arithmetic import Arithmetic
-from harness.judgement.operator_rows import NO_KERNEL, OperatorRow, culprits
+from harness.judgement.operator_rows import NO_KERNEL, CannMethod, OperatorRow, culprits
 from harness.qualification import inputs, variants
 from harness.qualification.cropping import crop
 from harness.qualification.outcomes import Outcome, SetResult
@@ -187,7 +187,7 @@ class _Run:
         if known is not None and same and known == (found.bits, found.inputs):
             return found
         if name == inputs.NONFINITE:
-            return dataclasses.replace(found, **self._nonfinite(call, first), judged=True)
+            return dataclasses.replace(found, **self._nonfinite(call, row, first), judged=True)
         judged = self._comparison.judge(_single(call), row, [first] if same else [first, second])
         if self.scripts is not None:
             self.scripts.consider(call, dataclasses.replace(judged, module=f"{name} inputs"))
@@ -227,7 +227,7 @@ class _Run:
         reason = said if explained is None else explained.reason
         return SetResult(Status.FAIL_UNSUPPORTED, reason, judged=False)
 
-    def _nonfinite(self, call: Call, got: list[torch.Tensor]) -> dict[str, Any]:
+    def _nonfinite(self, call: Call, row: OperatorRow, got: list[torch.Tensor]) -> dict[str, Any]:
         """Elements that are neither as the CPU's float32 has them nor as its float64.
 
         Both are asked since they differ: PyTorch's gelu of infinity is NaN in float32 alone.
@@ -246,8 +246,9 @@ class _Run:
                 right |= _kinds(host) == _kinds(answer.to(host.dtype))
             wrong += int(right.logical_not().sum())
         if wrong:
+            method = self._comparison.by_method(single, row, got)
             reason = f"{wrong} elements are NaN or infinite otherwise than on the CPU"
-            return {"status": Status.FAIL_NAN, "reason": reason}
+            return {"status": Status.FAIL_NAN, "reason": _with_method(reason, method)}
         return {"status": Status.PASS}
 
     def _varied(self, call: Call, row: OperatorRow) -> dict[str, SetResult]:
@@ -298,12 +299,18 @@ def _verdict(row: OperatorRow) -> dict[str, Any]:
         return {"status": Status.FAIL_SHAPE, "reason": "another shape than the CPU's", **numbers}
     if row.nonfinite:
         reason = f"{row.nonfinite} elements are NaN or infinite where the CPU's are finite"
+        reason = _with_method(reason, row.method)
         return {"status": Status.FAIL_NAN, "reason": reason, **numbers}
     if row.unstable:
         reason = f"{row.unstable} elements differ between two runs on the same inputs"
         return {"status": Status.FLAKY, "reason": reason, **numbers}
     reason = f"{row.ratio:.3g} times its budget, {row.worst_slice_ratio:.3g} in {row.worst_slice}"
+    reason = _with_method(reason, row.method)
     return {"status": Status.FAIL_ACCURACY, "reason": reason, **numbers}
+
+
+def _with_method(reason: str, method: CannMethod | None) -> str:
+    return f"{reason}. {str(method).removesuffix('.')}" if method is not None else reason
 
 
 def _single(call: Call) -> Call:

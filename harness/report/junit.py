@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from harness.judgement.localization import Localization
 from harness.records.lines import CaseRecord
+from harness.report.tables import failures
 from harness.system import shown
 
 # Name -> meaning; a property is absent where it was not measured.
@@ -19,13 +20,14 @@ PROPERTIES = {
     "device": "name of the device that was compared with the CPU",
     "stage": "where a case that did not pass ended",
     "expected": "outcome of the comparison with the expected row",
-    "mean_cosine_similarity": "documented gate: mean cosine of the softmax probabilities",
-    "mae": "documented gate: mean absolute error of the softmax probabilities",
-    "error_rate_percent": "documented gate: (1 - mean cosine) x 100",
-    "top1_agreement": "documented gate: images with the same Top-1 / images",
+    "mean_cosine_similarity": "protocol's gate: mean cosine of the softmax probabilities",
+    "mae": "protocol's gate: mean absolute error of the softmax probabilities",
+    "error_rate_percent": "protocol's gate: (1 - mean cosine) x 100",
+    "top1_agreement": "protocol's gate: images with the same Top-1 / images",
     "budget_ratio": "greatest error against float64, in units of the declared arithmetic's",
     "culprit": "operator and module whose own error no rounding explains, or `none`; only where "
     "one was looked for",
+    "reason": "why the case is not as it should be, in a line; absent where it is",
     "speed_up": "throughput of the device over the CPU's; never of an emulated device",
     "fair_speed_up": "the same with the CPU at its best setting, where `--throughput` measured it",
     "fair_speed_up_low": "lower end of its 95 % interval",
@@ -83,6 +85,7 @@ def properties(record: CaseRecord) -> list[tuple[str, object]]:
         "top1_agreement": f"{gate.top1_matches}/{gate.images}" if gate else None,
         "budget_ratio": None if ratio is None else repr(ratio),
         "culprit": _culprit(place) if place and place.rows else None,
+        "reason": failures.because(record) or None,
         "speed_up": None if speed is None else repr(speed),
         "fair_speed_up": repr(fair.value) if fair else None,
         "fair_speed_up_low": repr(fair.low) if fair else None,

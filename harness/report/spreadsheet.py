@@ -40,9 +40,9 @@ COLUMNS = {
     "expected": "outcome of the comparison with the expected row, or `not compared`",
     "emulated": "`true` where the device was emulated: no evidence about NPU hardware",
     "device": "name of the device that was compared with the CPU",
-    "mean_cosine_similarity": "documented gate: mean cosine of the softmax probabilities",
-    "mae": "documented gate: mean absolute error of the softmax probabilities",
-    "error_rate_percent": "documented gate: (1 - mean cosine) x 100",
+    "mean_cosine_similarity": "protocol's gate: mean cosine of the softmax probabilities",
+    "mae": "protocol's gate: mean absolute error of the softmax probabilities",
+    "error_rate_percent": "protocol's gate: (1 - mean cosine) x 100",
     "top1_matches": "images with the same Top-1 on both sides",
     "budget_ratio": "greatest error against float64, in units of the declared arithmetic's",
     "arithmetic": "what the device declares and is judged against",
@@ -88,7 +88,7 @@ def written(columns: Iterable[str], rows: Iterable[Mapping[str, Value]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows([_cell(row.get(column)) for column in names] for row in rows)
+    writer.writerows([cell(row.get(column)) for column in names] for row in rows)
     return stream.getvalue()
 
 
@@ -140,7 +140,8 @@ def _speed(leg: LegRecord | None) -> float | None:
     return leg.timing.images_per_second
 
 
-def _cell(value: Value) -> str | int | float:
+def cell(value: Value) -> str | int | float:
+    """A value as it stands in a cell: numbers in full, text that no spreadsheet calculates."""
     if value is None:
         return NOT_MEASURED
     if isinstance(value, float) and not math.isfinite(value):

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from harness.devices.spec import CAVEAT
 from harness.judgement.documented import DocumentedGate
+from harness.judgement.operator_rows import OperatorRow
 from harness.records.lines import CaseRecord
 
 EMULATED = "EMULATED"
@@ -71,13 +72,18 @@ def quotient(value: float) -> str:
     return "none" if math.isnan(value) else f"{value:.3g}"
 
 
+def share(value: float, places: int = 2, *, sign: bool = False) -> str:
+    """Format a share as percent, "12.50 %"; `sign`: of a difference."""
+    return f"{100 * value:{'+' * sign}.{places}f} %"
+
+
 def error_rate(percent: float | None) -> str:
     """Format an error rate as documented; None: it was not measured."""
     return NOT_MEASURED if percent is None else f"{fixed(percent, 4)} %"
 
 
 def gate_error_rate(gate: DocumentedGate | None) -> str:
-    """The error rate of a documented gate."""
+    """The error rate of a protocol's gate."""
     return error_rate(gate.error_rate_percent if gate is not None else None)
 
 
@@ -105,6 +111,11 @@ def device_word(case: CaseRecord) -> str:
     """What the device's columns are called: NPU as documented, else the kind of device."""
     kind = case.candidate.device.kind if case.candidate else "npu"
     return "NPU" if kind.startswith("npu") else kind.upper()
+
+
+def culprit(row: OperatorRow) -> str:
+    """A culprit in a cell, with what CANN's published method says of it."""
+    return "CULPRIT" + (f", {row.method.verdict}" if row.method is not None else "")
 
 
 def first(names: Sequence[str], shown: int = 20) -> str:
