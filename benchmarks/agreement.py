@@ -5,10 +5,10 @@
 
 Models are the cheapest of each of timm's families, then the second cheapest of each.  Each runs on
 the emulated NPU as a whole, judged by its outputs alone, and its distinct calls run one by one,
-judged as `operators run` does: with the CPU's own kernels, with `cann`, with one other honest set and with
-`--broken` broken kernels of operators that it calls, drawn by the model's name.  Both answers are
-of the same kernels.  Rows are appended, one JSON object a line; those that the output has are not
-measured again; `--read` measures nothing.  All of it is EMULATED.
+judged as `operators run` does: with the CPU's own kernels, with `cann`, with one other honest set
+and with `--broken` broken kernels of operators that it calls, drawn by the model's name.  Both
+answers are of the same kernels.  Rows are appended, one JSON object a line; those that the output
+has are not measured again; `--read` measures nothing.  All of it is EMULATED.
 """
 
 from __future__ import annotations

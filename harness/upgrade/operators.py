@@ -66,7 +66,8 @@ def judge(kind: Kind, old: Folder, new: Folder, rows: Rows | None, path: Path | 
     """
     found = new.operators[kind]
     run = found.run
-    catalogue = new.traced.get(kind) or _shipped(run, path)
+    traced = new.traced.get(kind) if path is None else None
+    catalogue = traced or _shipped(run, path)
     before = old.operators.get(kind)
     apart = run.other_bits(before.run) if before is not None else ""
     made = certificate.certify(catalogue, found, None if apart else before)
