@@ -1,7 +1,7 @@
 """Detection power: which faults of a device would this case have shown?
 
 The catalogue's faults are planted one at a time while the case runs; each result is judged by
-the documented gate and by the very method that judges the case (`Sides.judge`).  Every leg
+the protocol's gate and by the very method that judges the case (`Sides.judge`).  Every leg
 is one forward pass: repeated forwards and other ways to batch the images, which a case runs as
 well, can only find more.
 """
@@ -104,7 +104,7 @@ class Bench:
         return dataclasses.replace(leg, record=record)
 
     def _gate(self, candidate: LegResult) -> bool | None:
-        """The documented gate on whatever came out, NaN included."""
+        """The protocol's gate on whatever came out, NaN included."""
         reference = self.sides.cpu.reference(self.request)
         name = reference.logits
         if name is None:

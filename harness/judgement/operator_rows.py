@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from harness.judgement import vendor_standard
 from harness.judgement.vendor_standard import StandardRow, Standing
+from harness.system.messages import say
 
 # Why a call that cannot be compared is none that should be: it has no numbers of its own.
 NO_LAYER = ("view", "uninitialised memory", "no tensor result")
@@ -45,12 +46,26 @@ class CannMethod:
         return AS_CANN if self.agrees else f"not {AS_CANN}"
 
     def __str__(self) -> str:
-        verdict = self.verdict[0].upper() + self.verdict[1:]
-        beyond = f", {self.nonfinite} NaN or infinite otherwise" if self.nonfinite else ""
-        return (
-            f"{verdict} ({self.what}; {self.source}): from that its error is {self.ratio:.3g} "
-            f"times its budget, {self.worst_slice_ratio:.3g} times in a slice{beyond}."
+        key, verdict = (
+            ("operators.as_cann", "As CANN computes it")
+            if self.agrees
+            else ("operators.not_as_cann", "Not as CANN computes it")
         )
+        return say(
+            key,
+            verdict + " ({what}; {source}): from that its error is {ratio} times its budget, "
+            "{slice_ratio} times in a slice{nonfinite}.",
+            what=self.what,
+            source=self.source,
+            ratio=f"{self.ratio:.3g}",
+            slice_ratio=f"{self.worst_slice_ratio:.3g}",
+            nonfinite=(
+                say("operators.otherwise", ", {count} NaN or infinite otherwise",
+                    count=self.nonfinite)
+                if self.nonfinite
+                else ""
+            ),
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +85,9 @@ class OperatorRow:
     `ratio`, `worst_slice_ratio`, `nonfinite`: see `operator_error.OwnError`; of several results the
     worst.  `skipped`: "", or why the call was not compared.  `worst_slice`: "dimension 1, index
     31", "" when the result has fewer than two dimensions.  `standing`: by CANN's own standards,
-    where that was asked for.  `method`: of a culprit on an NPU, how it stands by CANN's published
-    method; None where nothing particular is published.
+    where that was asked for.  `source`: file and line of the model's own code that made the call,
+    "timm/models/resnet.py:231"; "" where none is known.  `method`: of a culprit on an NPU, how it
+    stands by CANN's published method; None where nothing particular is published.
     """
 
     index: int
@@ -94,6 +110,7 @@ class OperatorRow:
     inherited_rmse: float = math.nan
     inherited_budget_rmse: float = math.nan
     standing: Standing | None = None
+    source: str = ""
     method: CannMethod | None = None
 
     @property

@@ -26,7 +26,7 @@ class ExpectedRow(pydantic.BaseModel):
     """What one case is expected to give; a number left out is not compared.
 
     `budget_ratio`: greatest over outputs and images, as in the overview; `error_rate_percent`,
-    `top1` ("6/6"): of the documented gate; `speed_ratio`: device throughput over the CPU's,
+    `top1` ("6/6"): of the protocol's gate; `speed_ratio`: device throughput over the CPU's,
     informative, never compared.  `tolerance`: factor that replaces the standard one for the
     budget ratio.  `loosened`: which numbers of the row were moved for the worse, and how far.
     `as_cann`: every culprit of the known failure is computed by CANN's published method; one that

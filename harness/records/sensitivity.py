@@ -13,7 +13,7 @@ class FaultRow:
 
     `call` of `calls` of `operator` in a forward pass, from 1 (0: every one).  `effective`: it
     acted and changed at least one bit of the outputs; else it is no fault on this model and these
-    images.  `gate_passed`: the documented gate; None for a model without a classifier.  `status`:
+    images.  `gate_passed`: the protocol's gate; None for a model without a classifier.  `status`:
     this harness.  `ratio`: greatest budget ratio of the outputs, None where there is none to take
     (NaN, Inf, an error); `limit`: what it may be.
     """
@@ -41,7 +41,7 @@ class FaultRow:
 
     @property
     def missed_by_gate(self) -> bool:
-        """Whether the documented gate let an effective fault through."""
+        """Whether the protocol's gate let an effective fault through."""
         return self.effective and self.gate_passed is True
 
     @property
@@ -77,7 +77,7 @@ class Sensitivity:
 
     @property
     def missed_by_gate(self) -> int:
-        """Effective faults that the documented gate passed."""
+        """Effective faults that the protocol's gate passed."""
         return sum(row.missed_by_gate for row in self.rows)
 
     @property

@@ -1,12 +1,15 @@
-"""What a case gives to JUnit: properties that a reader wants without opening the records."""
+"""JUnit: properties of a case, for a reader without the records; whole files of other answers."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+import dataclasses
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Collection, Mapping, Sequence
 
 from harness.judgement.localization import Localization
 from harness.records.lines import CaseRecord
+from harness.report.tables import failures
 from harness.system import shown
 
 # Name -> meaning; a property is absent where it was not measured.
@@ -17,13 +20,14 @@ PROPERTIES = {
     "device": "name of the device that was compared with the CPU",
     "stage": "where a case that did not pass ended",
     "expected": "outcome of the comparison with the expected row",
-    "mean_cosine_similarity": "documented gate: mean cosine of the softmax probabilities",
-    "mae": "documented gate: mean absolute error of the softmax probabilities",
-    "error_rate_percent": "documented gate: (1 - mean cosine) x 100",
-    "top1_agreement": "documented gate: images with the same Top-1 / images",
+    "mean_cosine_similarity": "protocol's gate: mean cosine of the softmax probabilities",
+    "mae": "protocol's gate: mean absolute error of the softmax probabilities",
+    "error_rate_percent": "protocol's gate: (1 - mean cosine) x 100",
+    "top1_agreement": "protocol's gate: images with the same Top-1 / images",
     "budget_ratio": "greatest error against float64, in units of the declared arithmetic's",
     "culprit": "operator and module whose own error no rounding explains, or `none`; only where "
     "one was looked for",
+    "reason": "why the case is not as it should be, in a line; absent where it is",
     "speed_up": "throughput of the device over the CPU's; never of an emulated device",
     "fair_speed_up": "the same with the CPU at its best setting, where `--throughput` measured it",
     "fair_speed_up_low": "lower end of its 95 % interval",
@@ -31,6 +35,36 @@ PROPERTIES = {
     "device_peak_memory_bytes": "greatest memory allocated for tensors on the device",
     "host_peak_memory_bytes": "greatest resident set of the device's process",
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Test:
+    """One test: passed, unless there is why not; `skipped`: why it says nothing."""
+
+    name: str
+    failure: str = ""
+    error: str = ""  # of the infrastructure
+    skipped: str = ""
+
+
+def document(suites: Mapping[str, Sequence[Test]]) -> str:
+    """A file of suites by name."""
+    root = ElementTree.Element("testsuites")
+    for name, tests in suites.items():
+        counts = {"tests": str(len(tests))}
+        for attribute, kind in (("failures", "failure"), ("errors", "error")):
+            counts[attribute] = str(sum(bool(getattr(test, kind)) for test in tests))
+        counts["skipped"] = str(sum(bool(test.skipped) for test in tests))
+        suite = ElementTree.SubElement(root, "testsuite", {"name": shown.line(name), **counts})
+        for test in tests:
+            element = ElementTree.SubElement(
+                suite, "testcase", classname=shown.line(name), name=shown.line(test.name)
+            )
+            for kind in ("failure", "error", "skipped"):
+                if said := getattr(test, kind):
+                    ElementTree.SubElement(element, kind, message=shown.line(said))
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
 def properties(record: CaseRecord) -> list[tuple[str, object]]:
@@ -51,6 +85,7 @@ def properties(record: CaseRecord) -> list[tuple[str, object]]:
         "top1_agreement": f"{gate.top1_matches}/{gate.images}" if gate else None,
         "budget_ratio": None if ratio is None else repr(ratio),
         "culprit": _culprit(place) if place and place.rows else None,
+        "reason": failures.because(record) or None,
         "speed_up": None if speed is None else repr(speed),
         "fair_speed_up": repr(fair.value) if fair else None,
         "fair_speed_up_low": repr(fair.low) if fair else None,

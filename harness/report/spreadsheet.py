@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Iterable, Mapping
 
 from harness.records.leg import LegRecord
 from harness.records.lines import CaseRecord
@@ -39,9 +40,9 @@ COLUMNS = {
     "expected": "outcome of the comparison with the expected row, or `not compared`",
     "emulated": "`true` where the device was emulated: no evidence about NPU hardware",
     "device": "name of the device that was compared with the CPU",
-    "mean_cosine_similarity": "documented gate: mean cosine of the softmax probabilities",
-    "mae": "documented gate: mean absolute error of the softmax probabilities",
-    "error_rate_percent": "documented gate: (1 - mean cosine) x 100",
+    "mean_cosine_similarity": "protocol's gate: mean cosine of the softmax probabilities",
+    "mae": "protocol's gate: mean absolute error of the softmax probabilities",
+    "error_rate_percent": "protocol's gate: (1 - mean cosine) x 100",
     "top1_matches": "images with the same Top-1 on both sides",
     "budget_ratio": "greatest error against float64, in units of the declared arithmetic's",
     "arithmetic": "what the device declares and is judged against",
@@ -78,10 +79,16 @@ def render(run: Run) -> str:
         of_run |= {"run_id": run.run.run_id, "started": run.run.started.isoformat()}
     rows = [_of_case(case) | of_run for case in run.cases]
     rows += [{**of_run, "case": name, "status": "missing"} for name in run.missing]
+    return written(COLUMNS, rows)
+
+
+def written(columns: Iterable[str], rows: Iterable[Mapping[str, Value]]) -> str:
+    """The header and rows; what a row lacks was not measured."""
+    names = list(columns)
     stream = io.StringIO()
     writer = csv.writer(stream, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([_cell(row.get(column)) for column in COLUMNS] for row in rows)
+    writer.writerow(names)
+    writer.writerows([cell(row.get(column)) for column in names] for row in rows)
     return stream.getvalue()
 
 
@@ -133,7 +140,8 @@ def _speed(leg: LegRecord | None) -> float | None:
     return leg.timing.images_per_second
 
 
-def _cell(value: Value) -> str | int | float:
+def cell(value: Value) -> str | int | float:
+    """A value as it stands in a cell: numbers in full, text that no spreadsheet calculates."""
     if value is None:
         return NOT_MEASURED
     if isinstance(value, float) and not math.isfinite(value):

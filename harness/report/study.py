@@ -94,7 +94,7 @@ def fault_tables(study: Study) -> list[Table]:
             (fault, depth, *(by_setting.get(setting, "") for setting in study.settings))
             for (fault, depth), by_setting in cells.items()
         )
-        title = f"Faults, {name}: documented gate / this harness / budget ratio"
+        title = f"Faults, {name}: protocol's gate / this harness / budget ratio"
         found.append(Table(_label(study, title), header, rows))
     return found
 

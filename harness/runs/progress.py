@@ -20,9 +20,10 @@ class Progress:
     every: float
     statuses: dict[str, Status] = dataclasses.field(default_factory=dict)  # by case
     _said: float = dataclasses.field(init=False)
+    _first: float = dataclasses.field(init=False)  # when the first case had ended
 
     def __post_init__(self) -> None:
-        self._said = self.started
+        self._said = self._first = self.started
 
     @property
     def counts(self) -> collections.Counter[Status]:
@@ -31,6 +32,8 @@ class Progress:
 
     def ended(self, case_id: str, status: Status, now: float) -> str | None:
         """Count a case, once however often it is tried; returns a line when it is time for one."""
+        if not self.statuses:
+            self._first = now
         before = self.statuses.get(case_id, status)
         self.statuses[case_id] = standing(before, status)
         done = len(self.statuses)
@@ -40,14 +43,22 @@ class Progress:
         return self.line(now)
 
     def line(self, now: float) -> str:
-        """Done, not passed, rate, and the time left if the rest goes on like this."""
+        """Done, not passed, rate, and the time left if the rest goes on like this.
+
+        The first case starts the processes, and may compile the emulator: no estimate is made
+        from it.
+        """
         done, counts = len(self.statuses), self.counts
+        parts = [f"{done} of {self.total} cases"]
         bad = [f"{counts[s]} {s.value}" for s in Status if counts[s] and not s.is_pass]
-        elapsed = max(now - self.started, 1e-9)
-        parts = [f"{done} of {self.total} cases", ", ".join(bad) or "all passed"]
-        parts.append(f"{60 * done / elapsed:.1f} a minute")
-        left = self.total - done
-        parts.append(f"about {show_time(left * elapsed / done)} left" if left and done else "done")
+        if done:
+            parts.append(", ".join(bad) or "all passed")
+        if (left := self.total - done) <= 0:
+            elapsed = max(now - self.started, 1e-9)
+            parts += [f"{60 * done / elapsed:.1f} a minute", "done"]
+        elif done > 1:
+            each = max(now - self._first, 1e-9) / (done - 1)
+            parts += [f"{60 / each:.1f} a minute", f"about {show_time(left * each)} left"]
         return "; ".join(parts)
 
 

@@ -10,11 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.cases.case import Case
-from harness.cases.inputs import InputSet
 from harness.detection import sensitivity
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.localize import LocalizeRequest
-from harness.execution.own_module import OwnInputs
 from harness.execution.sides import Sides
 from harness.judgement import localization, operator_rows
 from harness.judgement.localization import Localization
@@ -23,7 +21,10 @@ from harness.records import results_file
 from harness.records.lines import CaseRecord, StartRecord
 from harness.records.sensitivity import Sensitivity
 from harness.records.throughput import Throughput, ThroughputPlan
-from harness.system import process
+from harness.records.views import ImageView
+from harness.runs import views
+from harness.system import messages, process
+from harness.system.messages import say
 from harness.system.status import (
     CaseProblem,
     Finding,
@@ -36,6 +37,16 @@ from harness.system.status import (
 # Runs of every operator in a case that gives different results for the same input: a fault that
 # comes half of the time shows with a probability of 1 - 2^-9.
 FLAKY_REPEATS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    """A case that ran: its record of that time, and what its model returned on both sides."""
+
+    record: CaseRecord
+    request: LegRequest
+    reference: LegResult
+    candidate: LegResult | None  # None: the device's side came to no end
 
 
 class CaseRunner:
@@ -58,6 +69,7 @@ class CaseRunner:
         self._directory = results.parent if results is not None else directory
         self._finish = finish
         self._ran: set[str] = set()  # ids
+        self.last: Ran | None = None  # of the case that ran last
 
     def run(self, case: Case) -> CaseRecord:
         """Run one case and append its record; whatever goes wrong becomes its status.
@@ -65,6 +77,7 @@ class CaseRunner:
         Returns the record that stands, where this runner has run the case before.
         Raises UsageProblem only when the device itself is not there.
         """
+        self.last = None  # its memory may be needed
         started = time.perf_counter()
         device = self.settings.device
         progress = _Progress(case, device.emulated)
@@ -92,6 +105,7 @@ class CaseRunner:
             found = self._throughput(plan, case, progress)
             record = self._with_timed(record.model_copy(update={"throughput": found}), progress)
             self._append(record)
+        self.last = progress.ran(record)
         process.release()
         if self.results is not None and case.id in self._ran:
             # Another plugin asked for it: of two verdicts the better one must not be seen alone.
@@ -116,7 +130,7 @@ class CaseRunner:
         sides = self.sides
         sides.start()
         request = sides.request(case)
-        progress.inputs = request.inputs
+        progress.request = request
         if sides.worker.starting:
             # Not timed, so that it may share the host with that; what is wrong comes up again.
             with contextlib.suppress(CaseProblem):
@@ -124,6 +138,7 @@ class CaseRunner:
         progress.reference = sides.cpu.reference(request)
         progress.candidate = candidate = sides.ask(request)
         progress.verdict = sides.judge(request, candidate)
+        progress.views = views.made(sides, request, progress.reference, candidate)
         if self._wants_localization(progress.verdict):
             progress.localization = found = self._localize(request, candidate, progress)
             if found.culprits:
@@ -188,7 +203,7 @@ class CaseRunner:
         candidate, timed = progress.candidate, record.throughput
         if candidate is None or progress.verdict is None or timed is None:
             return record
-        findings, notes = list(record.findings), list(record.notes)
+        findings, notes = list(record.findings), list(progress.verdict.notes)
         request = self.sides.request(progress.case)
         for row in timed.rows:
             if row.device is None or row.batch_size == request.batch_size:
@@ -196,13 +211,21 @@ class CaseRunner:
             try:
                 findings += self.sides.judge_batch(request, candidate, row.batch_size)
             except CaseProblem as problem:
-                notes.append(f"Batch {row.batch_size} was timed and not judged: {problem.reason}")
+                notes.append(
+                    say(
+                        "batch.not_judged",
+                        "Batch {size} was timed and not judged: {why}",
+                        size=row.batch_size,
+                        why=problem.reason,
+                    )
+                )
         judged = dataclasses.replace(progress.verdict, findings=tuple(findings))
         leading = judged.leading
         return record.model_copy(
             update={
                 "findings": findings,
-                "notes": notes,
+                "notes": list(map(str, notes)),
+                "note_messages": [list(messages.of(note)) for note in notes],
                 "status": judged.status,
                 "stage": leading.stage if leading else record.stage,
                 "reason": leading.reason if leading else record.reason,
@@ -235,23 +258,31 @@ class _Progress:
 
     case: Case
     emulated: bool
-    inputs: InputSet | OwnInputs | None = None
+    request: LegRequest | None = None
     reference: LegResult | None = None
     candidate: LegResult | None = None
     verdict: Verdict | None = None
     sensitivity: Sensitivity | None = None
     localization: Localization | None = None
+    views: tuple[ImageView, ...] = ()
     problem: CaseProblem | None = None
     log_tail: str = ""
 
     @property
     def stage(self) -> Stage:
         """Where the case is, by what there is of it."""
-        if self.inputs is None:
+        if self.request is None:
             return Stage.LOAD
         if self.reference is None:
             return Stage.REFERENCE
         return Stage.FORWARD if self.candidate is None else Stage.COMPARE
+
+    def ran(self, record: CaseRecord) -> Ran | None:
+        """What is kept of the case; None where it came to no forward pass."""
+        if self.request is None or self.reference is None:
+            return None
+        candidate = self.candidate.returned() if self.candidate is not None else None
+        return Ran(record, self.request, self.reference.returned(), candidate)
 
     def record(self, seconds: float) -> CaseRecord:
         """Make the record."""
@@ -259,7 +290,8 @@ class _Progress:
         if problem is not None:
             last = Finding(problem.status, problem.stage, problem.reason)
             judged = dataclasses.replace(judged, findings=(*judged.findings, last))
-        leading, inputs, reference = judged.leading, self.inputs, self.reference
+        leading, reference = judged.leading, self.reference
+        inputs = self.request.inputs if self.request else None
         return CaseRecord(
             case_id=self.case.id,
             case=self.case,
@@ -275,6 +307,7 @@ class _Progress:
             inputs_sha256=inputs.sha256 if inputs else "",
             inputs_shape=list(inputs.shape) if inputs else [],
             labels=list(inputs.labels) if inputs else [],
+            views=list(self.views),
             reference=reference.record if reference else None,
             candidate=self.candidate.record if self.candidate else None,
             gate=judged.gate,
@@ -285,7 +318,8 @@ class _Progress:
             budgets=list(judged.budgets),
             operators=self.candidate.operators if self.candidate else None,
             localization=self.localization,
-            notes=list(judged.notes),
+            notes=list(map(str, judged.notes)),
+            note_messages=[list(messages.of(note)) for note in judged.notes],
             sensitivity=self.sensitivity,
             duration_seconds=seconds,
             log_tail=self.log_tail or getattr(problem, "log_tail", ""),

@@ -6,7 +6,7 @@ import pytest
 
 from harness.records.throughput import ThroughputPlan
 from harness.report import junit, markdown, spreadsheet, text
-from harness.report.html import fragments, plots
+from harness.report.html import fragments, speed_plots
 from harness.report.port import content
 from harness.report.tables import throughput as report
 from harness.system.status import Status
@@ -89,7 +89,7 @@ def test_every_view_has_the_same_tables(emulated):
     made = [*report.tables(case), report.memory(case)]
     assert len(made) == 6
     for table in made:
-        assert text.render_table(table) in done.text
+        assert text.render_table(table, text.NARROWEST) in done.text
         assert str(fragments.render_table(table)) in fragments.render_case(case)
         assert table.title in details
         assert markdown.render_table(table) in markdown.render_run([case])
@@ -167,9 +167,9 @@ def test_a_port_publishes_it_without_single_times_and_never_from_the_emulator():
 
 
 def test_the_plot_hides_the_speed_of_an_emulated_device():
-    real = str(plots.plot(measured_case()))
+    real = str(speed_plots.of_case(measured_case()))
     case = measured_case(emulated=True)
-    emulated = str(plots.plot(case))
+    emulated = str(speed_plots.of_case(case))
     assert real.count(">NPU<") == 1 and "NPU, p99" in real
     assert ">NPU EMULATED<" not in emulated and "NPU EMULATED, p99" in emulated
     assert "images/s" in emulated and "latency [ms]" in emulated

@@ -28,7 +28,7 @@ def test_equal_outputs_are_inconclusive():
     alike = np.tile(logits()[:1], (6, 1))
     result = verdict(alike, alike)
     assert result.status is Status.INCONCLUSIVE and result.separation.distance == 0
-    assert result.gate.passed  # which is the point: the documented gate is blind here
+    assert result.gate.passed  # which is the point: the protocol's gate is blind here
 
 
 def test_what_is_closer_than_the_greatest_error_that_passes_is_inconclusive():

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import dataclasses
 import gzip
+import io
 import json
 import os
 import re
 import shutil
 from pathlib import Path
+
+from PIL import Image
 
 from harness.judgement import vendor_standard
 from harness.judgement.localization import Localization
@@ -18,6 +21,7 @@ from harness.judgement.verdict import judge
 from harness.records import results_file
 from harness.records.lines import CaseRecord, EndRecord
 from harness.records.results_file import Run
+from harness.records.views import Guess, ImageView
 from harness.system.status import Finding, Stage, Status
 from tests.makers.detection import counted
 from tests.makers.evidence import LABELS, evidence, logits, noisy
@@ -52,6 +56,15 @@ STANDARD = vendor_standard.summarise(
 )
 
 
+def views() -> list[ImageView]:
+    """Six grey images, which both sides call the same."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (90, 120, 150)).save(file, "JPEG")
+    jpeg = base64.b64encode(file.getvalue()).decode()
+    guesses = tuple(Guess(n, f"class <{n}>", 0.5 / (n + 1)) for n in range(5))
+    return [ImageView(n, jpeg, guesses, guesses) for n in range(6)]
+
+
 def full_case(name: str, *, bad: bool = False, kind: str = "npu", **changes: object) -> CaseRecord:
     """A judged case with both legs, operators and faults; a bad one has a culprit."""
     device = logits() * 1.2 if bad else noisy(1)
@@ -64,6 +77,7 @@ def full_case(name: str, *, bad: bool = False, kind: str = "npu", **changes: obj
         "reason": leading.reason if leading else "",
         "findings": list(judged.findings),
         "labels": LABELS,
+        "views": views(),
         "gate": judged.gate,
         "outputs": list(judged.outputs),
         "discrimination": judged.discrimination,
@@ -130,4 +144,4 @@ def crashed(name: str, text: str) -> CaseRecord:
 
 def unpacked(text: str) -> dict[str, str]:
     packed = re.search(r'id="harness-details">([^<]*)<', text)[1]
-    return json.loads(gzip.decompress(base64.b64decode(packed)))
+    return json.loads(gzip.decompress(base64.b64decode(packed)))["cases"]

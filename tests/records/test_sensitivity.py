@@ -22,11 +22,11 @@ def test_the_record_keeps_it_and_the_reports_show_both_columns(tmp_path):
     assert read.sensitivity == counted()
     table = detection.table(read)
     assert "EMULATED" in table.title
-    assert ("documented gate", "this harness") == table.header[2:4]
+    assert ("protocol's gate", "this harness") == table.header[2:4]
     assert table.rows[0][2:] == ("PASSED", "fail_accuracy", "50")
     assert table.rows[1][2:4] == ("PASSED", "PASSED")
     assert table.rows[2][2:4] == ("no effect", "no effect")
     assert table.rows[4][2:] == ("failed", "fail_nan", "not a number")
     for page in (text.render_case(read), fragments.render_case(read)):
-        assert "the documented gate passed 2, this harness 1" in page
+        assert "the protocol's gate passed 2, this harness 1" in page
         assert "3e-05" in page

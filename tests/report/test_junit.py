@@ -9,7 +9,7 @@ from tests.makers.report import full_case, operator
 def test_properties_are_absent_where_nothing_was_measured():
     assert dict(junit.properties(case_of(gate=None)))["budget_ratio"] == "1.02"
     found = dict(junit.properties(broken()))
-    assert list(found) == ["case", "status", "emulated", "stage"]
+    assert list(found) == ["case", "status", "emulated", "stage", "reason"]
     emulated = dict(junit.properties(case_of(kind="npu-emulated")))
     assert emulated["emulated"] == "true" and "speed_up" not in emulated
 

@@ -18,7 +18,9 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -85,6 +87,9 @@ class Toolchain:
     def acl_include(self) -> Path:
         """Directory of CANN's headers in the torch_npu wheel."""
         return self.torch_npu_dir / "include" / "third_party" / "acl" / "inc"
+
+
+FIRST_USE = "The emulated NPU is compiled first, once for this torch: a minute or two on two cores."
 
 
 def default_cache_dir() -> Path:
@@ -262,6 +267,14 @@ def ensure_built(cache_dir: Path | None = None) -> Path:
         ) from error
 
 
+def is_built(cache_dir: Path | None = None) -> bool:
+    """Whether nothing is left to compile; also where that is not possible: loading says why."""
+    try:
+        return ((cache_dir or default_cache_dir()) / build_key(find_toolchain())).is_dir()
+    except EmulatorError:
+        return True
+
+
 def _checked(target: Path) -> Path:
     """A build that is this user's own, with the files that were built and no other."""
     if found := private.problem(target):
@@ -292,6 +305,8 @@ def _lock(path: Path) -> Iterator[None]:
 
 def _build_into(target: Path, toolchain: Toolchain) -> None:
     workspace = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    started = time.monotonic()
+    print(FIRST_USE, file=sys.stderr, flush=True)
     try:
         _compile_all(workspace, toolchain)
         for leftover in workspace.glob("*.o"):
@@ -299,6 +314,7 @@ def _build_into(target: Path, toolchain: Toolchain) -> None:
         built = {path.name: files.sha256_file(path) for path in sorted(workspace.iterdir())}
         files.write_json(built, workspace / _MANIFEST)
         os.rename(workspace, target)
+        print(f"Compiled in {time.monotonic() - started:.0f} s.", file=sys.stderr, flush=True)
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
 

@@ -11,7 +11,15 @@ from typing import Any
 
 from harness.devices import emulated_kernels
 from harness.entry.arguments import guarded, parsed, run_arguments
-from harness.entry.commands import large_runs, operators, qualify, report, support, upgrade
+from harness.entry.commands import (
+    large_runs,
+    operators,
+    qualify,
+    report,
+    support,
+    task_accuracy,
+    upgrade,
+)
 from harness.system import files, private, quantities
 from harness.system.status import ExitCode, UsageProblem
 
@@ -51,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     further = {
         name: command
-        for module in (upgrade, report, large_runs, support, operators, qualify)
+        for module in (upgrade, report, large_runs, support, operators, qualify, task_accuracy)
         for name, command in module.add(commands).items()
     }
     _add_study(commands)

@@ -18,14 +18,15 @@ from harness.entry.pytest_plugin import html, state
 from harness.records import results_file
 from harness.records.lines import CaseRecord
 from harness.records.results_file import Run
+from harness.report.html.words import Language
 from harness.report.tables import per_case
 from harness.runs import session
 from harness.system import files
 from harness.system.status import ExitCode, UsageProblem
 
 
-def write_page(results: Path, page: Path) -> None:
-    """Write the HTML report of a results file, self-contained.
+def write_page(results: Path, page: Path, language: Language = "en") -> None:
+    """Write the HTML report of a results file, self-contained, in a language.
 
     Raises UsageProblem when the file is no run or the page cannot be written.
     """
@@ -33,21 +34,21 @@ def write_page(results: Path, page: Path) -> None:
     try:
         # Beside: an older page stays until this one is whole.
         with files.replacing(page) as made:
-            _write(run, results, made)
+            _write(run, results, made, language)
     except OSError as error:
         raise UsageProblem(
             f"Cannot write the page {page} ({error.strerror}): give --output FILE."
         ) from error
 
 
-def _write(run: Run, results: Path, page: Path) -> None:
+def _write(run: Run, results: Path, page: Path, language: Language) -> None:
     code = pytest.main(
         [
             *run_arguments()[:2],  # our pytest.ini, whatever lies where this is called
             *("-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"),
             *("--noconftest", f"--html={page}", "--self-contained-html", str(results)),
         ],
-        plugins=[html, _Replay(run, results)],
+        plugins=[html, _Replay(run, results, language)],
     )
     if code not in (ExitCode.OK, ExitCode.FAILED, ExitCode.NOTHING_SELECTED):
         raise UsageProblem(f"The page of {results} was not written: pytest ended with {code}.")
@@ -56,14 +57,16 @@ def _write(run: Run, results: Path, page: Path) -> None:
 class _Replay:
     """Collects a results file."""
 
-    def __init__(self, run: Run, results: Path) -> None:
+    def __init__(self, run: Run, results: Path, language: Language) -> None:
         self.run = run
+        self.language = language
         self.results = results.resolve()
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         """Show the environment of the run, not of this process."""
         config.stash[html.REPLAYED] = self.results
+        config.stash[html.LANGUAGE] = self.language
         if metadata_key in config.stash:
             shown = config.stash[metadata_key]
             shown.clear()

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.entry.arguments import add_verify, verify
-from harness.system import shown
-from harness.system.status import ExitCode, UsageProblem
+from harness.system import files, shown
+from harness.system.status import CaseProblem, ExitCode, UsageProblem
+
+if TYPE_CHECKING:
+    from harness.report.port.content import Port
+    from harness.report.port.sample import Sample
+
+_FULL = 12  # of more cases, those that passed have a line each
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -25,7 +33,7 @@ def add(commands: Any) -> Mapping[str, Command]:
     add("--format", choices=("text", "markdown", "csv", "html"), help="how to print them (default: "
         "text); csv: one row a case; html: the page of a run, into a file")  # fmt: skip
     add("--lang", action="append", choices=("zh", "en"), help="write the port report of one model "
-        "in this language (repeatable)")  # fmt: skip
+        "in this language (repeatable); with --format html: the page's language")  # fmt: skip
     add("--model", metavar="NAME|DIR", help="with --lang: the model, where the run holds several")
     add("--output", type=Path, metavar="DIR|FILE", help="with --lang: where the port report goes "
         "(default: port/MODEL beside the records); with --format html: the page (default: "
@@ -54,7 +62,7 @@ def _report(given: argparse.Namespace) -> int:
     from harness.runs.session import final_exit_code
     from harness.upgrade import history
 
-    if given.lang:
+    if given.lang and given.format != "html":
         return _port(given)
     if given.model is not None or (given.output is not None and given.format != "html"):
         raise UsageProblem("--model and --output belong to the port report: add --lang zh or en.")
@@ -67,14 +75,23 @@ def _report(given: argparse.Namespace) -> int:
         from harness.entry.commands import replay
 
         page = given.output or folder / "accuracy.html"
-        replay.write_page(results_file.results_file(given.results), page)
+        languages = given.lang or ["en"]
+        if len(languages) > 1:
+            raise UsageProblem("A page has one language: give --lang once.")
+        replay.write_page(results_file.results_file(given.results), page, languages[0])
         print(page)
         return final_exit_code(run)
     renderer = markdown if given.format == "markdown" else text
     if renderer is markdown:
         print(markdown.render_run(run.cases, run.unfinished))
     else:
-        print(text.render_run(run.cases, run.unfinished, folder=folder.resolve()))
+        columns = max(text.NARROWEST, shutil.get_terminal_size().columns)
+        few = len(run.cases) <= _FULL
+        print(
+            text.render_run(
+                run.cases, run.unfinished, full=few, folder=folder.resolve(), columns=columns
+            )
+        )
     if table := trend.trend(history.of_run(folder / "history", run)):
         print(f"\n{renderer.render_table(table)}")
     if run.end is None:
@@ -88,16 +105,49 @@ def _port(given: argparse.Namespace) -> int:
     from harness.runs.session import final_exit_code
 
     if given.format is not None:
-        raise UsageProblem("--format and --lang exclude each other: a port report is Markdown.")
+        raise UsageProblem("--lang goes with --format html, or alone: a port report is Markdown.")
     found = content.choose(results_file.read_run(given.results), given.model)
     folder = results_file.folder(given.results)
     output = given.output or folder / "port" / found.directory_name
-    for language in dict.fromkeys(given.lang):
-        print(document.write(found, language, output))
+    script = document.write_script(found, output)
+    found = dataclasses.replace(found, sample=_sample(found, script, given.model))
+    languages = list(dict.fromkeys(given.lang))
+    for language in languages:
+        print(document.write(found, language, output, folder))
+    # Hubs show the file of this name.
+    shutil.copyfile(output / f"README_{languages[0]}.md", output / "README.md")
     print(document.line(found))
     if line := consistency.other_rules(found.cases):
         print(shown.line(line))
     return final_exit_code(found.of_model())
+
+
+def _sample(found: Port, script: Path, wanted: str | None) -> Sample:
+    """Run the port's own inference.py with the model of the records, where that is here.
+
+    `wanted`: as `--model` names it.
+    """
+    from harness.cases.models.model_files import ModelFiles
+    from harness.report.port import sample
+
+    main, source = found.main, found.source
+    if main is None or source is None or main.candidate is None:
+        return sample.Sample(problem="sample.no_model")
+    # A record may be a stranger's: which folder is read, and that no pickle is, it does not say.
+    if source.kind == "directory":
+        if wanted is None or not Path(wanted).is_dir():
+            return sample.Sample(problem="sample.no_model")
+        source = dataclasses.replace(source, ref=wanted)
+    source = dataclasses.replace(source, allow_pickle=False)
+    try:
+        model = ModelFiles.of(source, files.default_cache_dir())
+        changed = model.load().weights_sha256 != main.weights_sha256
+    except (CaseProblem, OSError):
+        return sample.Sample(problem="sample.no_model")
+    if changed:
+        return sample.Sample(problem="sample.other_weights")
+    extra = [word for key in source.allow_keys for word in ("--allow-key", key)]
+    return sample.run(script, model.directory, main.candidate.device.spec, extra)
 
 
 def _schema(given: argparse.Namespace) -> int:

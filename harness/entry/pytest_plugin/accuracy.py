@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pytest_metadata.plugin import metadata_key
 
 from harness.cases.case import DTYPES, NUMERICS, TIERS, Case
 from harness.devices import emulated_kernels
+from harness.devices.emulator import build
 from harness.entry import arguments
 from harness.entry.pytest_plugin import options, ray_state, state, xdist
 from harness.execution.reference import cache
@@ -211,6 +213,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     session = state.made_session(config)
     if session is not None:
         lines.append(f"device: {session.choice}")
+        if session.settings.device.emulated and state.will_run_cases(config):
+            lines += [] if build.is_built() else [build.FIRST_USE]
         if session.expected is not None:
             lines.append(f"expected results: {session.expected}")
     return lines
@@ -344,15 +348,23 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     from harness.report.tables import trend
 
     result = results_file.read(run.results)
+    columns = max(text.NARROWEST, shutil.get_terminal_size().columns)
     terminalreporter.section("accuracy")
     terminalreporter.write_line(
-        text.render_run(result.cases, result.unfinished, folder=run.results.parent.resolve())
+        text.render_run(
+            result.cases,
+            result.unfinished,
+            folder=run.results.parent.resolve(),
+            columns=columns,
+        )
     )
     if table := trend.trend(history.of_run(run.history, result)):
-        terminalreporter.write_line(f"\n{text.render_table(table)}")
+        terminalreporter.write_line(f"\n{text.render_table(table, columns)}")
     if run.comparison is not None:
         terminalreporter.section("comparison")
-        terminalreporter.write_line(text.render_comparison(run.comparison))
-    terminalreporter.write_line(f"Records: {run.results}")
+        terminalreporter.write_line(text.render_comparison(run.comparison, columns))
+    terminalreporter.write_line(
+        f"Records: {run.results} (all tables: python -m harness report {run.results.parent})"
+    )
     if _PROBLEM in config.stash:
         terminalreporter.write_line(f"ERROR: {config.stash[_PROBLEM]}", red=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,10 +15,14 @@ from harness.system import environment, files
 from harness.system.status import host_trouble
 from harness.upgrade import history
 
+if TYPE_CHECKING:
+    from harness.report.html.words import Language
+
 # Options with a file that is written when the run is over.
 _REPORTS = {"htmlpath": "--html", "xmlpath": "--junitxml"}
 # A results file whose cases are only shown, by `replay.py`.
 REPLAYED: pytest.StashKey[Path] = pytest.StashKey()
+LANGUAGE: pytest.StashKey[Language] = pytest.StashKey()
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-html reads the style when it is configured itself
@@ -39,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
                     ) from error
     if hasattr(config.option, "css") and config.getoption("htmlpath", None):
         config.option.css.append(str(STYLESHEET))
+        config.option.self_contained_html = True  # one file, which can be sent on
         config.pluginmanager.register(_Page(config), "harness-page")
 
 
@@ -80,12 +85,14 @@ class _Page:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.rows: set[str] = set()
+        self.report: Any = None
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_report_title(self, report: Any) -> None:
         """Name the report; pytest-html takes the values of the environment for HTML."""
         from harness.report.html import fragments
 
+        self.report = report
         report.title = "NPU accuracy report"
         found = report.data["environment"]
         if REPLAYED not in self.config.stash:  # not what pytest-metadata takes from CI systems
@@ -121,8 +128,12 @@ class _Page:
         if results is None:
             return
         from harness.report.html import fragments, page
+        from harness.report.tables import provenance
 
         found = results_file.read(results)
+        known = self.report.data["environment"]
+        hardware = fragments.escaped(provenance.hardware(found.run, found.cases))
+        self.report.set_data("environment", {**hardware, **known, **hardware})
         prefix.append(page.render_summary(found.run, found.cases, found.unfinished))
         prefix.append(page.render_trend(history.of_run(results.parent / "history", found)))
         if run is not None and run.comparison is not None:
@@ -131,4 +142,4 @@ class _Page:
             prefix.append("<style>.run-count { display: none; }</style>")
         prefix.append('<h2 id="harness-results">Results</h2>')
         summary.append(page.render_controls(found.cases, self.rows))
-        postfix.append(page.render_scripts(found.cases))
+        postfix.append(page.render_scripts(found.cases, self.config.stash.get(LANGUAGE, "en")))

@@ -6,7 +6,7 @@ The process of the run asks here, and loads no torch itself.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +51,25 @@ class CpuProcess:
         found: tuple[ModelFiles, InputSet] = self._ask("prepare", model, images, stage=Stage.LOAD)
         return found
 
+    def pictures(
+        self, model: ModelFiles, images: InputSet, wanted: Sequence[int], classes: int,
+        named: Collection[int],
+    ) -> tuple[list[str], dict[int, str]]:  # fmt: skip
+        """Some images and the names of some classes, as `CpuSide.pictures`."""
+        found: tuple[list[str], dict[int, str]] = self._ask(
+            "pictures", model, images, wanted, classes, named, stage=Stage.COMPARE
+        )
+        return found
+
     def reference(self, request: LegRequest) -> LegResult:
         """The plain CPU leg in the case's dtype, timed like the device's."""
         self._quieten()
         found: LegResult = self._ask("reference", request)
+        return found
+
+    def on_images(self, request: LegRequest, images: Array) -> LegResult:
+        """One plain forward over other images, as `CpuSide.on_images`."""
+        found: LegResult = self._ask("on_images", request, images)
         return found
 
     def oracle(self, request: LegRequest, gelu: str = "") -> dict[str, Array]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from harness.execution import legs
 from harness.execution.cpu_variants import CpuVariant, VariantCpu
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.own_module import AnyModel, OwnModule
-from harness.execution.reference import keys
+from harness.execution.reference import keys, pictures
 from harness.execution.reference.answers import Answers
 from harness.execution.reference.cache import ReferenceCache, false
 from harness.execution.reference.entries import Stored
@@ -34,6 +34,7 @@ from harness.judgement.budget import Budget
 from harness.judgement.metrics import Array, count_nonfinite
 from harness.records.leg import LegRecord
 from harness.system.files import default_cache_dir
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 # Cases that share answers follow each other: a default and a strict one need five legs.
@@ -69,13 +70,20 @@ class CpuSide:
         Raises CaseProblem (fail_load).
         """
         model = ModelFiles.of(source, self._cache_dir)
-        if model not in self._data_configs:
-            self._data_configs[model] = self.data_config(model)
         try:
-            return model, self._images.prepare_inputs(images, self._data_configs[model])
+            return model, self._images.prepare_inputs(images, self._data_config(model))
         except UsageProblem as problem:
             # Images named in a case file: the other cases still run.
-            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, str(problem)) from problem
+            said = say("inputs.bad", "{text}", text=problem)
+            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, said) from problem
+
+    def pictures(
+        self, model: ModelFiles, images: InputSet, wanted: Sequence[int], classes: int,
+        named: Collection[int],
+    ) -> tuple[list[str], dict[int, str]]:  # fmt: skip
+        """Some images as `pictures.jpegs`, some classes' names as `pictures.names`."""
+        shown = pictures.jpegs(images, self._data_config(model), wanted)
+        return shown, pictures.names(model, classes, named) if classes else {}
 
     def answers(self, request: LegRequest, arithmetic: Arithmetic) -> Answers:
         """All that a verdict needs, for an arithmetic that the device declares."""
@@ -95,6 +103,10 @@ class CpuSide:
     def reference(self, request: LegRequest) -> LegResult:
         """The plain CPU leg in the case's dtype, timed like the device's, with its ranges."""
         return self._run(request.on_cpu(repeat=request.repeat, ranges=True))
+
+    def on_images(self, request: LegRequest, images: Array) -> LegResult:
+        """One plain forward over other images, float32 [N, C, H, W]; not kept."""
+        return self._fresh(request.on_cpu(), _PLAIN, images)
 
     def oracle(self, request: LegRequest, gelu: str = "") -> dict[str, Array]:
         """The float64 leg; `gelu`: with every GELU in that form, as `Arithmetic.gelu`.
@@ -126,9 +138,14 @@ class CpuSide:
             raise CaseProblem(
                 Status.FAIL_REFERENCE,
                 Stage.REFERENCE,
-                f"The model does not fit {arithmetic}: {', '.join(broken)} becomes NaN or "
-                f"infinite on the CPU too when it rounds to that format (its largest number is "
-                "exceeded). Use bfloat16 or float32.",
+                say(
+                    "format.overflow",
+                    "The model does not fit {arithmetic}: {names} becomes NaN or infinite on the "
+                    "CPU too when it rounds to that format (its largest number is exceeded). Use "
+                    "bfloat16 or float32.",
+                    arithmetic=arithmetic,
+                    names=", ".join(broken),
+                ),
             )
         return Budget(arithmetic, (run.outputs,))
 
@@ -176,9 +193,17 @@ class CpuSide:
             self._cache.put(key, {}, facts)
         return loaded.data_config
 
-    def _fresh(self, request: LegRequest, variant: CpuVariant) -> LegResult:
+    def _data_config(self, model: ModelFiles) -> dict[str, Any]:
+        if model not in self._data_configs:
+            self._data_configs[model] = self.data_config(model)
+        return self._data_configs[model]
+
+    def _fresh(
+        self, request: LegRequest, variant: CpuVariant, images: Array | None = None
+    ) -> LegResult:
         self.computed += 1
-        return legs.run(VariantCpu(variant), request, lambda stage: None, self._models.own)
+        cpu = VariantCpu(variant)
+        return legs.run(cpu, request, lambda stage: None, self._models.own, images)
 
     def _run(self, request: LegRequest, variant: CpuVariant = _PLAIN) -> LegResult:
         asked = request, variant

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 import re
@@ -28,7 +29,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": INK,
     "legend.frameon": False,
 }
-_WIDTH = 9.0  # inches, of every figure
+WIDE, NARROW = 6.6, 3.3  # inches, of a figure and of one of three beside each other
 _DRAWN_LENGTH = 60  # characters of a name
 
 
@@ -52,17 +53,34 @@ def render(draw: Callable[[], Figure], title: str, *, copy: str = "") -> Markup:
     return label + Markup(_smaller(drawing).removeprefix("<svg "))
 
 
-def canvas(height: float, *, right: float | None = None) -> Figure:
-    """An empty figure, `height` in inches.
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """A figure as `<svg>`, and a sentence on how to read it."""
 
-    `right`: inches beside the axes, with room for labels at the other sides; None: matplotlib
-    measures what everything needs, which takes several times as long.
+    svg: Markup
+    reading: str
+
+    def __html__(self) -> Markup:
+        """As an element of a page."""
+        return Markup(
+            '<figure class="harness-figure">{}<figcaption>{}</figcaption></figure>'
+        ).format(self.svg, self.reading)
+
+
+def canvas(
+    height: float, *, width: float = WIDE, margins: tuple[float, float] | None = None
+) -> Figure:
+    """An empty figure, `height` and `width` in inches.
+
+    `margins`: inches at the left and above the axes, with little at the other sides; None:
+    matplotlib measures what everything needs, which takes several times as long.
     """
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained" if right is None else None)
+    figure = Figure(figsize=(width, height), layout="constrained" if margins is None else None)
     FigureCanvasSVG(figure)
-    if right is not None:
+    if margins is not None:
+        left, top = margins
         figure.subplots_adjust(
-            left=0.8 / _WIDTH, right=1 - right / _WIDTH, bottom=0.5 / height, top=1 - 0.3 / height
+            left=left / width, right=1 - 0.1 / width, bottom=0.5 / height, top=1 - top / height
         )
     return figure
 

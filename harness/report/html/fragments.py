@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import jinja2
 from markupsafe import Markup, escape
 
 from harness.records.lines import CaseRecord
-from harness.report.html import glossary, plots
+from harness.report.html import glossary, images, plots, speed_plots
+from harness.report.html.figures import Drawing
 from harness.report.tables import cells, detection, localization, per_case, throughput, two_runs
 from harness.report.tables.cells import Table
 from harness.system import shown
@@ -50,6 +52,9 @@ _CASE = ENVIRONMENT.from_string(
 {% endmacro %}
 <section class="harness-case harness-{{ case.status.value }}">
 <div class="harness-conclusion">{{ long(conclusion) }}</div>
+{% for line in localization %}<p>{{ line }}</p>{% endfor %}
+<div class="harness-tables">{% for table in first %}{{ table }}{% endfor %}</div>
+{{ images }}
 {% if case.findings|length > 1 %}
 <ul>{% for finding in case.findings %}<li>{{ long(finding|string) }}</li>{% endfor %}</ul>
 {% endif %}
@@ -57,9 +62,11 @@ _CASE = ENVIRONMENT.from_string(
 <ul>{% for note in case.notes %}<li>Note: {{ note }}</li>{% endfor %}</ul>
 {% endif %}
 {% if detection %}<p>{{ detection }}</p>{% endif %}
-{% for line in localization %}<p>{{ line }}</p>{% endfor %}
 {% for line in throughput %}<p>{{ line }}</p>{% endfor %}
-{% for plot in plots %}<figure class="harness-figure">{{ plot }}</figure>{% endfor %}
+{% if depth %}{{ depth }}{% endif %}
+{% if panels %}<div class="harness-panels">
+{% for panel in panels %}{{ panel }}{% endfor %}</div>{% endif %}
+{% if speed %}{{ speed }}{% endif %}
 <div class="harness-tables">{% for table in tables %}{{ table }}{% endfor %}</div>
 {% if case.log_tail %}<details><summary>Last lines of the process that failed</summary>
 <pre tabindex="0">{{ case.log_tail }}</pre></details>{% endif %}
@@ -83,7 +90,7 @@ _COLUMNS = (
     ("ratio", "Budget ratio", "budget_ratio", cells.NOT_MEASURED),
     ("errorrate", "Error rate, %", "error_rate_percent", cells.NOT_MEASURED),
     ("top1", "Top-1", "top1_agreement", cells.NOT_MEASURED),
-    ("culprit", "Culprit", "culprit", "not looked for"),
+    ("reason", "Reason", "", ""),
 )
 
 
@@ -119,7 +126,7 @@ def row(given: Sequence[str], properties: Mapping[str, object]) -> list[str]:
         name = f"{name.removesuffix('</td>')} {links.partition('>')[2]}"
     ours: list[str] = []
     for column, _, key, absent in _COLUMNS:
-        text = str(properties.get(key, absent))
+        text = str(properties.get(key, absent)) if key else _reason(properties)
         try:
             number = float(text)
             hidden = Markup("<span hidden>{:024.9f}</span>").format(number)
@@ -148,20 +155,38 @@ def place_of(case_id: str) -> str:
     return str(Markup('<div class="harness-lazy" data-case="{}"></div>').format(case_id))
 
 
-def render_case(case: CaseRecord, *, full: bool = True, plots: bool = True) -> str:
-    """Render one case: conclusion, findings, and all tables or only the documented ones."""
-    worst = localization.worst(case)
-    brief = [*per_case.documented(case), *filter(None, [per_case.budget(case), worst])]
-    more = filter(None, [worst, throughput.memory(case)])
-    chosen = [*per_case.everything(case), *more] if full else brief
+def render_case(
+    case: CaseRecord,
+    *,
+    full: bool = True,
+    plots: bool = True,
+    source: images.Source = images.inline,
+) -> str:
+    """Render one case: conclusion, the protocol's tables, images, plots; `full`: all tables.
+
+    `source`: where its pictures come from.
+    """
+    worst, budget = localization.worst(case), per_case.budget(case)
+    # Without classes the protocol has no table: what the raw outputs show stands in its place.
+    raw = per_case.outputs(case) if case.gate is None else None
+    first = list(filter(None, [worst, *per_case.documented(case), raw, budget]))
+    every = [*per_case.everything(case), *filter(None, [throughput.memory(case)])]
+    drawn = _drawn(case, "full" if full else "brief") if plots else _Plots()
     return _CASE.render(
         case=case,
         conclusion=per_case.conclusion(case),
         detection=detection.line(case),
         localization=localization.lines(case),
         throughput=throughput.lines(case),
-        plots=_plots(case, "full" if full else "brief") if plots else [],
-        tables=[render_table(table) for table in [*chosen, *throughput.tables(case)]],
+        depth=drawn.depth,
+        panels=drawn.panels,
+        speed=drawn.speed,
+        images=images.render(case, ENVIRONMENT, source),
+        first=map(render_table, first),
+        tables=[
+            *(render_table(table) for table in every if full and table not in first),
+            *map(render_table, throughput.tables(case)),
+        ],
     )
 
 
@@ -180,15 +205,27 @@ def _meaning(cell: str, title: str = "") -> Markup:
     return Markup(' title="{}"').format(text) if text else Markup("")
 
 
-def _plots(case: CaseRecord, copy: str) -> list[Markup]:
+def _reason(properties: Mapping[str, object]) -> str:
+    """The culprit, else why the case did not pass; nothing for one that did."""
+    culprit = str(properties.get("culprit", "none"))
+    return str(properties.get("reason", "")) if culprit == "none" else f"Culprit {culprit}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plots:
+    depth: Drawing | None = None
+    panels: Sequence[Drawing] = ()
+    speed: Drawing | None = None
+
+
+def _drawn(case: CaseRecord, copy: str) -> _Plots:
     found = case.localization
     traced = found is not None and any(row.reference_rms > 0 for row in found.rows)
     if not (traced or case.outputs or case.throughput):
-        return []
-
-    drawn = [plots.agreement(case, copy=copy)]
-    if found is not None and traced:
-        name = cells.label(case, case.case_id)
-        drawn.insert(0, plots.error_over_depth(found, name, copy=copy))
-    drawn.append(plots.plot(case, copy=copy))
-    return [plot for plot in drawn if plot is not None]
+        return _Plots()
+    name = cells.label(case, case.case_id)
+    return _Plots(
+        plots.error_over_depth(found, name, copy=copy) if found is not None and traced else None,
+        plots.agreement(case, copy=copy),
+        speed_plots.of_case(case, copy=copy),
+    )

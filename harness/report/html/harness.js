@@ -7,6 +7,34 @@
   const rows = () => all("#results-table > tbody.results-table-row").filter(cellOf);
   const cellOf = (row) => find(".collapsible", row);
 
+  /* The page in another language: English texts -> theirs; what has no entry stays. */
+  const words = JSON.parse(find("#harness-words")?.textContent ?? "null");
+  const patterns = Object.entries(words?.patterns ?? {})
+    .map(([from, to]) => [new RegExp(`^${from}$`), to]);
+  const inLanguage = (text) => {
+    const whole = text.trim().replace(/\s+/g, " ");
+    if (!words || !whole) return text;
+    const plain = whole.replace(/ \[EMULATED\]$/, "");
+    const [from, to] = patterns.find(([pattern]) => pattern.test(plain)) ?? [];
+    const said = words.exact[plain] ?? (from && plain.replace(from, to));
+    return said === undefined ? text : ` ${said}${whole.slice(plain.length)} `;
+  };
+  const ATTRIBUTES = ["title", "aria-label", "placeholder", "alt"];
+  const translate = (root) => {
+    if (!words) return;
+    const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+    for (let node = texts.nextNode(); node; node = texts.nextNode()) {
+      if (node.parentElement.closest("script, style, pre")) continue;
+      const said = inLanguage(node.data);
+      if (said !== node.data) node.data = said;
+    }
+    for (const name of ATTRIBUTES) {
+      for (const one of all(`[${name}]`, root)) {
+        one.setAttribute(name, inLanguage(one.getAttribute(name)).trim());
+      }
+    }
+  };
+
   /* Details: one packed element for all cases; a place is filled as it comes into view. */
   let details = null;
   let failure = "";
@@ -20,8 +48,12 @@
   const fill = (place) => {
     if (place.dataset.filled || (!details && !failure)) return;
     place.dataset.filled = "yes";
-    if (details) place.innerHTML = details[place.dataset.case] ?? "";
+    if (details) place.innerHTML = details.cases[place.dataset.case] ?? "";
     else place.textContent = failure;
+    all("img[data-picture]", place).forEach((image) => {
+      image.src = `data:image/jpeg;base64,${details.pictures[image.dataset.picture]}`;
+    });
+    translate(place);
     settle();
   };
   const viewed = new IntersectionObserver((entries) => {
@@ -71,7 +103,7 @@
       shown += fits;
     }
     applied = shown < present.length;
-    find("#harness-count").textContent = `${shown} of ${total} results`;
+    find("#harness-count").textContent = inLanguage(`${shown} of ${total} results`);
     find("#harness-none").hidden = shown > 0 || !present.length;
   };
 
@@ -86,6 +118,7 @@
 
   /* pytest-html makes a new table at every click. */
   const redrawn = () => {
+    translate(find("#results-table"));
     apply();
     watch();
     for (const head of all("#results-table .sortable")) {
@@ -105,6 +138,17 @@
       : `.collapsible[data-id="${target.parentElement.dataset.id}"] .col-result`;
     target.click();
     queueMicrotask(() => find(again)?.focus());  // after `redrawn`
+  };
+
+  /* A case that is named above the results: its row, unfolded. */
+  const go = (event) => {
+    const name = event.target.closest("a[data-case]")?.dataset.case;
+    if (!name) return;
+    search.value = name;
+    status.value = "";
+    apply();
+    const row = rows().find((one) => find(".col-testId", one).textContent.trim() === name);
+    if (row && find(".extras-row.hidden", row)) find(".col-result", row).click();
   };
 
   /* Environment: below the results, with a button that copies it. */
@@ -130,7 +174,7 @@
       copied = document.execCommand("copy");
       area.remove();
     }
-    button.textContent = copied ? "Copied" : "Not copied: select the table";
+    button.textContent = inLanguage(copied ? "Copied" : "Not copied: select the table").trim();
   };
   const placeEnvironment = () => {
     const button = document.createElement("button");
@@ -143,7 +187,7 @@
   };
 
   const start = () => {
-    document.documentElement.lang = "en";
+    document.documentElement.lang = words?.language ?? "en";
     all("input.filter").forEach((box) => {
       box.setAttribute("aria-label", `show ${box.nextElementSibling.textContent.replace(",", "")}`);
     });
@@ -154,10 +198,13 @@
     search.addEventListener("input", apply);
     status.addEventListener("change", apply);
     document.addEventListener("keydown", keys);
+    document.addEventListener("click", go);
     document.addEventListener("toggle", settle, true);
     addEventListener("resize", settle);
     addEventListener("beforeprint", () => all(".harness-lazy").filter(
       (place) => place.getClientRects().length).forEach(fill));
+    document.title = inLanguage(document.title).trim();
+    translate(document.body);
     new MutationObserver(redrawn).observe(document.body, { childList: true });
     redrawn();
     unpack().catch((error) => {

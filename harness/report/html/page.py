@@ -16,42 +16,53 @@ from markupsafe import Markup
 from harness.devices.spec import EMULATED_MEANS
 from harness.records import consistency
 from harness.records.lines import CaseRecord, RunRecord
-from harness.report.html import fragments, glossary
+from harness.report.html import fragments, glossary, words
 from harness.report.html.assets import SCRIPT, STYLESHEET
-from harness.report.tables import cells, expected, per_case, provenance, trend
+from harness.report.html.figures import Drawing
+from harness.report.html.words import Language
+from harness.report.tables import cells, expected, failures, per_case, provenance, trend
 from harness.report.tables.cells import Table
 from harness.upgrade.history import HistoryEntry
 
-# With more cases than this, only the first that are not as they should be stand in the summary.
-_IN_SUMMARY = 12
 # Cases with their plots: drawing takes time, and hundreds of plots are not looked at.
 _PLOTTED = 40
-_OPEN = 2  # cases of the summary that are not folded
-_OVERVIEW = 40  # rows of the overview
+_ALL_PLOTTED = 12  # of so few cases, those that passed have plots as well
+_FIRST = 2  # causes of failure that open with a case
+_LISTED = 200  # cases of one cause that are named
 
 _SUMMARY = fragments.ENVIRONMENT.from_string(
     """\
-{% if emulated %}<p class="harness-banner">EMULATED: the device is the CANN emulator on this
-host. These results check the harness and the software stack; they are no evidence about NPU
-hardware.</p>{% endif %}
 <p class="harness-top harness-{{ 'pass' if good else 'fail' }}">{{ word }} - {{ top_line }}</p>
-{% if device %}<p class="harness-device">Device: {{ device }}</p>{% endif %}
-{% if other_rules %}<p>{{ other_rules }}</p>{% endif %}
-{% if plot %}<figure class="harness-figure">{{ plot }}</figure>{% endif %}
+{% if emulated %}<p class="harness-banner">EMULATED: the NPU is the emulated one, computed in this
+host's memory. The results check the way of the model and the harness; they are no evidence about
+NPU hardware.</p>{% endif %}
+{% if groups %}
+<div class="harness-failures">
+{% for group in groups %}
+<details class="harness-details"><summary>{{ group.line }}</summary>
+<ul>{% for case in group.cases[:most] %}
+<li><a href="#harness-results" data-case="{{ case.case_id }}">{{ case.case_id }}</a>: {{
+because(case) }}</li>{% endfor %}</ul>
+{% if group.cases|length > most %}<p>{{ group.cases|length - most }} more: search the results for
+the operator.</p>{% endif %}
+</details>
+{% endfor %}
+</div>
+{% endif %}
 {% if missing %}<p>Cases without a record: {{ missing|join(', ') }}</p>{% endif %}
-{{ overview }}
+{% if other_rules %}<p>{{ other_rules }}</p>{% endif %}
 {% if expected_line %}
 <details class="harness-details"{{ ' open' if sentences }}><summary>{{ expected_line }}</summary>
 {% for table in expected_tables %}{{ table }}{% endfor %}
 {% if sentences %}<ul>{% for text in sentences %}<li>{{ text }}</li>{% endfor %}</ul>{% endif %}
 </details>
 {% endif %}
-{% for title, body, open in cases %}
-<details class="harness-details"{{ ' open' if open }}><summary>{{ title }}</summary>
-{{ body }}</details>
+{% for title, body in cases %}
+<h2 class="harness-first">{{ title }}</h2>
+{{ body }}
 {% endfor %}
-{% if more %}<p>{{ more }} more cases that are not as they should be: see the results below.</p>
-{% endif %}
+{% if plot %}<h2>Error against what is allowed</h2>{{ plot }}{% endif %}
+{% if device %}<p class="harness-device">Device: {{ device }}</p>{% endif %}
 {% if sides %}
 <details class="harness-details"><summary>Devices and settings</summary>{{ sides }}</details>
 {% endif %}
@@ -78,6 +89,7 @@ _SCRIPTS = fragments.ENVIRONMENT.from_string(
 <details class="harness-details harness-glossary"><summary>What the numbers mean</summary>
 {{ meanings }}</details>
 <script type="text/plain" id="harness-details">{{ packed }}</script>
+{{ words }}
 <script>{{ script }}</script>
 """
 )
@@ -99,12 +111,15 @@ _ALONE = fragments.ENVIRONMENT.from_string(
 def render_summary(
     run: RunRecord | None, cases: Sequence[CaseRecord], missing: Sequence[str] = ()
 ) -> str:
-    """Render the head of the report: verdict, EMULATED banner, overview, documented tables."""
+    """Render the head of the report: verdict, EMULATED banner, what failed and why, one case.
+
+    The case is the worst of the first cause of failure (and of the second), or the first of all.
+    """
     device = f"{run.device} ({run.device_reason})" if run else ""
     bad = [case for case in cases if not expected.is_fine(case)]
     good = bool(cases) and not missing and not bad
-    many = len(cases) > _IN_SUMMARY
-    shown = bad[:_OPEN] if many else bad + [case for case in cases if expected.is_fine(case)]
+    groups = failures.grouped(bad)
+    shown = [group.cases[0] for group in groups[:_FIRST]] or cases[:1]
     return _SUMMARY.render(
         emulated=any(case.emulated for case in cases) or bool(run and run.emulated),
         good=good,
@@ -113,21 +128,21 @@ def render_summary(
         device=device,
         other_rules=consistency.other_rules(cases),
         sides=fragments.render_table(provenance.sides(cases)) if cases else "",
+        groups=groups,
+        because=failures.because,
+        most=_LISTED,
         sentences=expected.sentences(shown),
         expected_line=expected.line(cases),
         expected_tables=[fragments.render_table(table) for table in expected.all_tables(cases)],
         plot=_budget_plot(cases),
-        overview=_overview(cases, bad),
         missing=missing,
         cases=[
             (
                 cells.label(case, case.case_id),
                 Markup(fragments.render_case(case, full=False)),
-                number < _OPEN and (number < len(bad) or len(cases) <= _OPEN),
             )
-            for number, case in enumerate(shown)
+            for case in shown
         ],
-        more=len(bad) - len(shown) if many else 0,
     )
 
 
@@ -151,10 +166,9 @@ def render_trend(found: Sequence[HistoryEntry]) -> str:
     from harness.report.html import plots  # brings matplotlib in
 
     plot = plots.trend(found)
-    figure = Markup('<figure class="harness-figure">{}</figure>').format(plot) if plot else ""
     return Markup(
         '<details class="harness-details"><summary>Trend over versions</summary>{}{}</details>'
-    ).format(figure, fragments.render_table(table))
+    ).format(plot or "", fragments.render_table(table))
 
 
 def render_controls(cases: Sequence[CaseRecord], with_row: Collection[str]) -> str:
@@ -175,16 +189,27 @@ def render_controls(cases: Sequence[CaseRecord], with_row: Collection[str]) -> s
     )
 
 
-def render_scripts(cases: Sequence[CaseRecord]) -> str:
-    """Render the glossary, the packed details of all cases, and the script of the page."""
+def render_scripts(cases: Sequence[CaseRecord], language: Language = "en") -> str:
+    """Render the glossary, the packed details of all cases, and the script of the page.
+
+    `language`: what the script puts the page into.
+    """
     plotted = _plotted(cases)
+    pictures: dict[str, int] = {}  # each once: cases share their images
+
+    def place(jpeg: str) -> Markup:
+        return Markup('data-picture="{}"').format(pictures.setdefault(jpeg, len(pictures)))
+
     bodies = {
-        case.case_id: fragments.render_case(case, plots=case.case_id in plotted) for case in cases
+        case.case_id: fragments.render_case(case, plots=case.case_id in plotted, source=place)
+        for case in cases
     }
-    packed = gzip.compress(json.dumps(bodies).encode(), mtime=0)
+    document = {"cases": bodies, "pictures": list(pictures)}
+    packed = gzip.compress(json.dumps(document).encode(), mtime=0)
     meanings = Table("Numbers of this report", ("number", "meaning"), tuple(glossary.all_items()))
     return _SCRIPTS.render(
         meanings=fragments.render_table(meanings),
+        words=words.element(language),
         packed=base64.b64encode(packed).decode("ascii"),
         script=Markup(SCRIPT.read_text(encoding="utf-8")),
     )
@@ -193,27 +218,14 @@ def render_scripts(cases: Sequence[CaseRecord]) -> str:
 def _plotted(cases: Sequence[CaseRecord]) -> set[str]:
     """Ids of the cases with plots: those that are not as they should be, and all where few."""
     bad = [case.case_id for case in cases if not expected.is_fine(case)]
-    if len(cases) <= _IN_SUMMARY:
+    if len(cases) <= _ALL_PLOTTED:
         return {case.case_id for case in cases}
     return set(bad[:_PLOTTED])
 
 
-def _overview(cases: Sequence[CaseRecord], bad: Sequence[CaseRecord]) -> Markup | str:
-    """All cases, or, of many, those that are not as they should be: results has them all."""
-    if len(cases) <= _OVERVIEW:
-        return fragments.render_table(per_case.overview(cases)) if cases else ""
-    if not bad:
-        return ""
-    table = per_case.overview(bad[:_OVERVIEW])
-    title = f"Not as they should be: {len(bad)} of {len(cases)} cases"
-    if len(bad) > _OVERVIEW:
-        title += f", the first {_OVERVIEW}"
-    return fragments.render_table(Table(title, table.header, table.rows))
-
-
-def _budget_plot(cases: Sequence[CaseRecord]) -> Markup | None:
-    if not any(case.budgets for case in cases):
-        return None
+def _budget_plot(cases: Sequence[CaseRecord]) -> Drawing | None:
+    if sum(bool(case.budgets) for case in cases) < 2:
+        return None  # the case's own plot says it
     from harness.report.html import plots  # brings matplotlib in
 
     return plots.budgets(cases)

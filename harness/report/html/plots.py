@@ -5,33 +5,51 @@ To add one: a function that returns `figures.render` of a figure, and its place 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
-from markupsafe import Markup
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.judgement.budget import OutputBudget
 from harness.judgement.localization import Localization
+from harness.judgement.metrics import SAMPLE_WORST, PairedSample
 from harness.judgement.operator_rows import OperatorRow
-from harness.judgement.verdict import OutputNumbers
 from harness.records.lines import CaseRecord
-from harness.records.throughput import BatchTiming, Throughput
 from harness.report.html import figures
-from harness.report.html.figures import AMBER, BLUE, GREEN, INK, RED
+from harness.report.html.figures import AMBER, BLUE, GREEN, INK, RED, Drawing
 from harness.report.tables import cells
-from harness.report.tables.cells import label
-from harness.report.tables.throughput import _word
 from harness.upgrade.history import HistoryEntry
 
 _NAMED = 3  # culprits with their name in the plot
 _CASES = 30  # of the overview
 _TRENDS = 8  # cases with a line of their own
-_OUTPUTS = 3  # with a row of their own
+_OUTPUTS = 3  # with plots of their own
+
+# How to read each plot.
+_DEPTH = (
+    "Operators from left to right as they run. Own error: what the operator adds on right inputs; "
+    "above its budget (the thin stroke) rounding does not explain it, and red it is a culprit. "
+    "Inherited error: what has piled up by then; it may follow its own budget, not leave it."
+)
+_BUDGETS = (
+    "Each row is a case, each dot one image of one output. Left of the red line the error is what "
+    "the declared arithmetic costs this model; right of it, it is more than that allows."
+)
+_DIFFERENCE = (
+    "A right device gives a cloud around zero; a slope or a step is systematic. Rings: the "
+    "{count} greatest of all {total} differences, always shown. No limit belongs here: it is one "
+    "for the root mean square, in the plot of budget ratios."
+)
+_RATIOS = (
+    "Each dot is one image, the line all of them together; 1 is honest rounding. The case passes "
+    "below the dashed line."
+)
+_EQUAL = "Device and CPU are equal in every value."
+_TREND = "Each line is a case over its runs. A step at an upgrade is what to look at."
 
 
-def error_over_depth(found: Localization, name: str, *, copy: str = "") -> Markup:
+def error_over_depth(found: Localization, name: str, *, copy: str = "") -> Drawing:
     """Own and inherited error of every operator and their budgets, relative, over the depth.
 
     Errors are divided by the root mean square of the reference's result.  No error at all is
@@ -39,10 +57,10 @@ def error_over_depth(found: Localization, name: str, *, copy: str = "") -> Marku
     `figures.render`.
     """
     title = f"Error over depth of {name}: {found.conclusion()}"
-    return figures.render(lambda: _errors(found), title, copy=copy)
+    return Drawing(figures.render(lambda: _errors(found), title, copy=copy), _DEPTH)
 
 
-def budgets(cases: Sequence[CaseRecord]) -> Markup | None:
+def budgets(cases: Sequence[CaseRecord]) -> Drawing | None:
     """The cases nearest to their limit or beyond it, all images of each; None without numbers.
 
     Every ratio is divided by what it is allowed to be, so that one line is the limit of all.
@@ -56,25 +74,46 @@ def budgets(cases: Sequence[CaseRecord]) -> Markup | None:
         f"Error against the budget of {len(measured)} cases: {over} beyond the limit"
         + cells.caveat(any(case.emulated for case in measured))
     )
-    return figures.render(lambda: _budgets(shown, len(measured)), title)
+    return Drawing(figures.render(lambda: _budgets(shown, len(measured)), title), _BUDGETS)
 
 
-def agreement(case: CaseRecord, *, copy: str = "") -> Markup | None:
+def agreement(case: CaseRecord, *, copy: str = "") -> list[Drawing]:
     """Device against CPU, their difference, and each image's budget ratio, for every output.
 
-    None where the outputs were not compared.
+    Nothing where the outputs were not compared.
     """
     judged = {row.name: row for row in case.budgets}
-    shown = [out for out in case.outputs if out.sample is not None or out.name in judged]
-    if not shown:
-        return None
-    word = cells.device_word(case)
-    title = cells.label(case, f"Outputs of {case.case_id}: {word} against CPU, budget ratios")
-    rows = [(out, judged.get(out.name)) for out in shown[:_OUTPUTS]]
-    return figures.render(lambda: _agreement(rows, word), title, copy=copy)
+    word, drawn = cells.device_word(case), []
+    for out in [one for one in case.outputs if one.sample is not None or one.name in judged][
+        :_OUTPUTS
+    ]:
+        of = cells.label(case, f"{out.name} of {case.case_id}")
+        equal = out.max_abs_error == 0
+        panels: list[tuple[Callable[[], Figure], str, str]] = []
+        if (sample := out.sample) is not None and not equal:
+            panels += [
+                (
+                    functools.partial(_values, sample, out.name, word),
+                    f"{word} against CPU, {of}",
+                    f"{out.name}: every dot is one value. On the line both sides agree.",
+                ),
+                (
+                    functools.partial(_differences, sample, out.name, word),
+                    f"{word} minus CPU, {of}",
+                    _DIFFERENCE.format(count=min(SAMPLE_WORST, sample.total), total=sample.total),
+                ),
+            ]
+        if (row := judged.get(out.name)) is not None:
+            reading = f"{_EQUAL} {_RATIOS}" if equal else _RATIOS
+            panels.append((functools.partial(_image_ratios, row), f"Budget ratios, {of}", reading))
+        drawn += [
+            Drawing(figures.render(draw, title, copy=copy), reading)
+            for draw, title, reading in panels
+        ]
+    return drawn
 
 
-def trend(found: Sequence[HistoryEntry]) -> Markup | None:
+def trend(found: Sequence[HistoryEntry]) -> Drawing | None:
     """Budget ratio of every run of each case, oldest run first; None for fewer than two runs.
 
     The cases whose ratio changed most have names.
@@ -91,69 +130,13 @@ def trend(found: Sequence[HistoryEntry]) -> Markup | None:
         any(entry.emulated for entry in found)
     )
     stamps = {entry.run_id: f"{entry.time:%Y-%m-%d %H:%M}" for entry in found}
-    return figures.render(lambda: _trend(lines, [stamps[run] for run in runs]), title)
-
-
-def throughput_by_batch(
-    found: Throughput, words: tuple[str, str], name: str, *, emulated: bool, copy: str = ""
-) -> Markup:
-    """Images a second, and percentiles of the latency, over the batch size.
-
-    `words`: what CPU and device are called.  Bars are 95 % intervals.  The throughput of an
-    emulated device is not drawn: it is no figure of merit.  `copy`: see `figures.render`.
-    """
-    title = f"Throughput and latency by batch size of {name}"
-    return figures.render(lambda: _speeds(found, words, emulated), title, copy=copy)
-
-
-def _speeds(found: Throughput, words: tuple[str, str], emulated: bool) -> Figure:
-    figure = figures.canvas(3.4)
-    speed, latency = figure.subplots(1, 2)
-    rows = sorted(found.rows, key=lambda row: row.batch_size)
-    sides = (
-        (words[0], BLUE, [row.cpu for row in rows], True),
-        (words[1], AMBER, [row.device for row in rows], not emulated),
-    )
-    for word, colour, measured, drawn in sides:
-        timings = [timing for timing in measured if timing is not None]
-        if not timings:
-            continue
-        across = [timing.batch_size for timing in timings]
-        if drawn:
-            height = [timing.images_per_second for timing in timings]
-            speed.errorbar(
-                across, height, _reach(timings), fmt="o-", capsize=3, color=colour, label=word
-            )
-        for key, line in (("p50", "-"), ("p95", "--"), ("p99", ":")):
-            values = [getattr(timing.wall, key) for timing in timings]
-            points = [1e3 * value if value is not None else math.nan for value in values]
-            if not all(map(math.isnan, points)):
-                latency.plot(across, points, f"o{line}", color=colour, label=f"{word}, {key}")
-    for axes, text in ((speed, "images/s"), (latency, "latency [ms]")):
-        axes.set_xscale("log", base=2)
-        batches = [row.batch_size for row in rows]
-        axes.set_xticks(batches, [str(batch) for batch in batches], minor=False)
-        axes.set_xlabel("batch size")
-        axes.set_ylabel(text)
-        axes.legend()
-    speed.set_ylim(bottom=0)
-    latency.set_yscale("log")
-    return figure
-
-
-def _reach(timings: Sequence[BatchTiming]) -> tuple[list[float], list[float]]:
-    """Lengths of the bars below and above; none where there is no interval."""
-    below, above = [], []
-    for timing in timings:
-        value = timing.images_per_second
-        low, high = timing.images_per_second_interval or (value, value)
-        below.append(value - low)
-        above.append(high - value)
-    return below, above
+    svg = figures.render(lambda: _trend(lines, [stamps[run] for run in runs]), title)
+    return Drawing(svg, _TREND)
 
 
 def _errors(found: Localization) -> Figure:
     rows = [row for row in found.rows if row.reference_rms > 0]
+    culprits = {row.index for row in found.culprits}
     # Own errors stand alone, inherited ones follow from each other.
     series = (
         ("own error", _own, AMBER, 3.0, "-", True),
@@ -163,50 +146,58 @@ def _errors(found: Localization) -> Figure:
     )
     relative = [[_relative(row, value) for row in rows] for _, value, *_ in series]
     low, high = figures.decades((v for values in relative for v in values), (1e-8, 1e-6))
-    figure = figures.canvas(3.6, right=1.7)
-    figure.subplots_adjust(top=0.96 - 0.06 * min(_NAMED, len(found.culprits)))
+    figure = figures.canvas(3.7, margins=(0.8, 0.75))
     axes = figure.add_subplot()
     calls = [row.index for row in rows]
+    stroke = max(0.4, calls[-1] / 500)
     for (text, _, colour, width, style, apart), values in zip(series, relative, strict=True):
         across: list[float] = [*calls]
         height = figures.clamp(values, low, high)
         if apart:  # one path of short strokes: a marker for each would make the page heavy
-            stroke = max(0.4, calls[-1] / 500)
-            across = [x for call in calls for x in (call - stroke, call + stroke, math.nan)]
-            height = [y for value in height for y in (value, value, math.nan)]
+            across, height = _strokes(across, height, stroke)
         axes.plot(across, height, style, label=text, color=colour, linewidth=width)
-    for number, row in enumerate(found.culprits):
-        axes.plot(
-            [row.index],
-            figures.clamp([_relative(row, _own)], low, high),
-            "X",
+    # Of a hundred culprits no mark may hide another, nor the curves.
+    marked = [(row.index, _relative(row, _own)) for row in rows if row.index in culprits]
+    if marked:
+        places, errors = zip(*marked, strict=True)
+        across, height = _strokes(places, figures.clamp(errors, low, high), stroke)
+        label = f"own error of {len(marked)} culprit{'s' * (len(marked) > 1)}"
+        axes.plot(across, height, color=RED, linewidth=4, zorder=5, label=label)
+    named = found.culprits[:_NAMED] if len(culprits) <= _NAMED else found.culprits[:1]
+    for number, row in enumerate(named):
+        axes.axvline(row.index, color=RED, linewidth=0.8)
+        axes.text(
+            row.index,
+            0.93 - 0.07 * number,
+            f" {figures.name(row.module)} ",
+            transform=axes.get_xaxis_transform(),
+            ha="right" if row.index > calls[-1] / 2 else "left",
             color=RED,
-            markersize=10,
-            zorder=5,
         )
-        if number < _NAMED:
-            axes.axvline(row.index, color=RED, linewidth=0.8)
-            axes.text(
-                row.index,
-                1.02 + 0.07 * number,
-                figures.name(row.module),
-                transform=axes.get_xaxis_transform(),
-                ha="right" if row.index > calls[-1] / 2 else "left",
-                color=RED,
-            )
     axes.set_yscale("log", subs=[])
-    axes.set_ylim(low / 2, high * 4)
+    axes.set_ylim(low / 2, high * 10 ** (0.6 + 0.4 * len(named)))
     axes.set_xlabel("operator, in the order of execution")
     axes.set_ylabel("error / rms of the result")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, fontsize=9)
     return figure
 
 
+def _strokes(
+    across: Sequence[float], height: Sequence[float], stroke: float
+) -> tuple[list[float], list[float]]:
+    """Points as short level strokes, in one path."""
+    return (
+        [x for place in across for x in (place - stroke, place + stroke, math.nan)],
+        [y for value in height for y in (value, value, math.nan)],
+    )
+
+
 def _budgets(cases: Sequence[CaseRecord], measured: int) -> Figure:
-    figure = figures.canvas(1.1 + 0.21 * len(cases))
+    height = 1.15 + 0.36 * len(cases)
+    figure = figures.canvas(height, margins=(0.2, 0.6))
     axes = figure.add_subplot()
     images = [(n, share) for n, case in enumerate(cases) for share in _image_shares(case)]
-    low, high = figures.decades((*(share for _, share in images), 1.0), (0.1, 1.0))
+    low, high = figures.decades((*(share for _, share in images), 0.1, 1.0), (0.1, 1.0))
     axes.axvline(1.0, color=RED, linewidth=1.2, label="limit")
     figures.dots(
         axes,
@@ -222,53 +213,56 @@ def _budgets(cases: Sequence[CaseRecord], measured: int) -> Figure:
             axes.plot(shares, of_word, "|", color=colour, markersize=11, label=f"worst, {word}")
     axes.set_xscale("log", subs=[])
     axes.set_xlim(low / 1.5, high * 1.5)
-    axes.set_ylim(len(cases) - 0.4, -0.6)
-    axes.set_yticks(range(len(cases)), [figures.name(case.case_id) for case in cases])
+    axes.set_ylim(len(cases) - 0.5, -0.9)
+    axes.set_yticks([])
+    for number, case in enumerate(cases):  # above its dots: beside them they would lose their room
+        axes.text(
+            0.01, number - 0.3, figures.name(case.case_id), fontsize=9,
+            transform=axes.get_yaxis_transform(),
+        )  # fmt: skip
     rest = f"; {len(cases)} of {measured} cases, the worst first" if measured > len(cases) else ""
     axes.set_xlabel(f"budget ratio / allowed ratio{rest}")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=9)
     return figure
 
 
-def _agreement(rows: Sequence[tuple[OutputNumbers, OutputBudget | None]], word: str) -> Figure:
-    figure = figures.canvas(2.4 * len(rows), right=0.1)
-    figure.subplots_adjust(wspace=0.42, hspace=0.5)
-    grid = figure.subplots(len(rows), 3, squeeze=False)
-    for (left, middle, right), (out, judged) in zip(grid, rows, strict=True):
-        _values(left, middle, out, judged, word)
-        _image_ratios(right, judged)
-    return figure
-
-
-def _values(
-    left: Axes, middle: Axes, out: OutputNumbers, judged: OutputBudget | None, word: str
-) -> None:
-    left.set_title(figures.name(out.name), fontsize=10, loc="left")
-    if out.sample is None:
-        for axes in (left, middle):
-            axes.text(0.5, 0.5, "values were not kept", ha="center", transform=axes.transAxes)
-            axes.set_axis_off()
-        return
-    cpu, difference = out.sample.reference, out.sample.difference
-    device = [a + b for a, b in zip(cpu, difference, strict=True)]
+def _values(sample: PairedSample, name: str, word: str) -> Figure:
+    figure = figures.canvas(2.6, width=figures.NARROW, margins=(0.75, 0.3))
+    axes = figure.add_subplot()
+    axes.set_title(figures.name(name), fontsize=10, loc="left")
+    cpu = sample.reference
+    device = [a + b for a, b in zip(cpu, sample.difference, strict=True)]
     edges = [min(*cpu, *device), max(*cpu, *device)]
-    left.plot(edges, edges, color=INK, linewidth=0.6)
-    figures.dots(left, cpu, device, color=BLUE, linewidth=3)
-    left.set_xlabel("CPU")
-    left.set_ylabel(word)
-    if judged is not None and judged.ratio > 0:
-        allowed = judged.limit * judged.device.rmse / judged.ratio
-        for sign in (-1, 1):
-            middle.axhline(sign * allowed, color=RED, linewidth=1, linestyle="--")
-    figures.dots(middle, cpu, difference, color=BLUE, linewidth=3)
-    middle.set_xlabel("CPU (- -: allowed rmse)")
-    middle.set_ylabel(f"{word} - CPU")
+    axes.plot(edges, edges, color=INK, linewidth=0.6)
+    figures.dots(axes, cpu, device, color=BLUE, linewidth=3)
+    axes.set_xlabel("CPU")
+    axes.set_ylabel(word)
+    return figure
 
 
-def _image_ratios(axes: Axes, judged: OutputBudget | None) -> None:
-    if judged is None:
-        axes.set_axis_off()
-        return
+def _differences(sample: PairedSample, name: str, word: str) -> Figure:
+    """The difference without a limit: single values have none, and the greatest are shown."""
+    figure = figures.canvas(2.6, width=figures.NARROW, margins=(1.0, 0.3))
+    axes = figure.add_subplot()
+    axes.set_title(figures.name(name), fontsize=10, loc="left")
+    pairs = sorted(
+        zip(sample.reference, sample.difference, strict=True), key=lambda pair: abs(pair[1])
+    )
+    greatest = pairs[-SAMPLE_WORST:] if sample.total > len(pairs) else []
+    rest = pairs[: len(pairs) - len(greatest)]
+    axes.axhline(0.0, color=INK, linewidth=0.6)
+    figures.dots(axes, *zip(*rest, strict=True), color=BLUE, linewidth=3)
+    if greatest:
+        axes.plot(*zip(*greatest, strict=True), "o", color=BLUE, markersize=4, fillstyle="none")
+    axes.set_xlabel("CPU")
+    axes.set_ylabel(f"{word} - CPU")
+    return figure
+
+
+def _image_ratios(judged: OutputBudget) -> Figure:
+    figure = figures.canvas(2.6, width=figures.NARROW, margins=(0.75, 0.3))
+    axes = figure.add_subplot()
+    axes.set_title(figures.name(judged.name), fontsize=10, loc="left")
     ratios = judged.image_ratios
     low, high = figures.decades((*ratios, judged.ratio, judged.limit), (0.1, 10.0))
     axes.axhline(judged.limit, color=RED, linewidth=1, linestyle="--")
@@ -276,8 +270,9 @@ def _image_ratios(axes: Axes, judged: OutputBudget | None) -> None:
     figures.dots(axes, range(len(ratios)), figures.clamp(ratios, low, high), color=BLUE)
     axes.set_yscale("log", subs=[])
     axes.set_ylim(low / 1.5, high * 1.5)
-    axes.set_xlabel(f"image (- -: allowed, {judged.limit:g}; line: all)")
+    axes.set_xlabel(f"image (allowed: {judged.limit:g})")
     axes.set_ylabel("budget ratio")
+    return figure
 
 
 def _trend(lines: dict[str, list[tuple[int, float]]], stamps: Sequence[str]) -> Figure:
@@ -329,15 +324,3 @@ def _share(case: CaseRecord) -> float:
 def _change(points: Sequence[tuple[int, float]]) -> float:
     values = [ratio for _, ratio in points if 0 < ratio < math.inf]
     return max(values) / min(values) if values else math.inf
-
-
-def plot(case: CaseRecord, *, copy: str = "") -> Markup | None:
-    """Throughput and latency over the batch size, where measured; `copy`: see `figures.render`."""
-    found = case.throughput
-    if found is None or not any(row.cpu or row.device for row in found.rows):
-        return None
-    from harness.report.html import plots  # brings matplotlib in
-
-    words = ("CPU", _word(case))
-    name = label(case, case.case_id)
-    return plots.throughput_by_batch(found, words, name, emulated=case.emulated, copy=copy)

@@ -7,14 +7,14 @@ from harness.report.tables.cells import Table, label
 
 
 def table(case: CaseRecord) -> Table | None:
-    """Which planted faults the documented gate and this harness let through."""
+    """Which planted faults the protocol's gate and this harness let through."""
     found = case.sensitivity
     if found is None or not found.rows:
         return None
     word = {True: "PASSED", False: "failed", None: "does not apply"}
     return Table(
         label(case, f"Planted faults, {found.means}"),
-        ("fault", "where", "documented gate", "this harness", "budget ratio"),
+        ("fault", "where", "protocol's gate", "this harness", "budget ratio"),
         tuple(
             (
                 f"{row.fault}, {row.depth}",
@@ -37,7 +37,7 @@ def line(case: CaseRecord) -> str | None:
         return label(case, f"Detection power not measured: {found.problem}")
     text = (
         f"Detection power: of {found.effective} faults that changed the outputs "
-        f"({found.means}) the documented gate passed {found.missed_by_gate}, this harness "
+        f"({found.means}) the protocol's gate passed {found.missed_by_gate}, this harness "
         f"{found.missed} ({found.inconclusive} inconclusive); "
     )
     if found.weight_error is None:

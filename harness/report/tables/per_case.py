@@ -33,14 +33,15 @@ def accuracy(case: CaseRecord) -> Table | None:
     gate = case.gate
     if gate is None:
         return None
+    said = ", all values equal" * equal(case)
     agreement = f"{gate.top1_agreement_percent:.1f} % ({gate.top1_matches}/{gate.images})"
     return Table(
         label(case, "Accuracy"),
         ("metric", "value"),
         (
-            ("mean cosine similarity", cosine(gate.mean_cosine)),
-            ("MAE", fixed(gate.mae, 6)),
-            ("error rate", gate_error_rate(gate)),
+            ("mean cosine similarity", cosine(gate.mean_cosine) + said),
+            ("MAE", fixed(gate.mae, 6) + said),
+            ("error rate", gate_error_rate(gate) + said),
             ("Top-1 agreement", agreement),
         ),
     )
@@ -93,6 +94,11 @@ def outputs(case: CaseRecord) -> Table | None:
     )
 
 
+def equal(case: CaseRecord) -> bool:
+    """Whether device and CPU gave the same values, all of them, in every output."""
+    return bool(case.outputs) and all(output.max_abs_error == 0 for output in case.outputs)
+
+
 def budget(case: CaseRecord) -> Table | None:
     """Is the device as good as its arithmetic allows?"""
     if not case.budgets:
@@ -101,15 +107,15 @@ def budget(case: CaseRecord) -> Table | None:
         label(case, f"Error against float64, judged for {case.arithmetic}"),
         case.budgets,
         ("output", lambda row: row.name),
+        ("budget ratio", lambda row: f"{row.ratio:.3g}"),
+        ("worst image", lambda row: f"{max(row.image_ratios):.3g}"),
+        ("worst channel", lambda row: f"{row.slice_ratio:.3g}" if row.worst_slice else "none"),
+        ("allowed", lambda row: f"{row.limit:g}"),
         ("nrmse device", lambda row: f"{row.device.nrmse:.3g}"),
         ("nrmse CPU", lambda row: f"{row.cpu.nrmse:.3g}"),
         ("nrmse budget", lambda row: f"{row.budget_nrmse:.3g}"),
         ("max abs device", lambda row: f"{row.device.max_abs:.3g}"),
         ("max abs CPU", lambda row: f"{row.cpu.max_abs:.3g}"),
-        ("budget ratio", lambda row: f"{row.ratio:.3g}"),
-        ("worst image", lambda row: f"{max(row.image_ratios):.3g}"),
-        ("worst channel", lambda row: f"{row.slice_ratio:.3g}" if row.worst_slice else "none"),
-        ("allowed", lambda row: f"{row.limit:g}"),
     )
 
 
@@ -241,8 +247,10 @@ def conclusion(case: CaseRecord) -> str:
     """One sentence that follows from the status and the numbers alone."""
     gate = case.gate
     if case.status is not Status.PASS:
-        alone = " The documented gate alone would have passed it." * bool(gate and gate.passed)
+        alone = " The port protocol alone would have passed it." * bool(gate and gate.passed)
         return shown.line(label(case, f"{case.status.value}: {case.reason}{alone}"))
+    if equal(case):
+        return label(case, "passed: device and CPU are equal in every value of every output.")
     if case.case.model.kind == "module":
         return label(case, "passed: every output is as right as its arithmetic allows.")
     if gate is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.records.lines import CaseRecord
+from harness.records.lines import CaseRecord, RunRecord
 from harness.report.tables.cells import MINUTE, Table, label
 
 
@@ -28,6 +28,23 @@ def sides(cases: Sequence[CaseRecord]) -> Table:
     """Both sides of the run, as the first case that reached the device saw them."""
     reached = next((case for case in cases if case.candidate is not None), cases[0])
     return Table(label(reached, "Devices"), ("item", "value"), tuple(_side_rows(reached)))
+
+
+def hardware(run: RunRecord | None, cases: Sequence[CaseRecord]) -> dict[str, str]:
+    """Card, CPU, CANN and driver of a run, as its first case that reached the device saw them."""
+    reached = next((case for case in cases if case.candidate is not None), None)
+    if reached is None or reached.candidate is None:
+        return {}
+    card = reached.candidate.device
+    found = {"card": f"{card.shown} ({card.spec})"}
+    if reached.reference is not None:
+        cpu = reached.reference.device
+        found["CPU"] = f"{cpu.name}, {cpu.details.get('threads', '?')} threads"
+    if card.kind.startswith("npu"):
+        found["CANN"] = card.details.get("cann", "not recorded")
+        driver = run.environment.get("driver") if run is not None else None
+        found["driver"] = "none: the NPU is EMULATED" if card.emulated else driver or "not recorded"
+    return found
 
 
 def _side_rows(case: CaseRecord) -> list[tuple[str, str]]:

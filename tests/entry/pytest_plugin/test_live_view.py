@@ -24,7 +24,7 @@ def test_it_knows_what_each_device_runs_and_what_went_wrong():
     state.take(case("b", "fail_nan", "NaN in 'output'"), 20.0)
     assert state.running == {"npu:0": ("c", 12.0)}
     text = drawn(state, 30.0)
-    assert "2 of 5 cases; 1 fail_nan; 4.0 a minute; about 45 s left" in text
+    assert "2 of 5 cases; 1 fail_nan; 3.0 a minute; about 60 s left" in text
     assert [line.split() for line in text.splitlines() if line.startswith("npu:")] == [
         ["npu:0", "18", "s", "c"]
     ]

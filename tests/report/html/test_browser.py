@@ -1,5 +1,6 @@
 """The HTML report in a real browser: what a reader does works, without network or errors."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from harness.system.files import ROOT
 from harness.system.status import Status
+from tests.makers.evidence import LABELS
 from tests.makers.report import chromium, crashed, full_case, renamed, write
 
 _LONG = "<b>long</b> " + "text " * 2000
@@ -25,10 +27,11 @@ pytestmark = [
 ]
 
 
-def make_page(folder: Path, *cases) -> Path:
+def make_page(folder: Path, *cases, language: str = "en") -> Path:
     """Write records and make their page as a user does."""
     write(folder, *cases, ASCEND_X="<i>set</i>")
     command = [sys.executable, "-m", "harness", "report", "--format", "html", str(folder)]
+    command += ["--lang", language]
     subprocess.run(command, cwd=ROOT, check=False, capture_output=True, timeout=120)
     return folder / "accuracy.html"
 
@@ -149,10 +152,24 @@ def test_a_failing_case_unfolds_to_its_culprit_tables_and_plots(opened, report):
     expect(row.get_by_text("Culprit: aten::convolution")).to_have_count(0)
     row.locator(".col-result").click()
     expect(row.get_by_text("Culprit: aten::convolution")).to_be_visible()
-    expect(row.locator("svg")).to_have_count(2)
+    expect(row.locator("svg")).to_have_count(4)
+    assert (
+        row.locator(".harness-image img").evaluate_all("all => all.map((one) => one.naturalWidth)")
+        == [8] * 6
+    )
     expect(row.get_by_text("Where it goes wrong")).to_be_visible()
     row.locator(".col-result").click()
     expect(row.get_by_text("Culprit: aten::convolution")).to_be_hidden()
+
+
+def test_a_cause_unfolds_to_its_cases_and_leads_to_each(opened, report):
+    page = opened(report)
+    line = page.locator(".harness-failures summary", has_text="Culprit")
+    expect(line).to_contain_text("2 cases")
+    line.click()
+    page.get_by_role("link", name="vit_base-<b>名前</b>").click()
+    assert shown(page) == ["vit_base-<b>名前</b>"]
+    expect(page.locator(".results-table-row .harness-case")).to_be_visible()
 
 
 def test_hovering_a_number_gives_its_unit_and_formula(opened, report):
@@ -240,6 +257,32 @@ def test_what_is_printed_is_unfolded_and_without_controls(opened, report):
     assert page.pdf()[:5] == b"%PDF-"
 
 
+def test_the_page_in_chinese(opened, tmp_path):
+    good = renamed(full_case("a", kind="npu-emulated"), "good")
+    bad = full_case("vit", bad=True, kind="npu-emulated")
+    page = opened(make_page(tmp_path, good, bad, language="zh"))
+    expect(page.locator(".harness-top")).to_have_text(
+        "未通过：共 2 个用例，1 fail_accuracy, 1 pass（EMULATED：不能作为 NPU 硬件精度的依据）"
+    )
+    assert page.evaluate("document.documentElement.lang") == "zh-CN"
+    page.get_by_label("搜索").fill("good")
+    expect(page.locator("#harness-count")).to_have_text("2 个结果中的 1 个")
+    page.locator(".col-result:visible").click()
+    row = page.locator("tbody:visible .harness-case")
+    expect(row.get_by_text("平均余弦相似度")).to_be_visible()
+    expect(row.get_by_text("通过：误差率")).to_be_visible()
+    # Nothing that a reader needs first is left in English.
+    read = "caption, figcaption, h1, h2, .harness-banner, .harness-failures summary"
+    texts = page.locator(f":is({read}):visible").all_inner_texts()
+    left = [text for text in texts if not re.search(r"[\u4e00-\u9fff]", text)]
+    ids = (*LABELS, bad.case_id, "Top-1")
+    assert len(texts) > 15 and not [text for text in left if not text.startswith(ids)]
+    cell = row.locator("td", has_text="误差率").first
+    assert "余弦相似度" in cell.get_attribute("title")
+    found = Axe().run(page).response["violations"]
+    assert not [f["id"] for f in found if f["impact"] in ("serious", "critical")]
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_no_case_and_one_case(opened, tmp_path, count):
     good = full_case("a")
@@ -249,5 +292,5 @@ def test_no_case_and_one_case(opened, tmp_path, count):
     assert page.locator(".harness-banner").count() == 0
     assert shown(page) == [good.case_id][:count]
     if count:
-        expect(page.locator(".summary details[open] td", has_text="mean cosine")).to_be_visible()
+        expect(page.locator(".summary td", has_text="mean cosine").first).to_be_in_viewport()
     assert full_case("b").status is Status.PASS

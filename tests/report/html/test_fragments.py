@@ -48,7 +48,11 @@ def test_a_row_keeps_links_and_says_what_was_not_measured():
     assert len(cells) == len(fragments.headers(["<th>Result</th>"] * 3 + ["<th>Links</th>"])) == 8
     assert cells[1] == '<td class="col-testId">&lt;m&gt; <a href="x">x</a></td>'
     assert cells[2] == '<td class="col-status">pass</td>' and "1.5" in cells[3]
-    assert "not measured" in cells[4] and "not looked for" in cells[6]
+    assert "not measured" in cells[4] and cells[6] == '<td class="col-reason"></td>'
+    culprit = fragments.row(given, {"culprit": "aten::<mm> in a", "reason": "It errs."})
+    assert culprit[6] == '<td class="col-reason">Culprit aten::&lt;mm&gt; in a</td>'
+    failed = fragments.row(given, {"culprit": "none", "reason": "Key <a> is missing."})
+    assert failed[6] == '<td class="col-reason">Key &lt;a&gt; is missing.</td>'
     assert fragments.row(given[:3], {})[1:3] == [given[1], '<td class="col-status">no case</td>']
 
 

@@ -1,11 +1,12 @@
 """The HTML report without a browser: what it holds and what it says of each number."""
 
+import dataclasses
 import re
 
 from harness.report.html import page
 from harness.system.status import Status
 from tests.makers.records import case_record
-from tests.makers.report import full_case, renamed, unpacked
+from tests.makers.report import crashed, full_case, renamed, unpacked
 
 
 def test_the_verdict_is_a_word_and_stands_before_all_numbers():
@@ -19,18 +20,44 @@ def test_the_verdict_is_a_word_and_stands_before_all_numbers():
     assert "NOT PASSED" in page.render_summary(None, [good], ["lost"])
 
 
-def test_few_cases_stand_in_the_summary_and_of_many_only_some_that_failed():
+def test_a_passing_page_opens_with_the_tables_of_its_first_case():
+    shown = page.render_summary(None, [full_case("first"), full_case("second")])
+    assert shown.count("mean cosine similarity</td>") == 1
+    before, tables = shown.split("mean cosine similarity</td>")
+    assert "first-synthetic" in before and "<details" not in before and "<svg" not in before
+    assert "data:image/jpeg" in tables and "class &lt;0&gt;" in tables and "50.00 %" in tables
+
+
+def test_a_failing_page_opens_with_its_culprits_one_line_each():
     good, bad = full_case("good"), full_case("bad", bad=True)
-    few = page.render_summary(None, [good, bad])
-    assert few.count("mean cosine similarity</td>") == 2
-    assert few.index("harness-fail_accuracy") < few.index('"harness-case harness-pass"')
     many = [renamed(good, f"good-{i}") for i in range(60)]
     many += [renamed(bad, f"bad-{i}") for i in range(50)]
-    shown = page.render_summary(None, many)
-    assert shown.count("mean cosine similarity</td>") == 2
-    assert "good-7" not in shown and "bad-39" in shown
-    assert "Not as they should be: 50 of 110 cases, the first 40" in shown
-    assert "48 more cases" in shown
+    shown = page.render_summary(None, [*many, crashed("lost", "It died.")])
+    lines = re.findall(r"<summary>(.*?)</summary>", shown)
+    assert lines[0] == (
+        "Culprit aten::convolution.default in blocks.7.conv, fail_accuracy, 50 cases, "
+        "error up to 686 times the budget"
+    )
+    assert lines[1] == "It died., error_crash"
+    assert shown.index(lines[0]) < shown.index("<table")
+    assert shown.count("mean cosine similarity</td>") == 1
+    assert "good-7" not in shown and 'data-case="bad-39"' in shown
+
+
+def test_a_case_whose_sides_are_equal_says_so():
+    case = full_case("a")
+    equal = [dataclasses.replace(out, max_abs_error=0.0) for out in case.outputs]
+    shown = page.render_summary(None, [case.model_copy(update={"outputs": equal})])
+    assert "equal in every value of every output" in shown
+    assert ", all values equal" in shown and "Device and CPU are equal" in shown
+    assert "equal in every value" not in page.render_summary(None, [case])
+
+
+def test_each_plot_has_a_sentence_and_a_difference_no_limit():
+    shown = page.render_summary(None, [full_case("a"), full_case("b")])
+    assert shown.count("<svg") == shown.count("<figcaption>") - 6 == 4  # six images
+    plot = re.search(r"minus CPU, output of a.*?</figure>", shown, re.S)[0]
+    assert "stroke-dasharray" not in plot and "A right device gives a cloud" in plot
 
 
 def test_all_details_are_packed_and_the_plots_are_those_of_failures():
@@ -38,10 +65,10 @@ def test_all_details_are_packed_and_the_plots_are_those_of_failures():
     many = [renamed(good, f"good-{i}") for i in range(12)] + [renamed(bad, "bad")]
     details = unpacked(page.render_scripts(many))
     assert list(details) == [case.case_id for case in many]
-    assert details["bad"].count("<svg") == 2 and "blocks.7.conv" in details["bad"]
+    assert details["bad"].count("<svg") == 4 and "blocks.7.conv" in details["bad"]
     assert "<svg" not in details["good-0"] and "Provenance" in details["good-0"]
     (few,) = unpacked(page.render_scripts([good])).values()
-    assert few.count("<svg") == 1
+    assert few.count("<svg") == 3 and few.count("data-picture") == 6
 
 
 def test_cases_without_a_row_have_a_place_above_the_results():

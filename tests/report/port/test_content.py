@@ -49,7 +49,7 @@ def test_the_nearest_case_to_the_documented_settings_is_chosen_whatever_it_gave(
     assert found.main is cases[-1]
     assert found.status is Status.FAIL_ACCURACY
     document = report.render(found, "en")
-    assert "the documented protocol" in document
+    assert "the port protocol" in document
     assert "Of the 5 cases of this model" in document
     assert "1 of 5 cases of this model in the run did not pass." in document
     rows = with_header(

@@ -37,7 +37,7 @@ def test_the_conclusion_follows_from_the_status():
     assert per_case.conclusion(published_case()).startswith("passed: error rate 0.0003 % is below")
     blind = published_case(status=Status.INCONCLUSIVE, reason="All alike.")
     assert per_case.conclusion(blind) == (
-        "inconclusive: All alike. The documented gate alone would have passed it."
+        "inconclusive: All alike. The port protocol alone would have passed it."
     )
 
 
