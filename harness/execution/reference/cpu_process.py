@@ -6,7 +6,7 @@ The process of the run asks here, and loads no torch itself.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from harness.execution.settings import RunSettings
 from harness.execution.worker import Worker, hide_torch_npu
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.metrics import Array
+from harness.judgement.shares import Shares
 from harness.system import signing
 from harness.system.status import Stage, StageCallback
 
@@ -82,6 +83,13 @@ class CpuProcess:
     def answers(self, request: LegRequest, arithmetic: Arithmetic) -> Answers:
         """All that a verdict needs, for an arithmetic that the device declares."""
         found: Answers = self._ask("answers", request, arithmetic)
+        return found
+
+    def shares(
+        self, request: LegRequest, arithmetic: Arithmetic, names: Sequence[str], directions: int
+    ) -> Shares:
+        """What every rounding contributes to outputs, as `CpuSide.shares`."""
+        found: Shares = self._ask("shares", request, arithmetic, names, directions)
         return found
 
     def _ask(self, name: str, *arguments: Any, stage: Stage = Stage.REFERENCE) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from harness.cases.inputs import InputSet
 from harness.cases.models.loading import LoadedModel
 from harness.cases.models.model_files import ModelFiles
 from harness.devices.device import Counters
-from harness.execution import legs
+from harness.execution import legs, shares
 from harness.execution.cpu_variants import CpuVariant, VariantCpu
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.own_module import AnyModel, OwnModule
@@ -32,6 +32,7 @@ from harness.execution.reference.keys import Fingerprints, Key
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.budget import Budget
 from harness.judgement.metrics import Array, count_nonfinite
+from harness.judgement.shares import Shares
 from harness.records.leg import LegRecord
 from harness.system.files import default_cache_dir
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
@@ -150,6 +151,19 @@ class CpuSide:
             return self._fresh(request.on_cpu(dtype="float32", fault_plan=fault_plan), variant)
         finally:
             torch.backends.mkldnn.enabled = before
+
+    def shares(
+        self, request: LegRequest, arithmetic: Arithmetic, names: Sequence[str], directions: int
+    ) -> Shares:
+        """What every rounding of a reduced arithmetic contributes to outputs; not kept.
+
+        Of the model without a plan.  Raises ValueError as `shares.measure`.
+        """
+        loaded = self._models.own(request.model)
+        plain = dataclasses.replace(arithmetic, promoted=())
+        return shares.measure(
+            loaded.model, request.inputs.load(), plain, names, directions, loaded.taps_features
+        )
 
     def data_config(self, model: ModelFiles) -> dict[str, Any]:
         """A model's preprocessing, from the cache or by loading the model.
