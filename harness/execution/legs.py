@@ -41,6 +41,7 @@ class LegRequest:
     (`vendor_standard`).  `fault_plan`: JSON, for a device that can plant faults.
     `fill`: repeat the images to fill every batch; row r of the outputs is of image r modulo N.
     `ranges`: also take the ranges of what nonlinear operators get, in the first pass.
+    `promoted`: modules that stay in float32 in a short dtype.
     """
 
     model: AnyModel
@@ -55,6 +56,7 @@ class LegRequest:
     operator_standard: bool = False
     fill: bool = False
     ranges: bool = False
+    promoted: tuple[str, ...] = ()
 
     def on_cpu(self, **changes: Any) -> LegRequest:
         """The same model and images for one plain CPU forward, with `changes`."""
@@ -68,6 +70,7 @@ class LegRequest:
             "operator_standard": False,
             "fill": False,
             "ranges": False,
+            "promoted": (),
         }
         return dataclasses.replace(self, **(plain | changes))
 
@@ -158,6 +161,8 @@ def run(
         undeclared: list[str] = []
         if form is not None:
             numerics = {**numerics, "gelu": form}
+        if request.promoted:
+            numerics = {**numerics, "promoted": " ".join(request.promoted)}
         if request.dtype != arithmetic.storage(request.dtype):
             short = request.dtype.removeprefix(arithmetic.AUTOCAST)
             numerics |= autocast.measure(device.torch_device, short).settings()
@@ -235,7 +240,7 @@ class _Passes:
         self.batch_size = request.batch_size
         self.dtype: torch.dtype = getattr(torch, arithmetic.storage(request.dtype))
         self.autocast = functools.partial(autocast.of, request.dtype, device.torch_device)
-        self.model = device.place(loaded.model, self.dtype)
+        self.model = device.place(loaded.model, self.dtype, request.promoted)
         self._features: Any = None
         inner = getattr(self.model, "forward_features", None)
         if loaded.taps_features and callable(inner):

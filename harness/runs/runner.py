@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.cases import precision_plans
 from harness.cases.case import Case
 from harness.cases.inputs import InputSet
 from harness.detection import sensitivity
@@ -18,9 +19,10 @@ from harness.execution.own_module import OwnInputs
 from harness.execution.sides import Sides
 from harness.judgement import localization, operator_rows
 from harness.judgement.localization import Localization
+from harness.judgement.shares import ErrorShares
 from harness.judgement.verdict import RULES, Verdict
 from harness.records import results_file
-from harness.records.lines import CaseRecord, StartRecord
+from harness.records.lines import CaseRecord, StartRecord, UsedPlan
 from harness.records.sensitivity import Sensitivity
 from harness.records.throughput import Throughput, ThroughputPlan
 from harness.system import process
@@ -117,6 +119,12 @@ class CaseRunner:
         sides.start()
         request = sides.request(case)
         progress.inputs = request.inputs
+        if case.plan is not None:
+            plan = sides.precision_plan(case.plan)
+            progress.plan = UsedPlan(
+                file=Path(case.plan).name, sha256=precision_plans.digest(plan),
+                modules=plan.modules, seconds=plan.seconds, emulated=plan.emulated,
+            )  # fmt: skip
         if sides.worker.starting:
             # Not timed, so that it may share the host with that; what is wrong comes up again.
             with contextlib.suppress(CaseProblem):
@@ -241,6 +249,8 @@ class _Progress:
     verdict: Verdict | None = None
     sensitivity: Sensitivity | None = None
     localization: Localization | None = None
+    plan: UsedPlan | None = None
+    shares: ErrorShares | None = None
     problem: CaseProblem | None = None
     log_tail: str = ""
 
@@ -287,6 +297,8 @@ class _Progress:
             localization=self.localization,
             notes=list(judged.notes),
             sensitivity=self.sensitivity,
+            plan=self.plan,
+            shares=self.shares,
             duration_seconds=seconds,
             log_tail=self.log_tail or getattr(problem, "log_tail", ""),
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cases.case import InputSource, ModelSource
 from harness.cases.inputs import InputSet
 from harness.cases.models.model_files import ModelFiles
+from harness.cases.precision_plans import PrecisionPlan
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.reference.answers import Answers
 from harness.execution.reference.cache import ReferenceCache
@@ -51,6 +52,10 @@ class CpuProcess:
         """A case's model and images, made where they are not there yet; `CpuSide.prepare`."""
         found: tuple[ModelFiles, InputSet] = self._ask("prepare", model, images, stage=Stage.LOAD)
         return found
+
+    def check_plan(self, model: ModelFiles, plan: PrecisionPlan) -> None:
+        """Raises CaseProblem (fail_load) for a plan that is not of this model."""
+        self._ask("check_plan", model, plan, stage=Stage.LOAD)
 
     def reference(self, request: LegRequest) -> LegResult:
         """The plain CPU leg in the case's dtype, timed like the device's."""

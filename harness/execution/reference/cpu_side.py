@@ -19,6 +19,7 @@ from harness.cases.case import InputSource, ModelSource
 from harness.cases.inputs import InputSet
 from harness.cases.models.loading import LoadedModel
 from harness.cases.models.model_files import ModelFiles
+from harness.cases.precision_plans import PrecisionPlan
 from harness.devices.device import Counters
 from harness.execution import legs, shares
 from harness.execution.cpu_variants import CpuVariant, VariantCpu
@@ -78,6 +79,13 @@ class CpuSide:
             # Images named in a case file: the other cases still run.
             raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, str(problem)) from problem
 
+    def check_plan(self, model: ModelFiles, plan: PrecisionPlan) -> None:
+        """Raises CaseProblem (fail_load) for a plan that is not of this model."""
+        loaded = self._models.original(model)
+        modules = [path for path, _ in loaded.model.named_modules() if path]
+        if wrong := plan.check(loaded.weights_sha256, modules):
+            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, wrong)
+
     def answers(self, request: LegRequest, arithmetic: Arithmetic) -> Answers:
         """All that a verdict needs, for an arithmetic that the device declares."""
         gelu, reference = arithmetic.gelu, self.reference(request)
@@ -95,7 +103,9 @@ class CpuSide:
 
     def reference(self, request: LegRequest) -> LegResult:
         """The plain CPU leg in the case's dtype, timed like the device's, with its ranges."""
-        return self._run(request.on_cpu(repeat=request.repeat, ranges=True))
+        return self._run(
+            request.on_cpu(repeat=request.repeat, ranges=True, promoted=request.promoted)
+        )
 
     def oracle(self, request: LegRequest, gelu: str = "") -> dict[str, Array]:
         """The float64 leg; `gelu`: with every GELU in that form, as `Arithmetic.gelu`.
