@@ -33,9 +33,8 @@ from harness.devices.module_path import ModulePath
 from harness.execution import aten, gelu, outputs
 from harness.execution.imitation import Imitation, round_mantissa, storage_dtype
 from harness.judgement.arithmetic import Arithmetic
-from harness.judgement.shares import RoundingPoint, Shares, What
+from harness.judgement.shares import DIRECTIONS, RoundingPoint, Shares, What
 
-DIRECTIONS = 4
 IMAGES = 8  # of a case with more, the first
 _TOGETHER = 4  # images in one pass: its graph holds every activation
 # What these return beside their result is for the backward pass alone, which needs it exact.

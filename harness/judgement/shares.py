@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 
+DIRECTIONS = 4  # of each output, where shares are to predict
 GREATEST = 5  # shares that a record names
 _BLOCKS = 40  # and blocks
 
