@@ -27,7 +27,7 @@ from harness.system.status import CaseProblem, Status, UsageProblem
 
 PAIRS = 6
 _STEPS = 200  # of a factor on errors, between none and all of them
-_TIGHTER = 0.8
+_TIGHTER = 0.97
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,36 +160,37 @@ class _Search:
                 "The device's numbers are not finite, and not for the range of "
                 f"{self._case.dtype}: no plan is the remedy."
             )
-        # Factors on the errors: the greatest that met the target, the smallest that did not.
-        met, missed = 0.0, 1.0
-        factor = self._wanted()
         while len(self.tries) < PAIRS:
-            # The last pair says whether any set does, where none was found to.
-            last = len(self.tries) == PAIRS - 1 and not any(one.met for one in self.tries)
-            found = None if last else self._smallest(factor, needed)
-            chosen = self._every if found is None else found
-            if chosen in self._chosen:
-                if chosen == self._every or met:
-                    break
-                missed, factor = factor, _TIGHTER * factor
-                continue
-            if self._pair(chosen).met:
-                met = factor
-                if len(chosen) <= len(needed) + 1:
-                    break
-                factor = math.sqrt(met * missed)
-            else:
-                if chosen == self._every:
-                    break
-                missed = factor
-                # What was observed says how far off the prediction is.
-                factor = math.sqrt(met * missed) if met else min(_TIGHTER * factor, self._wanted())
+            chosen = self._next(needed)
+            if chosen is None:
+                break
+            self._pair(chosen)
         if any(one.met for one in self.tries):
             return ""
         return (
             f"{self._target.text} is not reached: not even with all {len(self._every)} modules in "
             "float32, for what the model's own code, its input and its result round is left."
         )
+
+    def _next(self, needed: Modules) -> Modules | None:
+        """What to try: the smallest set that is predicted to do, by what was seen last.
+
+        None where nothing smaller than what met the target is left, or nothing more at all.
+        """
+        met = min((one.count for one in self.tries if one.met), default=None)
+        factor = self._wanted()
+        chosen = self._smallest(factor, needed)
+        while chosen is not None and chosen in self._chosen:
+            if met is not None and len(chosen) >= met:
+                return None
+            factor *= _TIGHTER  # it was predicted to do, and did not
+            chosen = self._smallest(factor, needed)
+        if met is not None:
+            return chosen if chosen is not None and len(chosen) < met else None
+        # The last pair says whether any set does, where none was found to.
+        if chosen is None or len(self.tries) == PAIRS - 1:
+            chosen = self._every
+        return None if chosen in self._chosen else chosen
 
     def _wanted(self) -> float:
         """The greatest factor on the errors without a plan for which the target would hold."""
@@ -230,7 +231,7 @@ class _Search:
         return self._note(chosen, self._on_device(search.roots(chosen)))
 
     def _on_device(self, modules: tuple[str, ...]) -> LegResult:
-        return self._sides.ask(dataclasses.replace(self._request, repeat=1, promoted=modules))
+        return self._sides.ask(dataclasses.replace(self._request, repeat=2, promoted=modules))
 
     def _note(self, chosen: Modules, device: LegResult) -> Try:
         """Hold a pair's device side against the CPU's, and keep what came out."""

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.entry.arguments import guarded, parsed, run_arguments
-from harness.entry.commands import large_runs, operators, qualify, report, support, upgrade
+from harness.entry.commands import (
+    large_runs,
+    operators,
+    prescribe,
+    qualify,
+    report,
+    support,
+    upgrade,
+)
 from harness.system import files, private, quantities
 from harness.system.status import ExitCode, UsageProblem
 
@@ -50,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     further = {
         name: command
-        for module in (upgrade, report, large_runs, support, operators, qualify)
+        for module in (upgrade, report, large_runs, support, operators, qualify, prescribe)
         for name, command in module.add(commands).items()
     }
     _add_study(commands)
