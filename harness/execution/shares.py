@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -33,9 +34,8 @@ from harness.devices.module_path import ModulePath
 from harness.execution import aten, gelu, outputs
 from harness.execution.imitation import Imitation, round_mantissa, storage_dtype
 from harness.judgement.arithmetic import Arithmetic
-from harness.judgement.shares import DIRECTIONS, RoundingPoint, Shares, What
+from harness.judgement.shares import DIRECTIONS, IMAGES, RoundingPoint, Shares, What
 
-IMAGES = 8  # of a case with more, the first
 _TOGETHER = 4  # images in one pass: its graph holds every activation
 # What these return beside their result is for the backward pass alone, which needs it exact.
 _ONE_RESULT = ("norm", "attention")
@@ -54,6 +54,7 @@ class _Point:
     shortened: bool = False
     node: int = -1
     place: int = 0  # which of the operator's results
+    size: float = 0.0  # rms of `error`
     beyond: int = 0
 
 
@@ -64,13 +65,17 @@ def measure(
     names: Sequence[str] = ("output",),
     directions: int = DIRECTIONS,
     taps_features: bool = True,
+    most_weights: float = math.inf,
 ) -> Shares:
     """Measure a model's shares for the outputs called `names`.
 
     `model`: float32, on the CPU, in eval mode; its weights are rounded, and so it is not to be used
     again.  `given`: samples, float32, of which the first `IMAGES` count.  Raises ValueError for
-    an output that the model does not give as floating-point numbers, or autocast.
+    an output that the model does not give as floating-point numbers, for autocast, and for a model
+    of more than `most_weights` numbers: each is held three times.
     """
+    if sum(parameter.numel() for parameter in model.parameters()) > most_weights:
+        raise ValueError(f"the model has more than {most_weights / 1e6:g} million weights")
     if arithmetic.autocast is not None:
         raise ValueError("autocast has no shares")
     samples = given.rows(slice(IMAGES)) if not given.apart else given
@@ -189,6 +194,7 @@ class _Measured:
         else:
             for point, other in zip(self._results, fresh, strict=True):
                 point.beyond += other.beyond
+                point.size = max(point.size, other.size)
                 point.modules |= other.modules
         return self._results
 
@@ -240,6 +246,7 @@ class _Measured:
                     module=point.module,
                     modules=frozenset(point.modules),
                     squares=tuple(s * f for s, f in zip(point.squares, scale, strict=True)),
+                    size=point.size,
                     beyond=point.beyond,
                 )
                 for point in every
@@ -313,6 +320,7 @@ class _Recorder(TorchDispatchMode):
             tensor.copy_(rounded)
             self._owners[_memory(tensor)] = point
             point.error = error if bool(error.any()) else None
+            point.size = float(torch.linalg.vector_norm(error)) / math.sqrt(error.numel())
             point.node, point.place = (node if follows else -1), place
             self.points.append(point)
         return result

@@ -17,7 +17,10 @@ from typing import Literal
 
 import numpy as np
 
+from harness.judgement.operator_rows import OperatorRow
+
 DIRECTIONS = 4  # of each output, where shares are to predict
+IMAGES = 8  # of a case with more, the first
 GREATEST = 5  # shares that a record names
 _BLOCKS = 40  # and blocks
 
@@ -32,6 +35,10 @@ _KINDS = (
     ("softmax", "softmax"),
     ("mm", "product"),
     ("linear", "product"),
+    ("add", "addition"),
+    ("elu", "activation"),
+    ("silu", "activation"),
+    ("swish", "activation"),
 )
 
 
@@ -42,8 +49,8 @@ class RoundingPoint:
     `name`: of the operator or parameter; `module`: path of the module where it happens, "" for the
     model itself; `modules`: all that would have to compute in float32 for it to vanish, where the
     number comes from and where it goes.  `squares`: what it causes in each output of
-    `Shares.outputs`, mean square in the output's unit squared.  `beyond`: numbers that are
-    beyond the format's range, for which no rounding is taken.
+    `Shares.outputs`, mean square in the output's unit squared.  `size`: rms of the rounding itself.
+    `beyond`: numbers that are beyond the format's range, for which no rounding is taken.
     """
 
     what: What
@@ -51,6 +58,7 @@ class RoundingPoint:
     module: str
     modules: frozenset[str]
     squares: tuple[float, ...]
+    size: float = 0.0
     beyond: int = 0
 
     @property
@@ -90,10 +98,15 @@ class Shares:
 
     def remaining(self, promoted: Collection[str]) -> tuple[float, ...]:
         """Part of each output's mean square error that is left with modules in float32."""
-        inside = closure(promoted, self.order)
-        left = np.array([not point.modules <= inside for point in self.points], bool)
+        left = self.with_promoted(promoted).squares.sum(0)
         total = self.squares.sum(0)
-        return tuple(np.where(total > 0, self.squares[left].sum(0) / np.maximum(total, 1e-300), 0))
+        return tuple(np.where(total > 0, left / np.maximum(total, 1e-300), 0.0).tolist())
+
+    def with_promoted(self, promoted: Collection[str]) -> Shares:
+        """The roundings that are left with modules in float32."""
+        inside = closure(promoted, self.order)
+        left = tuple(point for point in self.points if not point.modules <= inside)
+        return dataclasses.replace(self, points=left)
 
     def by(self, name: Callable[[RoundingPoint], str], output: str) -> list[Part]:
         """Shares of an output's error, grouped, the greatest first; they add up to 1."""
@@ -132,10 +145,10 @@ class ErrorShares:
     """What a record says of them, for one output.
 
     `predicted_rmse`: by the roundings, to first order; `budget_rmse`, `device_rmse`: as observed,
-    of the imitation on the CPU and of the device, NaN where there was none.  `greatest`: single
-    roundings; `blocks`: in order of execution; `kinds`: weights, input, kinds of operators.
-    `culprit`: part of the device's mean square error that the operators beyond their limits cause
-    by what they do beyond their allowance, None where there are none.  `images`: how many went in.
+    of the imitation on the CPU and of the device.  `greatest`: single roundings; `blocks`: in order
+    of execution, the smallest of many as one; `kinds`: weights, input, kinds of operators.
+    `culprit`: part of the device's mean square error that operators beyond their limits cause, None
+    without any.  `images`: how many went in.
     """
 
     output: str
@@ -149,4 +162,36 @@ class ErrorShares:
     images: int
     culprit: Part | None = None
     seconds: float = 0.0
-    problem: str = ""
+
+
+def by_block(shares: Shares, output: str) -> tuple[Part, ...]:
+    """Shares of blocks in order of execution; beyond `_BLOCKS` the smallest are one."""
+    found = shares.by(lambda point: block(point.module), output)
+    order = {name: place for place, name in reversed(list(enumerate(map(block, shares.order))))}
+    kept, rest = found[:_BLOCKS], found[_BLOCKS:]
+    kept.sort(key=lambda part: order.get(part.name, -1))
+    if rest:
+        kept.append(Part(f"{len(rest)} others", sum(part.share for part in rest)))
+    return tuple(kept)
+
+
+def culprit(shares: Shares, rows: Sequence[OperatorRow], square: float) -> Part | None:
+    """What operators beyond their limits cause, over the mean square error `square` of the device.
+
+    An operator's own error is carried on as its rounding is: what that causes in the first output,
+    times the ratio of their mean squares.  At most 1: of errors that are no longer small the first
+    order says too much.  None where no rounding of such an operator is known.
+    """
+    carried, named = 0.0, ""
+    for row in rows:
+        path = row.module.partition("#")[0]
+        here = [p for p in shares.points if p.what == "result" and p.module == path and p.size > 0]
+        same = [p for p in here if row.operator.startswith(p.name)] or here[-1:]
+        if same:
+            carried += same[0].squares[0] * (row.own_rmse / same[0].size) ** 2
+            named = named or f"{row.operator} in {row.module}"
+    if not named or not square > 0:
+        return None
+    if len(rows) > 1:
+        named += f" and {len(rows) - 1} more"
+    return Part(named, min(1.0, carried / square) if math.isfinite(carried) else 1.0)

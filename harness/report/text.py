@@ -15,6 +15,7 @@ from harness.report.tables import (
     expected,
     localization,
     per_case,
+    shares,
     throughput,
     two_runs,
 )
@@ -74,6 +75,7 @@ def render_case(case: CaseRecord, folder: Path | None = None) -> str:
     found = per_case.documented(case)
     more = (
         per_case.budget(case),
+        shares.greatest(case),
         per_case.operators(case),
         per_case.standard(case),
         localization.worst(case),
@@ -86,7 +88,7 @@ def render_case(case: CaseRecord, folder: Path | None = None) -> str:
     said += [f"  - {shown.line(str(finding))}" for finding in case.findings[1:]]
     said += [f"  note: {shown.line(note)}" for note in case.notes]
     said += map(shown.line, localization.lines(case, folder))
-    said += map(shown.line, throughput.lines(case))
+    said += map(shown.line, [*shares.lines(case), *throughput.lines(case)])
     if line := detection.line(case):
         said.append(shown.line(line))
     return "\n".join([shown.line(title), *map(render_table, found), *said])

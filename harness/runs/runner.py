@@ -25,6 +25,7 @@ from harness.records import results_file
 from harness.records.lines import CaseRecord, StartRecord, UsedPlan
 from harness.records.sensitivity import Sensitivity
 from harness.records.throughput import Throughput, ThroughputPlan
+from harness.runs import case_shares
 from harness.system import process
 from harness.system.status import (
     CaseProblem,
@@ -139,8 +140,24 @@ class CaseRunner:
                 check = operator_rows.summarise(found.rows, 1.0)
                 progress.candidate = dataclasses.replace(candidate, operators=check)
                 progress.verdict = sides.judge(request, progress.candidate)
+        self._measure_shares(request, progress)
         if self.settings.sensitivity:
             progress.sensitivity = sensitivity.measure(sides, case)
+
+    def _measure_shares(self, request: LegRequest, progress: _Progress) -> None:
+        """Who caused the error; what prevents that takes nothing from the case."""
+        candidate, judged = progress.candidate, progress.verdict
+        if candidate is None or judged is None or not judged.budgets:
+            return
+        found = progress.localization
+        check = candidate.operators
+        rows = found.rows if found is not None else check.worst if check is not None else ()
+        try:
+            culprits = operator_rows.culprits(rows)
+            progress.shares = case_shares.measure(self.sides, request, candidate, culprits)
+        except CaseProblem as problem:
+            note = f"No shares of the error: {problem.reason}."
+            progress.verdict = dataclasses.replace(judged, notes=(*judged.notes, note))
 
     def _wants_localization(self, judged: Verdict) -> bool:
         mode = self.settings.localize

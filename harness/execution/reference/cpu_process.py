@@ -6,6 +6,7 @@ The process of the run asks here, and loads no torch itself.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,10 +92,15 @@ class CpuProcess:
         return found
 
     def shares(
-        self, request: LegRequest, arithmetic: Arithmetic, names: Sequence[str], directions: int
+        self,
+        request: LegRequest,
+        arithmetic: Arithmetic,
+        names: Sequence[str],
+        directions: int,
+        most_weights: float = math.inf,
     ) -> Shares:
         """What every rounding contributes to outputs, as `CpuSide.shares`."""
-        found: Shares = self._ask("shares", request, arithmetic, names, directions)
+        found: Shares = self._ask("shares", request, arithmetic, names, directions, most_weights)
         return found
 
     def _ask(self, name: str, *arguments: Any, stage: Stage = Stage.REFERENCE) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import copy
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -163,17 +164,33 @@ class CpuSide:
             torch.backends.mkldnn.enabled = before
 
     def shares(
-        self, request: LegRequest, arithmetic: Arithmetic, names: Sequence[str], directions: int
+        self,
+        request: LegRequest,
+        arithmetic: Arithmetic,
+        names: Sequence[str],
+        directions: int,
+        most_weights: float = math.inf,
     ) -> Shares:
         """What every rounding of a reduced arithmetic contributes to outputs; not kept.
 
-        Of the model without a plan.  Raises ValueError as `shares.measure`.
+        Of the model without a plan.  Raises CaseProblem (fail_unsupported) for a model that has
+        none: without a derivative, or with too many weights.
         """
         loaded = self._models.own(request.model)
         plain = dataclasses.replace(arithmetic, promoted=())
-        return shares.measure(
-            loaded.model, request.inputs.load(), plain, names, directions, loaded.taps_features
-        )
+        try:
+            return shares.measure(
+                loaded.model,
+                request.inputs.load(),
+                plain,
+                names,
+                directions,
+                taps_features=loaded.taps_features,
+                most_weights=most_weights,
+            )
+        except (ValueError, RuntimeError, NotImplementedError) as error:
+            said = " ".join(str(error).split())[:400]
+            raise CaseProblem(Status.FAIL_UNSUPPORTED, Stage.REFERENCE, said) from error
 
     def data_config(self, model: ModelFiles) -> dict[str, Any]:
         """A model's preprocessing, from the cache or by loading the model.

@@ -8,8 +8,16 @@ import jinja2
 from markupsafe import Markup, escape
 
 from harness.records.lines import CaseRecord
-from harness.report.html import glossary, plots
-from harness.report.tables import cells, detection, localization, per_case, throughput, two_runs
+from harness.report.html import glossary, plots, share_plots
+from harness.report.tables import (
+    cells,
+    detection,
+    localization,
+    per_case,
+    shares,
+    throughput,
+    two_runs,
+)
 from harness.report.tables.cells import Table
 from harness.system import shown
 from harness.upgrade.compare import RunComparison
@@ -151,14 +159,15 @@ def place_of(case_id: str) -> str:
 def render_case(case: CaseRecord, *, full: bool = True, plots: bool = True) -> str:
     """Render one case: conclusion, findings, and all tables or only the documented ones."""
     worst = localization.worst(case)
-    brief = [*per_case.documented(case), *filter(None, [per_case.budget(case), worst])]
+    more_of_brief = (per_case.budget(case), shares.greatest(case), worst)
+    brief = [*per_case.documented(case), *filter(None, more_of_brief)]
     more = filter(None, [worst, throughput.memory(case)])
     chosen = [*per_case.everything(case), *more] if full else brief
     return _CASE.render(
         case=case,
         conclusion=per_case.conclusion(case),
         detection=detection.line(case),
-        localization=localization.lines(case),
+        localization=[*localization.lines(case), *shares.lines(case)],
         throughput=throughput.lines(case),
         plots=_plots(case, "full" if full else "brief") if plots else [],
         tables=[render_table(table) for table in [*chosen, *throughput.tables(case)]],
@@ -190,5 +199,5 @@ def _plots(case: CaseRecord, copy: str) -> list[Markup]:
     if found is not None and traced:
         name = cells.label(case, case.case_id)
         drawn.insert(0, plots.error_over_depth(found, name, copy=copy))
-    drawn.append(plots.plot(case, copy=copy))
+    drawn += [share_plots.blocks(case, copy=copy), plots.plot(case, copy=copy)]
     return [plot for plot in drawn if plot is not None]
