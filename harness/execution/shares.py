@@ -11,6 +11,9 @@ which is the mean square of what independent roundings of the size of e cause in
 (Hutchinson's estimator, Communications in Statistics 19:433, 1990, of a diagonal).  All images go
 into one direction, each with signs of its own, so that six images are six samples.
 
+Statistics of a batch norm have no derivative in PyTorch: what their rounding changes in its result
+is taken instead, channel by channel, since one number errs alike everywhere.
+
 The model's numbers follow the rounded forward pass, as on a device; numbers beyond the format's
 range keep their value, so that what comes after the first of them can be seen as well.
 """
@@ -39,6 +42,7 @@ from harness.judgement.shares import DIRECTIONS, IMAGES, RoundingPoint, Shares, 
 _TOGETHER = 4  # images in one pass: its graph holds every activation
 # What these return beside their result is for the backward pass alone, which needs it exact.
 _ONE_RESULT = ("norm", "attention")
+_STATISTICS = (3, 4)  # arguments of a batch norm
 
 
 @dataclasses.dataclass
@@ -54,6 +58,7 @@ class _Point:
     shortened: bool = False
     node: int = -1
     place: int = 0  # which of the operator's results
+    channels: bool = False  # one number errs for a whole channel of the result
     size: float = 0.0  # rms of `error`
     beyond: int = 0
 
@@ -113,7 +118,7 @@ class _Measured:
         self._directions = directions
         self._elements = [0] * len(self._names)
         self._results: list[_Point] = []
-        self._weights: dict[nn.Parameter, _Point] = {}
+        self._weights: dict[torch.Tensor, _Point] = {}
         self._input = self._point("input", "", "")
         self._input.modules.add("")  # nobody hands it over in float32
         self._order: dict[str, None] = {}
@@ -123,20 +128,15 @@ class _Measured:
 
     def round_weights(self) -> None:
         """Store parameters and buffers in the format, and note what that changes."""
-        if self._arithmetic.dtype != "float32":
-            with torch.no_grad():
-                for buffer in self._model.buffers():
-                    if buffer.dtype == torch.float32:
-                        buffer.copy_(buffer.to(self._store))
-        for name, parameter in self._model.named_parameters():
-            if parameter.dtype != torch.float32:
+        for name, parameter in (*self._model.named_parameters(), *self._model.named_buffers()):
+            if parameter.dtype != torch.float32 or parameter in self._weights:
                 continue
             point = self._point("weight", name, name.rpartition(".")[0])
             with torch.no_grad():
                 rounded, point.beyond = _rounded(parameter, self._store)
                 point.error = rounded - parameter
                 parameter.copy_(rounded)
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(not name.endswith(("running_mean", "running_var")))
             self._weights[parameter] = point
 
     def add(self, batch: Samples, *, taps_features: bool) -> None:
@@ -213,10 +213,10 @@ class _Measured:
             if one.node in nodes and one.error is not None
         ]
         leaves = [leaf for leaf, _ in inputs]
-        weights = list(self._weights)
+        weights = [weight for weight in self._weights if weight.requires_grad]
         errors: list[tuple[_Point, torch.Tensor | None]] = [
             *((self._input, error) for _, error in inputs),
-            *((point, point.error) for point in self._weights.values()),
+            *((self._weights[weight], self._weights[weight].error) for weight in weights),
         ]
         try:
             for _ in range(self._directions):
@@ -258,7 +258,7 @@ class _Measured:
 class _Recorder(TorchDispatchMode):
     """Rounds a forward pass' results, and notes each rounding with its node of the graph."""
 
-    def __init__(self, arithmetic: Arithmetic, weights: Mapping[nn.Parameter, _Point]) -> None:
+    def __init__(self, arithmetic: Arithmetic, weights: Mapping[torch.Tensor, _Point]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.modules = ModulePath()
         self.points: list[_Point] = []
@@ -299,6 +299,8 @@ class _Recorder(TorchDispatchMode):
         result = func(*args, **kwargs)
         if func.is_view:
             return result
+        if self._short and "batch_norm" in func.name():
+            self._of_statistics(func, args, kwargs, result, node)
         first = any(part in func.name() for part in _ONE_RESULT)
         follows = any(tensor.requires_grad for tensor in given)
         for place, tensor in enumerate(tree_leaves(result)):
@@ -324,6 +326,21 @@ class _Recorder(TorchDispatchMode):
             point.node, point.place = (node if follows else -1), place
             self.points.append(point)
         return result
+
+    def _of_statistics(self, func: Any, args: Any, kwargs: Any, result: Any, node: int) -> None:
+        """Note what the rounding of a batch norm's mean and variance changes in its result."""
+        exact = list(args)
+        for place in _STATISTICS:
+            owner = self._owners.get(_memory(args[place])) if args[place] is not None else None
+            if owner is None or owner.what != "weight" or owner.error is None:
+                return
+            exact[place] = args[place] - owner.error
+        module = self.modules.path
+        point = _Point("weight", f"{module}.running_mean, running_var", module, [])
+        point.modules.add(module)
+        point.error = result[0] - func(*exact, **kwargs)[0]
+        point.node, point.channels = node, True
+        self.points.append(point)
 
     def _with_short_factors(self, func: Any, args: Any, kwargs: Any) -> Any:
         """A product's result with shortened factors; a weight is shortened for good, and noted."""
@@ -374,11 +391,13 @@ def _adder(one: _Point, total: _Point, number: int) -> Any:
     def hook(gradients: tuple[torch.Tensor | None, ...]) -> None:
         gradient = gradients[one.place] if one.place < len(gradients) else None
         if gradient is not None and one.error is not None:
-            total.squares[number] += _square(gradient, one.error)
+            total.squares[number] += _square(gradient, one.error, channels=one.channels)
 
     return hook
 
 
-def _square(gradient: torch.Tensor, error: torch.Tensor) -> float:
+def _square(gradient: torch.Tensor, error: torch.Tensor, *, channels: bool = False) -> float:
     product = (gradient * error).detach()
+    if channels:
+        product = product.transpose(0, 1).flatten(1).sum(1)
     return float(torch.linalg.vector_norm(product, dtype=torch.float64)) ** 2

@@ -13,7 +13,7 @@ ORDER = ("stem", "blocks.0.norm", "blocks.0.fc", "blocks.0", "blocks.1.norm", "b
 
 def point(modules, *squares, beyond=0):
     modules = frozenset(modules.split())
-    return RoundingPoint("result", "op", min(modules), modules, squares, beyond)
+    return RoundingPoint("result", "op", min(modules), modules, squares, beyond=beyond)
 
 
 def shares(*points, outputs=("output",)):
@@ -55,7 +55,7 @@ def test_overflowing_modules_are_in_whatever_they_gain():
     assert needed == {"stem", "blocks.0.norm"} and not lost
     assert search.smallest(found, [1.0], needed) == needed
     _, lost = search.overflowing(shares(point("stem", 1.0), RoundingPoint(
-        "result", "aten::add", "", frozenset({""}), (0.0,), 2)))  # fmt: skip
+        "result", "aten::add", "", frozenset({""}), (0.0,), beyond=2)))  # fmt: skip
     assert [one.name for one in lost] == ["aten::add"]
 
 
