@@ -386,6 +386,7 @@ def _judge_gate(gate: DocumentedGate, *, within: bool) -> list[Finding]:
         # The device computes as its format must: no fault is shown, and no port accepted either.
         reason += (
             " The device's error is what its declared arithmetic costs: choose a more exact "
-            "one (--numerics strict, --dtype float32)."
+            "one (--numerics strict, --dtype float32), or keep modules of a short dtype in float32 "
+            "(python -m harness prescribe)."
         )
     return [Finding(Status.INCONCLUSIVE if within else Status.FAIL_ACCURACY, Stage.COMPARE, reason)]

@@ -118,7 +118,7 @@ class _Table:
 
     def best_move(self, chosen: Modules) -> Modules:
         """What to add: the greatest gain for each module."""
-        now = self._excess(chosen)
+        now, total = self._excess(chosen), float(self.left(chosen).sum())
         moves = {more for path, more in self._closures.items() if path not in chosen}
         still_open = np.flatnonzero(self._open(chosen) & ~self._needs[:, -1])
         heaviest = still_open[np.argsort(-self._weights[still_open].sum(1), kind="stable")]
@@ -128,9 +128,12 @@ class _Table:
         for move in moves:
             added = move - chosen
             if added:
-                gain = now - self._excess(chosen | added)
-                rated.append((gain / len(added), -len(added), sorted(added), added))
-        return max(rated, key=lambda one: one[:3])[3]
+                more = chosen | added
+                gain = now - self._excess(more)
+                # Of two that suffice the one that leaves less.
+                spare = total - float(self.left(more).sum())
+                rated.append((gain / len(added), -len(added), spare, sorted(added), added))
+        return max(rated, key=lambda one: one[:4])[4]
 
 
 def _pruned(table: _Table, chosen: Modules, needed: Modules) -> Modules:

@@ -140,7 +140,7 @@ class CpuSide:
                 Stage.REFERENCE,
                 f"The model does not fit {arithmetic}: {', '.join(broken)} becomes NaN or "
                 f"infinite on the CPU too when it rounds to that format (its largest number is "
-                "exceeded). Use bfloat16 or float32.",
+                "exceeded). Use bfloat16, float32 or a plan (python -m harness prescribe).",
             )
         return Budget(arithmetic, (run.outputs,))
 
