@@ -59,7 +59,6 @@ class _Point:
     node: int = -1
     place: int = 0  # which of the operator's results
     channels: bool = False  # one number errs for a whole channel of the result
-    size: float = 0.0  # rms of `error`
     beyond: int = 0
 
 
@@ -194,7 +193,6 @@ class _Measured:
         else:
             for point, other in zip(self._results, fresh, strict=True):
                 point.beyond += other.beyond
-                point.size = max(point.size, other.size)
                 point.modules |= other.modules
         return self._results
 
@@ -246,7 +244,6 @@ class _Measured:
                     module=point.module,
                     modules=frozenset(point.modules),
                     squares=tuple(s * f for s, f in zip(point.squares, scale, strict=True)),
-                    size=point.size,
                     beyond=point.beyond,
                 )
                 for point in every
@@ -322,7 +319,6 @@ class _Recorder(TorchDispatchMode):
             tensor.copy_(rounded)
             self._owners[_memory(tensor)] = point
             point.error = error if bool(error.any()) else None
-            point.size = float(torch.linalg.vector_norm(error)) / math.sqrt(error.numel())
             point.node, point.place = (node if follows else -1), place
             self.points.append(point)
         return result

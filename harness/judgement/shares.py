@@ -49,8 +49,8 @@ class RoundingPoint:
     `name`: of the operator or parameter; `module`: path of the module where it happens, "" for the
     model itself; `modules`: all that would have to compute in float32 for it to vanish, where the
     number comes from and where it goes.  `squares`: what it causes in each output of
-    `Shares.outputs`, mean square in the output's unit squared.  `size`: rms of the rounding itself.
-    `beyond`: numbers that are beyond the format's range, for which no rounding is taken.
+    `Shares.outputs`, mean square in the output's unit squared.  `beyond`: numbers that are
+    beyond the format's range, for which no rounding is taken.
     """
 
     what: What
@@ -58,7 +58,6 @@ class RoundingPoint:
     module: str
     modules: frozenset[str]
     squares: tuple[float, ...]
-    size: float = 0.0
     beyond: int = 0
 
     @property
@@ -147,19 +146,19 @@ class ErrorShares:
     `predicted_rmse`: by the roundings, to first order; `budget_rmse`, `device_rmse`: as observed,
     of the imitation on the CPU and of the device.  `greatest`: single roundings; `blocks`: in order
     of execution, the smallest of many as one; `kinds`: weights, input, kinds of operators.
-    `culprit`: part of the device's mean square error that operators beyond their limits cause, None
-    without any.  `images`: how many went in.
+    `culprit`: see `culprit`.  `images`: how many went in.  Where no format is reduced only the
+    culprit is known, and the other parts are empty.
     """
 
     output: str
     arithmetic: str
-    predicted_rmse: float
     budget_rmse: float
     device_rmse: float
-    greatest: tuple[Part, ...]
-    blocks: tuple[Part, ...]
-    kinds: tuple[Part, ...]
     images: int
+    predicted_rmse: float = 0.0
+    greatest: tuple[Part, ...] = ()
+    blocks: tuple[Part, ...] = ()
+    kinds: tuple[Part, ...] = ()
     culprit: Part | None = None
     seconds: float = 0.0
 
@@ -175,23 +174,16 @@ def by_block(shares: Shares, output: str) -> tuple[Part, ...]:
     return tuple(kept)
 
 
-def culprit(shares: Shares, rows: Sequence[OperatorRow], square: float) -> Part | None:
-    """What operators beyond their limits cause, over the mean square error `square` of the device.
+def culprit(rows: Sequence[OperatorRow], device_rmse: float, budget_rmse: float) -> Part | None:
+    """What operators beyond their limits cause: the device's error beyond an honest budget.
 
-    An operator's own error is carried on as its rounding is: what that causes in the first output,
-    times the ratio of their mean squares.  At most 1: of errors that are no longer small the first
-    order says too much.  None where no rounding of such an operator is known.
+    1 - budget^2 / device^2, all of it put down to them; None without any, or with no more error
+    than the budget.  Not carried on by the roundings' measure: an error of one kernel is alike in
+    many elements, and what is alike adds up otherwise than what is independent.
     """
-    carried, named = 0.0, ""
-    for row in rows:
-        path = row.module.partition("#")[0]
-        here = [p for p in shares.points if p.what == "result" and p.module == path and p.size > 0]
-        same = [p for p in here if row.operator.startswith(p.name)] or here[-1:]
-        if same:
-            carried += same[0].squares[0] * (row.own_rmse / same[0].size) ** 2
-            named = named or f"{row.operator} in {row.module}"
-    if not named or not square > 0:
+    if not rows or not device_rmse > budget_rmse:
         return None
+    named = f"{rows[0].operator} in {rows[0].module}"
     if len(rows) > 1:
         named += f" and {len(rows) - 1} more"
-    return Part(named, min(1.0, carried / square) if math.isfinite(carried) else 1.0)
+    return Part(named, 1.0 - (budget_rmse / device_rmse) ** 2)

@@ -1,4 +1,5 @@
 """Which modules a model has to keep in float32 to reach a target in a short dtype.
 
-Below: execution, which measures shares and runs both sides; upgrade, for the grammar of targets.
+Faces: `prescribe.prescribe`, `targets.parse`, `plan_of.plan_of`.  May import: `upgrade`
+(the grammar of targets), `execution` and below.
 """

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import TYPE_CHECKING
 
 from harness.judgement import arithmetic, metrics, shares
-from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.operator_rows import OperatorRow
 from harness.judgement.shares import ErrorShares
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 _DIRECTIONS = 2  # enough to rank: six images are twelve samples
 # Held three times, beside every activation of a few images.
 MOST_WEIGHTS = 1e8
-# Where the arithmetic rounds too little to see: how an operator's error is carried is the same.
-_TO_SEE = Arithmetic("bfloat16")
 
 
 def measure(
@@ -36,24 +34,29 @@ def measure(
     started = time.perf_counter()
     floats = [name for name, array in candidate.outputs.items() if array.dtype.kind == "f"]
     output = candidate.logits or next(iter(floats), "")
-    measured = declared if short else Arithmetic(_TO_SEE.dtype, gelu=declared.gelu)
-    found = sides.cpu.shares(request, measured, [output], _DIRECTIONS, MOST_WEIGHTS)
     answers = sides.cpu.answers(request, declared)
-    if answers.oracle is None or answers.budget is None:
+    if not output or answers.oracle is None or answers.budget is None:
         return None
     exact = answers.oracle[output]
     device = metrics.rmse(exact, candidate.outputs[output])
-    left = found.with_promoted(declared.promoted)
-    return ErrorShares(
+    budget = max(metrics.rmse(exact, run[output]) for run in answers.budget.runs)
+    found = ErrorShares(
         output=output,
         arithmetic=str(declared),
-        predicted_rmse=left.rmse(output) if short else 0.0,
-        budget_rmse=metrics.rmse(exact, answers.budget.runs[0][output]),
+        budget_rmse=budget,
         device_rmse=device,
-        greatest=tuple(left.by(shares.described, output)[: shares.GREATEST]) if short else (),
-        blocks=shares.by_block(left, output) if short else (),
-        kinds=tuple(left.by(lambda point: point.kind, output)) if short else (),
         images=min(shares.IMAGES, len(request.inputs.labels)),
-        culprit=shares.culprit(found, culprits, device**2),
+        culprit=shares.culprit(culprits, device, budget),
+    )
+    if not short:
+        return found if found.culprit is not None else None
+    measured = sides.cpu.shares(request, declared, [output], _DIRECTIONS, MOST_WEIGHTS)
+    left = measured.with_promoted(declared.promoted)
+    return dataclasses.replace(
+        found,
+        predicted_rmse=left.rmse(output),
+        greatest=tuple(left.by(shares.described, output)[: shares.GREATEST]),
+        blocks=shares.by_block(left, output),
+        kinds=tuple(left.by(lambda point: point.kind, output)),
         seconds=time.perf_counter() - started,
     )

@@ -44,7 +44,8 @@ MEANING: Mapping[str, str] = {
     "cause": "A rounding: of an operator's result, of a weight, of the input. CULPRIT: what "
     "operators beyond their limits cause.",
     "share of the mean square error": "What this rounding causes in the output, mean square to "
-    "first order, over the sum of all; of a culprit over the device's mean square error.",
+    "first order, over the sum of all. Of a culprit: 1 - (rmse of the budget / rmse of "
+    "the device)^2.",
     "block": "What the model repeats, by its path.",
     "share": "Sum of the shares of all roundings in the block.",
     "CPU Top-1 margin": "Greatest minus second greatest logit on the CPU.",

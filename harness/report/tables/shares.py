@@ -18,9 +18,9 @@ def greatest(case: CaseRecord) -> Table | None:
     if found.culprit is not None:
         rows.append(Part(f"CULPRIT {found.culprit.name}", found.culprit.share))
     parts = [*rows, *found.greatest]
-    title = f"Who caused the error of {found.output}: the greatest shares, rounding as "
+    title = f"Who caused the error of {found.output}: the greatest shares in {found.arithmetic}"
     return Table(
-        label(case, title + found.arithmetic),
+        label(case, title),
         ("cause", "share of the mean square error"),
         tuple((part.name, _percent(part.share)) for part in parts),
     )
@@ -47,8 +47,9 @@ def lines(case: CaseRecord) -> list[str]:
     if found.culprit is not None:
         rest = 1.0 - found.culprit.share
         said.append(
-            f"Of the device's mean square error {_percent(found.culprit.share)} comes from "
-            f"{found.culprit.name}, {_percent(rest)} from everything else."
+            f"Of the device's mean square error {_percent(found.culprit.share)} is beyond what "
+            f"{found.arithmetic} costs and is put down to {found.culprit.name}; "
+            f"{_percent(rest)} is rounding."
         )
     if found.kinds:
         said.append(f"{_predicted(found)} By kind: {_listed(found.kinds)}.")
@@ -99,4 +100,6 @@ def _listed(parts: tuple[Part, ...]) -> str:
 
 def _percent(share: float) -> str:
     text = f"{100 * share:.0f} %"
-    return "< 1 %" if text == "0 %" and share > 0 else text
+    if text == "0 %" and share > 0:
+        return "< 1 %"
+    return "> 99 %" if text == "100 %" and share < 1 else text
