@@ -113,7 +113,7 @@ def find(path: Path) -> Found:
             deeper = entry.is_dir() and not entry.name.startswith(".")
             for file in sorted(entry.iterdir()) if deeper else (entry,):
                 name = as_text(file.relative_to(path))
-                if why := _why_not(file):
+                if why := why_not(file):
                     left_out.append((name, why))
                 else:
                     images[name] = file
@@ -139,7 +139,7 @@ def _with_frames(images: dict[str, Path], left_out: list[tuple[str, str]]) -> Fo
     return Found(images, tuple(left_out), tuple(animated))
 
 
-def _why_not(file: Path) -> str:
+def why_not(file: Path) -> str:
     """Why a file of a folder is not read; "" for one that is."""
     suffix = file.suffix.lower()
     if file.name.startswith("."):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from harness.system.files import (
     sha256_tensors,
     tensors_of,
 )
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 if TYPE_CHECKING:
@@ -87,25 +88,54 @@ def photo_paths() -> dict[str, Path]:
     return found
 
 
-def preprocess(images: Sequence[Any], data_config: dict[str, Any]) -> torch.Tensor:
-    """Return images as a batch [N, C, H, W], float32, through timm's evaluation transform.
+def preprocessing(data_config: dict[str, Any]) -> Callable[[Any], torch.Tensor]:
+    """timm's evaluation transform: from an image to a tensor [C, H, W], float32.
 
-    `images`: as `image_files.taken` has them.  `data_config` is LoadedModel.data_config.  Raises
-    UsageProblem for files that are no images.
+    `data_config` is LoadedModel.data_config; images are as `image_files.taken` has them, which
+    raises UsageProblem for a file that is none.
     """
-    import torch
-
     from harness.system.torchvision_shim import import_timm
 
     transform = import_timm().data.create_transform(**data_config, is_training=False)
     mode = "L" if data_config["input_size"][0] == 1 else "RGB"
+
+    def prepared(image: Any) -> torch.Tensor:
+        tensor: torch.Tensor = transform(image_files.taken(image).convert(mode))
+        return tensor
+
+    return prepared
+
+
+def preprocess(images: Sequence[Any], data_config: dict[str, Any]) -> torch.Tensor:
+    """Return images as a batch [N, C, H, W], float32, as `preprocessing` makes each.
+
+    Raises UsageProblem for files that are no images, and for too many.
+    """
+    import torch
+
     try:
-        return torch.stack([transform(image_files.taken(image).convert(mode)) for image in images])
+        return torch.stack([*map(preprocessing(data_config), images)])
     except MemoryError:
         raise UsageProblem(
             f"{len(images)} images of {data_config['input_size']} need more memory than there is: "
             "give fewer."
         ) from None
+
+
+def check_channels(data_config: dict[str, Any]) -> None:
+    """Raise CaseProblem (fail_load) for a model that takes neither one channel nor three."""
+    channels = data_config["input_size"][0]
+    if channels not in (1, 3):
+        raise CaseProblem(
+            Status.FAIL_LOAD,
+            Stage.LOAD,
+            say(
+                "inputs.channels",
+                "The model takes {channels} channels; the harness makes and reads images of 1 or "
+                "3.",
+                channels=channels,
+            ),
+        )
 
 
 def _made(source: InputSource, data_config: dict[str, Any]) -> tuple[torch.Tensor, list[str]]:
@@ -179,13 +209,7 @@ def prepare_inputs(source: InputSource, data_config: dict[str, Any], cache_dir: 
     A stored file is verified and kept, or replaced when damaged.  Raises UsageProblem for bad
     image files and CaseProblem (fail_load) for models that take neither one channel nor three.
     """
-    channels = data_config["input_size"][0]
-    if channels not in (1, 3):
-        raise CaseProblem(
-            Status.FAIL_LOAD,
-            Stage.LOAD,
-            f"The model takes {channels} channels; the harness makes and reads images of 1 or 3.",
-        )
+    check_channels(data_config)
     left_out = ""
     if source.kind in ("synthetic", "noise"):
         images, labels = _made(source, data_config)
@@ -261,7 +285,11 @@ def load_inputs(inputs: InputSet) -> torch.Tensor:
         raise CaseProblem(
             Status.ERROR_HARNESS,
             Stage.LOAD,
-            f"Stored inputs {inputs.path} are missing or no longer match their hash: "
-            "delete the file and run again.",
+            say(
+                "inputs.stored",
+                "Stored inputs {path} are missing or no longer match their hash: delete the file "
+                "and run again.",
+                path=inputs.path,
+            ),
         )
     return found[0]

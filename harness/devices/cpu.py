@@ -8,6 +8,7 @@ from harness.devices.device import WithoutFaults
 from harness.devices.spec import DeviceSpec
 from harness.records.leg import DeviceInfo
 from harness.system import process, processor
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, Status
 
 
@@ -65,6 +66,10 @@ class CpuDevice(WithoutFaults):
             return CaseProblem(
                 Status.ERROR_OOM,
                 Stage.FORWARD,
-                "The CPU ran out of the host's memory: end other programs, or use a smaller batch.",
+                say(
+                    "cpu.memory",
+                    "The CPU ran out of the host's memory: end other programs, or use a smaller "
+                    "batch.",
+                ),
             )
         return None

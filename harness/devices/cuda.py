@@ -8,6 +8,7 @@ from harness.devices import dispatcher
 from harness.devices.device import TimingEvent, WithoutFaults
 from harness.devices.spec import DeviceSpec
 from harness.records.leg import DeviceInfo
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 
@@ -85,14 +86,19 @@ class CudaDevice(WithoutFaults):
     def explain(self, error: BaseException) -> CaseProblem | None:
         """Out of memory and CUDA errors."""
         if isinstance(error, torch.OutOfMemoryError):
-            return CaseProblem(
-                Status.ERROR_OOM, Stage.FORWARD, f"{self.spec} ran out of memory: {_first(error)}"
-            )
+            return CaseProblem(Status.ERROR_OOM, Stage.FORWARD, _said("memory", self.spec, error))
         if "CUDA error" in str(error):
             return CaseProblem(
-                Status.ERROR_DEVICE, Stage.FORWARD, f"{self.spec} failed: {_first(error)}"
+                Status.ERROR_DEVICE, Stage.FORWARD, _said("failed", self.spec, error)
             )
         return None
+
+
+def _said(what: str, device: DeviceSpec, error: BaseException) -> str:
+    if what == "memory":
+        return say("device.memory", "{device} ran out of memory: {error}", device=device,
+                   error=_first(error))  # fmt: skip
+    return say("device.failed", "{device} failed: {error}", device=device, error=_first(error))
 
 
 def _first(error: BaseException) -> str:

@@ -20,14 +20,16 @@ from harness.devices.module_path import ModulePath
 from harness.devices.spec import EMULATED_DEVICES, DeviceSpec
 from harness.records.leg import DeviceInfo
 from harness.system import visible_devices
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, StageCallback, Status, UsageProblem
 
 _CUBE = "matmul.cube_math_type"
 
 # Host code, so the same on every chip; other settings of torch_npu change nothing.
-_STRIDES_REMEDY = (
+_STRIDES_REMEDY = say(
+    "device.strides",
     ". torch_npu refuses this operator on a tensor with its channels last: call .contiguous() on "
-    "the tensor before it"
+    "the tensor before it",
 )
 
 _CODE = re.compile(r"\bERR(\d{2})(\d{3})\b")
@@ -126,8 +128,14 @@ class NpuDevice(Plain):
             raise CaseProblem(
                 Status.ERROR_DEVICE,
                 Stage.LOAD,
-                f"Numerics profile {profile!r} did not take: asked for {wanted}, the device reads "
-                f"back {got}.",
+                say(
+                    "device.numerics",
+                    "Numerics profile {profile!r} did not take: asked for {wanted}, the device "
+                    "reads back {got}.",
+                    profile=profile,
+                    wanted=wanted,
+                    got=got,
+                ),
             )
         return {name: str(value) for name, value in got.items()}
 
@@ -188,31 +196,54 @@ class NpuDevice(Plain):
         first = " ".join(text.split("\n[ERROR]")[0].split())[:400]
         if isinstance(error, torch.OutOfMemoryError) or "out of memory" in text.lower():
             return CaseProblem(
-                Status.ERROR_OOM, Stage.FORWARD, f"{self.spec} ran out of memory: {first}"
+                Status.ERROR_OOM,
+                Stage.FORWARD,
+                say(
+                    "device.memory",
+                    "{device} ran out of memory: {error}",
+                    device=self.spec,
+                    error=first,
+                ),
             )
         code = _CODE.search(text)
         missing = self.emulator.missing_operators() if self.emulator else []
         unsupported = isinstance(error, NotImplementedError) or (code and code[2] in ("004", "007"))
         if unsupported or missing:
             named = missing or sorted(set(_ACLNN.findall(text)))
-            remedy = _STRIDES_REMEDY if "MemoryFormat::Contiguous is supported" in text else ""
+            strides = "MemoryFormat::Contiguous is supported" in text
+            remedy = _STRIDES_REMEDY if strides else ""
             return CaseProblem(
                 Status.FAIL_UNSUPPORTED,
                 Stage.FORWARD,
-                f"{self.spec} lacks {_operators(named)}: {first}{remedy}",
+                say(
+                    "device.lacks",
+                    "{device} lacks {operators}: {error}{remedy}",
+                    device=self.spec,
+                    operators=_operators(named),
+                    error=first,
+                    remedy=remedy,
+                ),
             )
         if refused := _REFUSED.search(text):
             detail = _DETAIL.search(text)
             return CaseProblem(
                 Status.FAIL_UNSUPPORTED,
                 Stage.FORWARD,
-                f"{self.spec} refuses an operator of this model ({refused[1]}): "
-                f"{detail[0][:400] if detail else first}",
+                say(
+                    "device.refuses",
+                    "{device} refuses an operator of this model ({operator}): {error}",
+                    device=self.spec,
+                    operator=refused[1],
+                    error=detail[0][:400] if detail else first,
+                ),
             )
         if code and code[2] == "011":
-            return CaseProblem(Status.ERROR_TIMEOUT, Stage.FORWARD, f"{self.spec}: {first}")
+            said = say("device.timeout", "{device}: {error}", device=self.spec, error=first)
+            return CaseProblem(Status.ERROR_TIMEOUT, Stage.FORWARD, said)
         if code or "aicore" in text or "ACL" in text:
-            return CaseProblem(Status.ERROR_DEVICE, Stage.FORWARD, f"{self.spec} failed: {first}")
+            english = "{device} failed: {error}"
+            said = say("device.failed", english, device=self.spec, error=first)
+            return CaseProblem(Status.ERROR_DEVICE, Stage.FORWARD, said)
         return None
 
     def _emulator(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ Torch, and what brings it in, is imported inside functions: the run's own proces
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from harness.execution.memory_meter import MemoryMeter
 from harness.judgement import arithmetic, timing
 from harness.records.throughput import BatchTiming, Copies, Setting
 from harness.system import process, processor
+from harness.system.host_use import HostMeter
 from harness.system.processor import HostInfo
 from harness.system.status import CaseProblem, Stage, StageCallback, Status
 
@@ -130,7 +132,8 @@ class _Measurement:
         warm_up, stable = self._warm_up(batch, time.perf_counter() + _WARM_UP * share)
         kept = 0.0 if self.is_cpu else _COPIES
         started, used_cpu = time.perf_counter(), time.process_time()
-        seconds, events = self._timed(batch, began + (1 - kept) * share)
+        others = HostMeter()
+        seconds, events = self._timed(batch, began + (1 - kept) * share, others)
         cores = (time.process_time() - used_cpu) / (time.perf_counter() - started)
         used = meter.read()
         copies = None if self.is_cpu else self._copies(batch, began + share)
@@ -149,6 +152,7 @@ class _Measurement:
             setting=setting,
             search=tuple(search),
             host=about,
+            host_use=others.found() if self.is_cpu else None,
         )
 
     def _call(self, batch: torch.Tensor) -> tuple[float, float | None]:
@@ -182,13 +186,16 @@ class _Measurement:
             before = latest
         return calls, False
 
-    def _timed(self, batch: torch.Tensor, deadline: float) -> tuple[list[float], list[float]]:
+    def _timed(
+        self, batch: torch.Tensor, deadline: float, others: HostMeter
+    ) -> tuple[list[float], list[float]]:
         """Call until the median is known precisely enough, or the time is over."""
         seconds: list[float] = []
         events: list[float] = []
         look = float(_ENOUGH)
         while len(seconds) < _MOST:
-            wall, event = self._call(batch)
+            with others if self.is_cpu else contextlib.nullcontext():
+                wall, event = self._call(batch)
             seconds.append(round(wall, 7))
             if event is not None:
                 events.append(round(event, 7))
@@ -236,7 +243,7 @@ class _Measurement:
         for setting in wanted:
             if found and time.perf_counter() > deadline:
                 note = "not tried: the time for the search was over"
-                found.append(dataclasses.replace(setting, note=note))
+                found.append(dataclasses.replace(setting, note=note, tried=False))
             else:
                 found.append(self._try(setting, longest))
         tried = [number for number, setting in enumerate(found) if setting.seconds is not None]

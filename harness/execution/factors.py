@@ -16,6 +16,7 @@ from harness.execution.probes import rounding, summation
 from harness.execution.probes.rounding import Unknown
 from harness.judgement import published
 from harness.judgement.arithmetic import FULL_BITS, Factors, declared
+from harness.system.messages import say
 
 
 def measure(
@@ -36,8 +37,14 @@ def measure(
             found[f"{part}.factors"] = str(left)
         elif not left == right == Factors(FULL_BITS):
             undeclared.append(
-                f"{kind} rounds its float32 factors {_words(left, right)}, where "
-                f"{arithmetic.of(kind)} is declared (measured on it after the forward)"
+                say(
+                    "arithmetic.undeclared",
+                    "The device's {kind} rounds its float32 factors {seen}, where {declared} is "
+                    "declared (measured on it after the forward).",
+                    kind=say(f"kind.{kind}", kind),
+                    seen=_words(left, right),
+                    declared=arithmetic.of(kind),
+                )
             )
     return found, undeclared
 

@@ -21,12 +21,18 @@ from harness.judgement import arithmetic, operator_rows
 from harness.judgement.metrics import Array
 from harness.judgement.operator_rows import OperatorCheck, OperatorRow
 from harness.records.leg import LegRecord, Timing
+from harness.system.host_use import HostMeter
+from harness.system.messages import join, say
 from harness.system.status import CaseProblem, Stage, StageCallback, Status
 
 if TYPE_CHECKING:
     import torch
 
     from harness.devices.device import Counters, Device
+
+
+# What `_Passes` takes beside what a model returns.
+_TAPPED = "forward_features"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,25 +64,43 @@ class LegRequest:
     ranges: bool = False
     promoted: tuple[str, ...] = ()
 
+    def once(self, **changes: Any) -> LegRequest:
+        """The same model and images for one forward and nothing beside it, with `changes`."""
+        plain: dict[str, Any] = {
+            "repeat": 0,
+            "batch_checks": False,
+            "operator_share": 0.0,
+            "operator_standard": False,
+            "fill": False,
+            "ranges": False,
+        }
+        return dataclasses.replace(self, **(plain | changes))
+
     def on_cpu(self, **changes: Any) -> LegRequest:
         """The same model and images for one plain CPU forward, with `changes`."""
         plain: dict[str, Any] = {
             "dtype": arithmetic.storage(self.dtype),
             "numerics": "strict",
-            "repeat": 0,
-            "batch_checks": False,
             "fault_plan": None,
-            "operator_share": 0.0,
-            "operator_standard": False,
-            "fill": False,
-            "ranges": False,
             "promoted": (),
         }
-        return dataclasses.replace(self, **(plain | changes))
+        return self.once(**(plain | changes))
 
     def answer(self, device: Device, on_stage: StageCallback) -> LegResult:
         """Run the leg in a device's process; as `run`."""
         return run(device, self, on_stage)
+
+
+@dataclasses.dataclass(frozen=True)
+class OtherImages:
+    """A leg of the same model on images that are sent along: float32 [N, C, H, W], normalised."""
+
+    leg: LegRequest
+    images: Array
+
+    def answer(self, device: Device, on_stage: StageCallback) -> LegResult:
+        """Run the leg in a device's process; as `run`."""
+        return run(device, self.leg, on_stage, images=self.images)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,17 +126,23 @@ class LegResult:
     operators: OperatorCheck | None = None
     undeclared: tuple[str, ...] = ()
 
+    def returned(self) -> LegResult:
+        """Only what the model returned, in its own batches: much less to keep."""
+        own = {name: array for name, array in self.outputs.items() if not name.startswith(_TAPPED)}
+        return dataclasses.replace(self, outputs=own, variants={}, operators=None)
+
 
 def run(
     device: Device,
     request: LegRequest,
     on_stage: StageCallback,
     load: Callable[[AnyModel], LoadedModel] = lambda model: model.load(),
+    images: Array | None = None,
 ) -> LegResult:
     """Run one leg; `load` gives it a model that it may change.
 
-    Raises CaseProblem with the status and stage of what went wrong; every other exception is
-    the harness' own fault.
+    `images`: float32 [N, C, H, W] in place of the request's own.  Raises CaseProblem with the
+    status and stage of what went wrong; every other exception is the harness' own fault.
     """
     from harness.execution import autocast, factors, gelu, outputs
     from harness.execution.operators.counter import OperatorCounter
@@ -131,12 +161,12 @@ def run(
         meter = MemoryMeter(device)
         numerics = device.apply_numerics(request.numerics)
         loaded = load(request.model)
-        samples = request.inputs.load()
+        samples = request.inputs.load() if images is None else _samples(images)
         # Planned faults count calls from here to the last forward pass, and no other work.
         device.plant(request.fault_plan)
 
         enter(Stage.TRANSFER)
-        passes = _Passes(device, request, loaded)
+        passes = Passes(device, loaded, request.dtype, request.batch_size, request.promoted)
         batches = passes.load(samples.filled(request.batch_size) if request.fill else samples)
         device.synchronize()
 
@@ -146,9 +176,11 @@ def run(
             first, first_seconds = passes.forward(batches)
         enter(Stage.SYNCHRONIZE)
         results, seconds = [outputs.collect(first, apart=samples.apart)], []
+        others = HostMeter()
         for _ in range(request.repeat):
             enter(Stage.FORWARD)
-            raw, taken = passes.forward(batches)
+            with others:
+                raw, taken = passes.forward(batches)
             seconds.append(taken)
             enter(Stage.SYNCHRONIZE)
             results.append(outputs.collect(raw, apart=samples.apart))
@@ -178,12 +210,14 @@ def run(
                 forward_seconds=seconds,
                 first_forward_seconds=first_seconds,
                 threads=device.threads(),
+                host_use=others.found() if device.spec.kind == "cpu" else None,
             ),
             operators=executed.counts,
             fallback_operators=device.fallback_operators(list(executed.counts)),
             weights_sha256=loaded.weights_sha256,
             memory=used,
             ranges=list(meter_of_ranges.found()) if meter_of_ranges else [],
+            model=loaded.facts,
         )
         check = None
         if request.operator_share != 0:
@@ -204,6 +238,12 @@ def run(
         operators=check,
         undeclared=tuple(undeclared),
     )
+
+
+def _samples(images: Array) -> Samples:
+    import torch
+
+    return Samples.of(torch.from_numpy(images))
 
 
 def operators_alone(
@@ -228,19 +268,29 @@ def operators_alone(
         )
 
 
-class _Passes:
-    """A model on its device, and forward passes through it as a request asks."""
+class Passes:
+    """A model on its device, and forward passes through it in a dtype and in batches.
 
-    def __init__(self, device: Device, request: LegRequest, loaded: LoadedModel) -> None:
+    `promoted`: modules that stay in float32.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        loaded: LoadedModel,
+        dtype: str,
+        batch_size: int,
+        promoted: tuple[str, ...] = (),
+    ) -> None:
         import torch
 
         from harness.execution import autocast
 
         self.device = device
-        self.batch_size = request.batch_size
-        self.dtype: torch.dtype = getattr(torch, arithmetic.storage(request.dtype))
-        self.autocast = functools.partial(autocast.of, request.dtype, device.torch_device)
-        self.model = device.place(loaded.model, self.dtype, request.promoted)
+        self.batch_size = batch_size
+        self.dtype: torch.dtype = getattr(torch, arithmetic.storage(dtype))
+        self.autocast = functools.partial(autocast.of, dtype, device.torch_device)
+        self.model = device.place(loaded.model, self.dtype, promoted)
         self._features: Any = None
         inner = getattr(self.model, "forward_features", None)
         if loaded.taps_features and callable(inner):
@@ -274,12 +324,12 @@ class _Passes:
                 self._features = None
                 output = batch.call(self.model)
                 features = outputs.tensors(self._features)
-                found.append({"output": output, "forward_features": features})
+                found.append({"output": output, _TAPPED: features})
         self.device.synchronize()
         return found, time.perf_counter() - started
 
 
-def _batch_variants(passes: _Passes, samples: Samples) -> dict[str, dict[str, Array]]:
+def _batch_variants(passes: Passes, samples: Samples) -> dict[str, dict[str, Array]]:
     """The images in reverse order (put back afterwards), one by one, and in full batches."""
     from harness.execution import outputs
 
@@ -304,13 +354,12 @@ def problem(device: Device, error: Exception, stage: Stage, operator: str = "") 
     explained = device.explain(error)
     if explained is not None:
         missing = operator and explained.status is Status.FAIL_UNSUPPORTED
-        where = f" (raised in {operator})" if missing else ""
-        return CaseProblem(explained.status, stage, explained.reason + where)
+        where = say("raised", "(raised in {operator})", operator=operator) if missing else ""
+        return CaseProblem(explained.status, stage, join(explained.reason, where))
     text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
     if device.spec.kind == "cpu":
-        return CaseProblem(
-            Status.FAIL_REFERENCE, stage, f"The model does not run on the CPU itself: {text}"
-        )
-    return CaseProblem(
-        Status.ERROR_DEVICE, stage, f"{device.spec} raised an error that the CPU did not: {text}"
-    )
+        english = "The model does not run on the CPU itself: {error}"
+        return CaseProblem(Status.FAIL_REFERENCE, stage, say("cpu.error", english, error=text))
+    english = "{device} raised an error that the CPU did not: {error}"
+    said = say("device.error", english, device=device.spec, error=text)
+    return CaseProblem(Status.ERROR_DEVICE, stage, said)

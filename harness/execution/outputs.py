@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from harness.judgement.metrics import Array
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, Status
 
 
@@ -37,9 +38,14 @@ def flatten(
         raise CaseProblem(
             Status.FAIL_UNSUPPORTED,
             Stage.FORWARD,
-            f"The model returns a {what} at {name}: only tensors with a row for each image, and "
-            "tuples, lists, dicts and dataclasses of them, can be compared; leave it out in eval "
-            "mode.",
+            say(
+                "output.kind",
+                "The model returns a {what} at {name}: only tensors with a row for each image, and "
+                "tuples, lists, dicts and dataclasses of them, can be compared; leave it out in "
+                "eval mode.",
+                what=what,
+                name=name,
+            ),
         )
 
 
@@ -72,7 +78,7 @@ def collect(raw: list[dict[str, Any]], *, apart: bool = False) -> dict[str, Arra
                 raise CaseProblem(
                     Status.FAIL_UNSUPPORTED,
                     Stage.FORWARD,
-                    "The model returns no tensor: there is nothing to compare.",
+                    say("output.none", "The model returns no tensor: there is nothing to compare."),
                 )
     for name, arrays in parts.items():
         if len({array.shape[1:] for array in arrays}) > 1:
@@ -80,8 +86,13 @@ def collect(raw: list[dict[str, Any]], *, apart: bool = False) -> dict[str, Arra
             raise CaseProblem(
                 Status.FAIL_SHAPE,
                 Stage.FORWARD,
-                f"Output {name!r} has the shapes {shapes} in the batches of one input: its first "
-                "dimension must be the images, and the others the same in every batch.",
+                say(
+                    "output.shapes",
+                    "Output {name!r} has the shapes {shapes} in the batches of one input: its "
+                    "first dimension must be the images, and the others the same in every batch.",
+                    name=name,
+                    shapes=shapes,
+                ),
             )
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 

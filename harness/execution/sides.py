@@ -12,7 +12,7 @@ from harness.cases.models.operator_ranges import linear_notes
 from harness.cases.precision_plans import PrecisionPlan
 from harness.devices.fault_plan import FaultPlan, plan_for
 from harness.devices.spec import DeviceSpec
-from harness.execution.legs import LegRequest, LegResult
+from harness.execution.legs import LegRequest, LegResult, OtherImages
 from harness.execution.own_module import OwnModule
 from harness.execution.reference.answers import Answers
 from harness.execution.reference.cpu_process import CpuProcess
@@ -20,14 +20,18 @@ from harness.execution.settings import RunSettings
 from harness.execution.worker import Answer, DeviceWorker, Request
 from harness.judgement import arithmetic, verdict
 from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.metrics import Array
 from harness.judgement.verdict import Evidence, Verdict
 from harness.records.throughput import Throughput, ThroughputPlan
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Finding, Stage, Status, UsageProblem
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
 
-_FORM_REMEDY = "with TORCH_NPU_USE_COMPATIBLE_IMPL=1 torch_npu computes what is asked"
+_FORM_REMEDY = say(
+    "gelu.remedy", "with TORCH_NPU_USE_COMPATIBLE_IMPL=1 torch_npu computes what is asked"
+)
 
 
 class Sides:
@@ -93,7 +97,8 @@ class Sides:
         try:
             return precision_plans.read(Path(path))
         except UsageProblem as problem:
-            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, str(problem)) from problem
+            said = say("plan.bad", "{text}", text=problem)
+            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, said) from problem
 
     def give(self, case: Case, request: LegRequest) -> None:
         """Take a module and inputs of the user's own for a case."""
@@ -123,8 +128,11 @@ class Sides:
             raise CaseProblem(
                 Status.FAIL_LOAD,
                 Stage.COMPARE,
-                "The two sides loaded different weights (their hashes differ): the files changed "
-                "during the run.",
+                say(
+                    "weights.differ",
+                    "The two sides loaded different weights (their hashes differ): the files "
+                    "changed during the run.",
+                ),
             )
         judged = _judged(request, answers, candidate)
         return dataclasses.replace(
@@ -134,7 +142,11 @@ class Sides:
                 *_idle_faults(request, candidate),
                 *judged.notes,
                 *linear_notes(reference.record.ranges),
-                *([f"{left_out}."] if (left_out := request.inputs.left_out) else ()),
+                *(
+                    [say("inputs.left_out", "{account}.", account=left_out)]
+                    if (left_out := request.inputs.left_out)
+                    else ()
+                ),
             ),
         )
 
@@ -145,12 +157,13 @@ class Sides:
 
         `request`, `candidate`: of the case.  Raises as `ask` and `judge` do.
         """
-        full = dataclasses.replace(
-            request.on_cpu(), numerics=request.numerics, fault_plan=request.fault_plan,
-            batch_size=batch_size, fill=True, promoted=request.promoted,
-        )  # fmt: skip
+        full = request.once(batch_size=batch_size, fill=True)
         evidence = _evidence(request, self._answers(request, candidate), candidate)
         return verdict.judge_batch(evidence, self.ask(full).outputs, batch_size)
+
+    def on_images(self, request: LegRequest, images: Array) -> LegResult:
+        """The device's leg on other images, float32 [N, C, H, W].  Raises as `ask` does."""
+        return self.ask(OtherImages(request.once(), images))
 
     def time(self, plan: ThroughputPlan, case: Case) -> Throughput:
         """Time both sides.  Raises CaseProblem (fail_load)."""
@@ -175,8 +188,12 @@ class Sides:
                 Finding(
                     Status.FAIL_REFERENCE,
                     Stage.REFERENCE,
-                    f"The CPU gives different values for {', '.join(reference.unstable)} when the "
-                    "same forward is repeated: it cannot serve as a reference.",
+                    say(
+                        "flaky.cpu",
+                        "The CPU gives different values for {names} when the same forward is "
+                        "repeated: it cannot serve as a reference.",
+                        names=", ".join(reference.unstable),
+                    ),
                 )
             )
         if candidate.unstable:
@@ -184,13 +201,16 @@ class Sides:
                 Finding(
                     Status.FLAKY,
                     Stage.FORWARD,
-                    f"The device gives different values for {', '.join(candidate.unstable)} when "
-                    "the same forward is repeated on the same input.",
+                    say(
+                        "flaky.device",
+                        "The device gives different values for {names} when the same forward is "
+                        "repeated on the same input.",
+                        names=", ".join(candidate.unstable),
+                    ),
                 )
             )
         found += [
-            Finding(Status.FAIL_ACCURACY, Stage.FORWARD, f"The device's {what}.")
-            for what in candidate.undeclared
+            Finding(Status.FAIL_ACCURACY, Stage.FORWARD, what) for what in candidate.undeclared
         ]
         fallback = candidate.record.fallback_operators
         if fallback and not self.settings.allow_cpu_fallback:
@@ -198,8 +218,13 @@ class Sides:
                 Finding(
                     Status.FAIL_FALLBACK,
                     Stage.FORWARD,
-                    f"Ran on the CPU instead of {self.device}: {', '.join(fallback)}. "
-                    "The comparison says nothing about them (--allow-cpu-fallback accepts it).",
+                    say(
+                        "fallback",
+                        "Ran on the CPU instead of {device}: {operators}. The comparison says "
+                        "nothing about them (--allow-cpu-fallback accepts it).",
+                        device=self.device,
+                        operators=", ".join(fallback),
+                    ),
                 )
             )
         return found
@@ -213,7 +238,7 @@ def _judged(request: LegRequest, answers: Answers, candidate: LegResult) -> Verd
             len(request.inputs.labels),
             candidate.operators,
             arithmetic.declared(request.dtype, candidate.record.numerics),
-            f"It does not run in float64: {answers.no_oracle}",
+            say("oracle.none", "It does not run in float64: {why}", why=answers.no_oracle),
         )
     return verdict.judge(_evidence(request, answers, candidate))
 
@@ -248,13 +273,23 @@ def _idle_faults(request: LegRequest, candidate: LegResult) -> list[str]:
     ):
         if effects:
             continue
-        where = f" in {fault.module}" if fault.module is not None else ""
-        why = f"no call of {fault.operator}{where} met its terms"
+        name = fault.operator if fault.module is None else f"{fault.operator} ({fault.module})"
+        why = say("fault.terms", "no call of {operator} met its terms", operator=name)
         if fault.batch_over >= largest:
-            why = (
-                f"it waits for more than {fault.batch_over} images, the largest batch is {largest}"
+            why = say(
+                "fault.batch",
+                "it waits for more than {over} images, the largest batch is {largest}",
+                over=fault.batch_over,
+                largest=largest,
             )
         elif fault.operator not in ("*", *candidate.counters.operators):
-            why = f"the model never calls {fault.operator}"
-        idle.append(f"Fault {number} of the fault plan never acted: {why}.")
+            why = say("fault.operator", "the model never calls {operator}", operator=fault.operator)
+        idle.append(
+            say(
+                "fault.idle",
+                "Fault {number} of the fault plan never acted: {why}.",
+                number=number,
+                why=why,
+            )
+        )
     return idle

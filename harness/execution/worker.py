@@ -22,6 +22,7 @@ from harness.devices import emulated_kernels
 from harness.devices.spec import DeviceSpec
 from harness.system import process
 from harness.system.files import ROOT
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, StageCallback, Status, UsageProblem
 
 if TYPE_CHECKING:
@@ -159,8 +160,14 @@ class Worker(Generic[_Side]):
                     raise _WithLog(
                         Status.ERROR_TIMEOUT,
                         stage,
-                        f"No answer from {self.opening} within {timeout:g} s, in stage "
-                        f"{stage.value}: raise --case-timeout or look for a hanging operator.",
+                        say(
+                            "process.silent",
+                            "No answer from {process} within {seconds} s, in stage {stage}: raise "
+                            "--case-timeout or look for a hanging operator.",
+                            process=self.opening,
+                            seconds=f"{timeout:g}",
+                            stage=stage.value,
+                        ),
                         self.log_tail(),
                     )
                 kind, value = self._answers.recv()
@@ -210,7 +217,12 @@ class Worker(Generic[_Side]):
                 raise _WithLog(
                     Status.ERROR_TIMEOUT,
                     Stage.LOAD,
-                    f"The process of {self.opening} was not ready within {START_SECONDS} s.",
+                    say(
+                        "process.slow",
+                        "The process of {process} was not ready within {seconds} s.",
+                        process=self.opening,
+                        seconds=START_SECONDS,
+                    ),
                     self.log_tail(),
                 )
             kind, value = self._answers.recv()
@@ -240,15 +252,26 @@ class Worker(Generic[_Side]):
             return _WithLog(
                 Status.ERROR_OOM,
                 stage,
-                f"The process of {self.opening} was killed in stage {stage.value} while the host "
-                "was out of memory: end other programs, or use fewer images or a smaller batch.",
+                say(
+                    "process.killed",
+                    "The process of {process} was killed in stage {stage} while the host was out "
+                    "of memory: end other programs, or use fewer images or a smaller batch.",
+                    process=self.opening,
+                    stage=stage.value,
+                ),
                 self.log_tail(),
             )
         return _WithLog(
             Status.ERROR_CRASH,
             stage,
-            f"The process of {self.opening} died ({how}) in stage {stage.value}; the "
-            "record keeps what it printed last.",
+            say(
+                "process.died",
+                "The process of {process} died ({how}) in stage {stage}; the record keeps what it "
+                "printed last.",
+                process=self.opening,
+                how=how,
+                stage=stage.value,
+            ),
             self.log_tail(),
         )
 
@@ -259,7 +282,7 @@ def hide_torch_npu() -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _OpenDevice:
+class OpenDevice:
     """Opens a device."""
 
     device: DeviceSpec
@@ -269,6 +292,7 @@ class _OpenDevice:
         return str(self.device)
 
     def open(self) -> Device:
+        """Open it.  Raises UsageProblem, with the remedy, when it is not there."""
         if self.device.kind == "cpu":
             hide_torch_npu()
         from harness.devices.opening import open_device  # brings torch in
@@ -283,7 +307,7 @@ class DeviceWorker(Worker["Device"]):
 
     def __init__(self, device: DeviceSpec, kernels: str = emulated_kernels.DEFAULT) -> None:
         """`kernels`: other kernels for the emulated NPU (`devices/emulated_kernels`)."""
-        super().__init__(_OpenDevice(device, kernels))
+        super().__init__(OpenDevice(device, kernels))
         self.device = device
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
+
+from harness.system.messages import say
 
 # What of an arithmetic concerns an operator: convolutions and matrix products may have shortened
 # factors of their own; "" is every other operator.
@@ -141,19 +144,26 @@ class Arithmetic:
         return f"{self.dtype} with {short.name}" if short else self.dtype
 
     def __str__(self) -> str:
-        parts = [
-            f"{short.name} {where}"
-            for where, short in (("conv", self.short_conv), ("matmul", self.short_matmul))
-            if short
-        ]
+        parts = []
+        if self.short_conv:
+            parts.append(say("arithmetic.conv", "{format} conv", format=self.short_conv.name))
+        if self.short_matmul:
+            name = self.short_matmul.name
+            parts.append(say("arithmetic.matmul", "{format} matmul", format=name))
         if self.gelu:
-            parts.append(f"every gelu as {self.gelu}")
+            parts.append(say("arithmetic.gelu", "every gelu as {form}", form=self.gelu))
         if self.autocast is not None:
-            parts.append(f"autocast to {self.autocast.dtype}")
+            dtype = self.autocast.dtype
+            parts.append(say("arithmetic.autocast", "autocast to {dtype}", dtype=dtype))
         if self.promoted:
             count = len(self.promoted)
-            parts.append(f"{count} module{'s' if count > 1 else ''} in float32")
-        return f"{self.dtype} with {' and '.join(parts)}" if parts else self.dtype
+            parts.append(say("arithmetic.promoted", "modules in float32: {count}", count=count))
+        if not parts:
+            return self.dtype
+        both = functools.reduce(
+            lambda left, right: say("and", "{left} and {right}", left=left, right=right), parts
+        )
+        return say("arithmetic", "{dtype} with {parts}", dtype=self.dtype, parts=both)
 
 
 def declared(dtype: str, numerics: Mapping[str, str]) -> Arithmetic:

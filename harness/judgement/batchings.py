@@ -10,13 +10,14 @@ import numpy as np
 from harness.judgement import budget, comparable, metrics
 from harness.judgement.budget import Allowance
 from harness.judgement.metrics import Array
+from harness.system.messages import say
 from harness.system.status import Finding, Stage, Status
 
 # Ways to batch the same images, as `legs.py` names them and as they are said.
 WAYS = {
-    "permuted": "in reverse order",
-    "alone": "one by one",
-    "full": "repeated to fill the declared batch",
+    "permuted": say("way.permuted", "in reverse order"),
+    "alone": say("way.alone", "one by one"),
+    "full": say("way.full", "repeated to fill the declared batch"),
 }
 
 
@@ -51,7 +52,8 @@ def judge(
             for name, values in given.items()
         }
         for problem in comparable.mismatches(reference, outputs, images):
-            found.append(dataclasses.replace(problem, reason=f"{WAYS[way]}: {problem.reason}"))
+            reason = say("batching", "{way}: {reason}", way=WAYS[way], reason=problem.said)
+            found.append(dataclasses.replace(problem, reason=reason))
         for name, values in outputs.items():
             if name not in allowed or values.shape != allowed[name].oracle.shape:
                 continue
@@ -68,15 +70,23 @@ def judge(
 def _judge(way: str, name: str, values: Array, allowed: Allowance, right: bool) -> Finding | None:
     ratio = budget.worst_ratio(values, allowed)
     if not np.isfinite(ratio) and metrics.count_nonfinite(values):
-        reason = (
-            f"Output {name!r} has NaN or infinite values when the images run {WAYS[way]}, and none "
-            "when they run as one batch."
+        reason = say(
+            "batching.nan",
+            "Output {name!r} has NaN or infinite values when the images run {way}, and none when "
+            "they run as one batch.",
+            name=name,
+            way=WAYS[way],
         )
         return Finding(Status.FAIL_NAN, Stage.COMPARE, reason)
     if right and not ratio <= allowed.limit:
-        reason = (
-            f"Output {name!r} is {ratio:.3g} times its budget when the images run {WAYS[way]} "
-            f"(allowed {allowed.limit:g}): the result of an image depends on its batch."
+        reason = say(
+            "batching.budget",
+            "Output {name!r} is {ratio} times its budget when the images run {way} (allowed "
+            "{limit}): the result of an image depends on its batch.",
+            name=name,
+            ratio=f"{ratio:.3g}",
+            way=WAYS[way],
+            limit=f"{allowed.limit:g}",
         )
         return Finding(Status.FAIL_ACCURACY, Stage.COMPARE, reason)
     return None

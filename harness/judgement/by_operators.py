@@ -8,6 +8,7 @@ that where **all** of them were, something was judged that could have failed.
 from __future__ import annotations
 
 from harness.judgement.operator_rows import OperatorCheck
+from harness.system.messages import join, say
 from harness.system.status import Finding, Stage, Status
 
 
@@ -17,14 +18,21 @@ def judge(check: OperatorCheck | None, why: str) -> tuple[list[Finding], list[st
     `check`: None where none were compared.  What exceeds its budget is a finding elsewhere.
     """
     if check is not None and check.complete:
-        note = f"{why} It was judged by its {check.compared} operators, each on its own input."
-        return [], [note]
+        english = "It was judged by its {count} operators, each on its own input."
+        return [], [join(why, say("operators.instead", english, count=check.compared))]
     if check is None or not check.compared:
-        reason = f"{why} None of its operators was compared either: there is no evidence."
+        english = "None of its operators was compared either: there is no evidence."
+        reason = join(why, say("operators.none", english))
     else:
         left = ", ".join(f"{count} ({reason})" for reason, count in check.left_out.items())
-        reason = (
-            f"{why} Of its operators {check.compared} were compared and agree as far as they may, "
-            f"others were not: {left}."
+        reason = join(
+            why,
+            say(
+                "operators.some",
+                "Of its operators {count} were compared and agree as far as they may, others were "
+                "not: {left}.",
+                count=check.compared,
+                left=left,
+            ),
         )
     return [Finding(Status.INCONCLUSIVE, Stage.REFERENCE, reason)], []

@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.judgement import metrics
 from harness.judgement.metrics import Array
+from harness.system.messages import say
 from harness.system.status import Finding, Stage, Status
 
 
@@ -24,29 +25,50 @@ def mismatches(
 
     found = []
     if not reference:
-        found.append(finding("The model gave no output on the CPU: there is nothing to compare."))
+        found.append(
+            finding(
+                say(
+                    "shape.none",
+                    "The model gave no output on the CPU: there is nothing to compare.",
+                )
+            )
+        )
     for name in reference.keys() - candidate.keys():
-        found.append(finding(f"Output {name!r} is missing on the device."))
+        text = say("shape.missing", "Output {name!r} is missing on the device.", name=name)
+        found.append(finding(text))
     for name in candidate.keys() - reference.keys():
-        found.append(finding(f"Output {name!r} exists on the device but not on the CPU."))
+        english = "Output {name!r} exists on the device but not on the CPU."
+        found.append(finding(say("shape.more", english, name=name)))
     for name in reference.keys() & candidate.keys():
         want, got = reference[name].shape, candidate[name].shape
         if want != got:
             found.append(
                 finding(
-                    f"Output {name!r} has shape {list(got)} on the device but {list(want)} on "
-                    "the CPU."
+                    say(
+                        "shape.differs",
+                        "Output {name!r} has shape {got} on the device but {want} on the CPU.",
+                        name=name,
+                        got=list(got),
+                        want=list(want),
+                    )
                 )
             )
         elif not want or want[0] != images:
             found.append(
                 finding(
-                    f"Output {name!r} has shape {list(want)}: its first dimension must be the "
-                    f"{images} images."
+                    say(
+                        "shape.images",
+                        "Output {name!r} has shape {want}: its first dimension must be the "
+                        "{images} images.",
+                        name=name,
+                        want=list(want),
+                        images=images,
+                    )
                 )
             )
         elif 0 in want:
-            found.append(finding(f"Output {name!r} of shape {list(want)} has no elements."))
+            english = "Output {name!r} of shape {want} has no elements."
+            found.append(finding(say("shape.empty", english, name=name, want=list(want))))
     return sorted(found, key=lambda f: f.reason)
 
 
@@ -63,8 +85,14 @@ def nonfinite(reference: Mapping[str, Array], candidate: Mapping[str, Array]) ->
                 Finding(
                     Status.FAIL_REFERENCE,
                     Stage.REFERENCE,
-                    f"Output {name!r} has {on_cpu} NaN or infinite values of {size} on the CPU "
-                    "itself: look at the weights and inputs before judging a device.",
+                    say(
+                        "nan.cpu",
+                        "Output {name!r} has {count} NaN or infinite values of {size} on the CPU "
+                        "itself: look at the weights and inputs before judging a device.",
+                        name=name,
+                        count=on_cpu,
+                        size=size,
+                    ),
                 )
             )
         if on_device:
@@ -74,8 +102,17 @@ def nonfinite(reference: Mapping[str, Array], candidate: Mapping[str, Array]) ->
                 Finding(
                     Status.FAIL_NAN,
                     Stage.COMPARE,
-                    f"Output {name!r} has {on_device} NaN or infinite values of {size} on the "
-                    f"device, the first ({value}) at index {where}; the CPU has {on_cpu}.",
+                    say(
+                        "nan.device",
+                        "Output {name!r} has {count} NaN or infinite values of {size} on the "
+                        "device, the first ({value}) at index {where}; the CPU has {on_cpu}.",
+                        name=name,
+                        count=on_device,
+                        size=size,
+                        value=value,
+                        where=where,
+                        on_cpu=on_cpu,
+                    ),
                 )
             )
     return found

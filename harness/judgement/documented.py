@@ -16,6 +16,7 @@ from harness.judgement import metrics
 from harness.judgement.metrics import Array
 
 ERROR_RATE_LIMIT_PERCENT = 1.0
+_FIVE = 5  # of Top-5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +30,18 @@ class ImageRow:
     cosine: float
     max_abs_error: float  # of the logits
     margin: float  # CPU's Top-1 logit minus its second
+    cpu_top5: tuple[int, ...] = ()  # likeliest first; () for five classes or fewer
+    device_top5: tuple[int, ...] = ()
 
     @property
     def match(self) -> bool:
         """Whether both sides name the same class."""
         return self.cpu_top1 == self.device_top1
+
+    @property
+    def top5_match(self) -> bool | None:
+        """Whether both sides' five likeliest classes are the same; None where five are all."""
+        return set(self.cpu_top5) == set(self.device_top5) if self.cpu_top5 else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +61,12 @@ class DocumentedGate:
         return 100.0 * self.top1_matches / self.images
 
     @property
+    def top5_matches(self) -> int | None:
+        """Images with the same five likeliest classes, in any order; None where five are all."""
+        found = [row.top5_match for row in self.rows]
+        return None if not found or None in found else sum(map(bool, found))
+
+    @property
     def passed(self) -> bool:
         """Error rate below the limit and every Top-1 equal; a NaN never passes."""
         return (
@@ -69,6 +83,7 @@ def documented_gate(reference: Array, candidate: Array, labels: Sequence[str]) -
     )
     cosines = metrics.cosine_similarity(p_cpu, p_dev)
     top_cpu, top_dev = metrics.top1(reference), metrics.top1(candidate)
+    top5_cpu, top5_dev = _top5(reference), _top5(candidate)
     margins = metrics.top1_margin(reference)
     largest = metrics.Pair.of(reference, candidate).sizes.max(axis=1)
     rows = tuple(
@@ -80,6 +95,8 @@ def documented_gate(reference: Array, candidate: Array, labels: Sequence[str]) -
             cosine=float(cosines[i]),
             max_abs_error=float(largest[i]),
             margin=float(margins[i]),
+            cpu_top5=top5_cpu[i],
+            device_top5=top5_dev[i],
         )
         for i, label in enumerate(labels)
     )
@@ -92,6 +109,14 @@ def documented_gate(reference: Array, candidate: Array, labels: Sequence[str]) -
         images=len(rows),
         rows=rows,
     )
+
+
+def _top5(logits: Array) -> list[tuple[int, ...]]:
+    """The five likeliest classes of each row of [N, C]; none where there are no more than five."""
+    if logits.shape[1] <= _FIVE:
+        return [()] * len(logits)
+    order = np.argsort(-logits, axis=1, kind="stable")[:, :_FIVE]
+    return [tuple(map(int, row)) for row in order]
 
 
 DOCUMENTED_IMAGES, DOCUMENTED_BATCH, DOCUMENTED_SIZE = 6, 8, "224x224"

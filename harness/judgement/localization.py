@@ -127,7 +127,8 @@ def reproduced(
 
 def describe(row: OperatorRow) -> str:
     """One culprit in a sentence."""
-    where = f"{row.operator} in {row.module} (operator {row.index}): "
+    line = f", called in {row.source}" if row.source else ""
+    where = f"{row.operator} in {row.module} (operator {row.index}{line}): "
     if row.unstable:
         return f"{where}{row.unstable} elements differ when it is repeated on the same input."
     if row.nonfinite:

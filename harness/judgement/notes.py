@@ -9,6 +9,7 @@ from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.budget import Allowance, OutputBudget
 from harness.judgement.metrics import Array
 from harness.judgement.operator_rows import OperatorCheck
+from harness.system.messages import say
 
 
 def of_format(
@@ -19,13 +20,24 @@ def of_format(
         return []
     noise = max(row.budget_nrmse for row in budgets)
     more = (
-        f" end to end; of its operators {check.compared} of {check.total} were compared one by one."
+        say(
+            "format.operators",
+            "end to end; of its operators {compared} of {total} were compared one by one",
+            compared=check.compared,
+            total=check.total,
+        )
         if check
-        else " in this case."
+        else say("format.case", "in this case")
     )
     return [
-        f"Faults smaller than the noise of {arithmetic} (nrmse {noise:.2g} on this model) cannot "
-        f"be seen{more} Float32 with --numerics strict sees them."
+        say(
+            "format.noise",
+            "Faults smaller than the noise of {arithmetic} (nrmse {nrmse} on this model) cannot "
+            "be seen {more}. Float32 with --numerics strict sees them.",
+            arithmetic=arithmetic,
+            nrmse=f"{noise:.2g}",
+            more=more,
+        )
     ]
 
 
@@ -44,8 +56,13 @@ def of_form(
         for name, own in allowed.items()
     )
     return [
-        f"The device computes every gelu in its {gelu} form where the "
-        "model asks for another (measured on it after the forward), and is judged for that form. "
-        f"The form alone changes the outputs by nrmse {cost:.2g}"
-        + (f"; {remedy}." if remedy else ".")
+        say(
+            "gelu.form",
+            "The device computes every gelu in its {form} form where the model asks for another "
+            "(measured on it after the forward), and is judged for that form. The form alone "
+            "changes the outputs by nrmse {nrmse}{remedy}.",
+            form=gelu,
+            nrmse=f"{cost:.2g}",
+            remedy=say("gelu.semicolon", "; {remedy}", remedy=remedy) if remedy else "",
+        )
     ]

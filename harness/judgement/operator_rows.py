@@ -38,7 +38,8 @@ class OperatorRow:
     `ratio`, `worst_slice_ratio`, `nonfinite`: see `operator_error.OwnError`; of several results the
     worst.  `skipped`: "", or why the call was not compared.  `worst_slice`: "dimension 1, index
     31", "" when the result has fewer than two dimensions.  `standing`: by CANN's own standards,
-    where that was asked for.
+    where that was asked for.  `source`: file and line of the model's own code that made the call,
+    "timm/models/resnet.py:231"; "" where none is known.
     """
 
     index: int
@@ -61,6 +62,7 @@ class OperatorRow:
     inherited_rmse: float = math.nan
     inherited_budget_rmse: float = math.nan
     standing: Standing | None = None
+    source: str = ""
 
     @property
     def severity(self) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.judgement import budget, metrics
 from harness.judgement.budget import Allowance, OutputBudget
+from harness.system.messages import say
 from harness.system.status import Finding, Stage, Status
 
 # Budget in units of the spread between images: from half of it on, noise and signal are alike.
@@ -69,25 +70,43 @@ def judge(
     `labels`: one per image; `arithmetic`: what the device declares, to show.
     """
     if found is None:
-        reason = (
-            "One image only: nothing shows that the output depends on the image. Give two or more."
+        reason = say(
+            "separation.one",
+            "One image only: nothing shows that the output depends on the image. Give two or more.",
         )
         return [Finding(Status.INCONCLUSIVE, Stage.REFERENCE, reason)]
     reasons = [
-        f"Output {row.name!r} is the same for all images: it would be, whatever they show."
+        say(
+            "separation.same",
+            "Output {name!r} is the same for all images: it would be, whatever they show.",
+            name=row.name,
+        )
         if not math.isfinite(row.budget_nrmse)
-        else f"Output {row.name!r}: the noise of {arithmetic} (nrmse {row.budget_nrmse:.3g}) is as "
-        "large as the differences between the images, so that an error of that size proves nothing."
+        else say(
+            "separation.noise",
+            "Output {name!r}: the noise of {arithmetic} (nrmse {nrmse}) is as large as the "
+            "differences between the images, so that an error of that size proves nothing.",
+            name=row.name,
+            arithmetic=arithmetic,
+            nrmse=f"{row.budget_nrmse:.3g}",
+        )
         for row in budgets
         if not row.budget_nrmse < NOISE_LIMIT
     ]
     if not found.distance > SEPARATION_LIMIT:
-        pair = f"{found.first} ({labels[found.first]}) and {found.second} ({labels[found.second]})"
         reasons.append(
-            f"Images {pair} give outputs that differ by {found.distance:.3g} times what "
-            f"{arithmetic} may cost (at best, in {found.output!r}): the result of one for the "
-            "other would pass, so a pass means nothing. Use other images or weights that "
-            "discriminate."
+            say(
+                "separation.pair",
+                "Images {first} and {second} give outputs that differ by {distance} times what "
+                "{arithmetic} may cost (at best, in {output!r}): the result of one for the other "
+                "would pass, so a pass means nothing. Use other images or weights that "
+                "discriminate.",
+                first=f"{found.first} ({labels[found.first]})",
+                second=f"{found.second} ({labels[found.second]})",
+                distance=f"{found.distance:.3g}",
+                arithmetic=arithmetic,
+                output=found.output,
+            )
         )
     return [Finding(Status.INCONCLUSIVE, Stage.REFERENCE, reason) for reason in reasons]
 
@@ -97,8 +116,13 @@ def blindness(measured: metrics.Discrimination | None, limit: float) -> list[str
     if measured is None or measured.images < 2 or measured.max_cosine < limit:
         return []
     return [
-        f"The documented gate is blind here: two different images give softmax outputs with cosine "
-        f"{measured.max_cosine:.6f} on the CPU ({measured.distinct_top1} different Top-1 in "
-        f"{measured.images} images), so that it could not tell them apart. The verdict uses logits "
-        "and features, which can."
+        say(
+            "gate.blind",
+            "The documented gate is blind here: two different images give softmax outputs with "
+            "cosine {cosine} on the CPU ({distinct} different Top-1 in {images} images), so that "
+            "it could not tell them apart. The verdict uses logits and features, which can.",
+            cosine=f"{measured.max_cosine:.6f}",
+            distinct=measured.distinct_top1,
+            images=measured.images,
+        )
     ]

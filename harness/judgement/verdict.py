@@ -15,6 +15,8 @@ from harness.judgement import (
     budget,
     by_operators,
     comparable,
+    exceeded,
+    image_errors,
     metrics,
     notes,
     separation,
@@ -24,9 +26,11 @@ from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.batchings import WrongBatching
 from harness.judgement.budget import Allowance, Budget, OutputBudget
 from harness.judgement.documented import ERROR_RATE_LIMIT_PERCENT, DocumentedGate, documented_gate
+from harness.judgement.image_errors import ElementRule, ImageErrors
 from harness.judgement.metrics import Array
 from harness.judgement.operator_rows import OperatorCheck
 from harness.judgement.separation import Separation
+from harness.system.messages import say
 from harness.system.status import Finding, Stage, Status, worst
 
 # Named in every record, which is held against these rules when it is read: raised with every
@@ -37,9 +41,10 @@ RULES = "3"
 # with an error rate limit of 1 % (cosine 0.99), swapping two such images would still pass it.
 DISCRIMINATION_LIMIT = 1.0 - ERROR_RATE_LIMIT_PERCENT / 100.0
 
-_FLIP_SIGMAS = 4.0
-_WHOLE_NUMBERS = "Its outputs are whole numbers: nothing shows how near they come to others."
-_ONE_INPUT = "One input only: nothing shows that the outputs depend on it."
+_WHOLE_NUMBERS = say(
+    "whole.only", "Its outputs are whole numbers: nothing shows how near they come to others."
+)
+_ONE_INPUT = say("input.one", "One input only: nothing shows that the outputs depend on it.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +61,8 @@ class OutputNumbers:
     nrmse: float  # rmse / spread of the float64 output between the images
     norm_ratio: float
     sample: metrics.PairedSample | None = None  # None: a record from before there was one
+    images: tuple[ImageErrors, ...] = ()  # one a row, as above
+    elements: ElementRule | None = None  # None: no honest run to hold it against
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,20 +143,22 @@ def judge(evidence: Evidence) -> Verdict:
         if evidence.own:
             found, said = by_operators.judge(evidence.operators, _WHOLE_NUMBERS)
             said = equal + said
-        found += exactly + _judge_operators(evidence.operators)
+        found += exactly + exceeded.judge_operators(evidence.operators)
         arithmetic = str(evidence.budget.arithmetic)
         return Verdict(tuple(found), arithmetic=arithmetic, notes=tuple(said))
     reference, candidate, logits = evidence.reference, evidence.candidate, evidence.logits
     allowed = {name: _allowance(evidence, name) for name in reference}
     budgets = tuple(budget.compare(name, candidate[name], allowed[name]) for name in reference)
     findings = exactly
-    findings += [f for b in budgets for f in _judge_budget(b, evidence.budget.arithmetic)]
+    findings += [f for b in budgets for f in exceeded.judge_budget(b, evidence.budget.arithmetic)]
     right = {row.name for row in budgets if row.within}
     of_batchings, wrong_batching = batchings.judge(evidence.variants, reference, allowed, right)
     findings += of_batchings
-    findings += _judge_operators(evidence.operators)
+    findings += exceeded.judge_operators(evidence.operators)
+    honest = evidence.budget.runs[-1]
     outputs = tuple(
-        _numbers(name, reference[name], candidate[name], allowed[name].spread) for name in reference
+        _numbers(name, reference[name], candidate[name], allowed[name].spread, honest[name])
+        for name in reference
     )
     declared = evidence.budget.arithmetic
     remarks = equal + notes.of_form(declared.gelu, evidence.as_asked, allowed, evidence.remedy)
@@ -160,10 +169,18 @@ def judge(evidence: Evidence) -> Verdict:
         discrimination = metrics.discrimination(reference[logits])
         if metrics.is_distribution(reference[logits]):
             remarks.append(
-                f"Output {logits!r} holds probabilities already: they are compared as they are, "
-                "without another softmax."
+                say(
+                    "probabilities",
+                    "Output {name!r} holds probabilities already: they are compared as they are, "
+                    "without another softmax.",
+                    name=logits,
+                )
             )
-        findings += _judge_flips(evidence, gate, allowed[logits], remarks)
+        as_asked = None if evidence.as_asked is None else evidence.as_asked[logits]
+        flips, explained = exceeded.judge_flips(
+            reference[logits], candidate[logits], as_asked, gate, allowed[logits]
+        )
+        findings, remarks = findings + flips, remarks + explained
     # What the format or the images cannot show leads a gate that fails for the same cause.
     apart = separation.separation(allowed)
     within = not findings
@@ -173,7 +190,7 @@ def judge(evidence: Evidence) -> Verdict:
     else:
         findings += separation.judge(apart, evidence.labels, budgets, str(declared))
     if gate is not None:
-        findings += _judge_gate(gate, within=within)
+        findings += exceeded.judge_gate(gate, within=within)
     if apart is not None and apart.distance > separation.SEPARATION_LIMIT:
         remarks += separation.blindness(discrimination, DISCRIMINATION_LIMIT)
     return Verdict(
@@ -213,9 +230,13 @@ def judge_without_oracle(
     )
     findings, said = by_operators.judge(operators, why)
     findings = [
-        *_judge_operators(operators),
+        *exceeded.judge_operators(operators),
         *exactly,
-        *(finding for numbers in outputs for finding in _judge_zeros(numbers)),
+        *(
+            finding
+            for numbers in outputs
+            for finding in exceeded.judge_zeros(numbers.name, numbers.norm_ratio)
+        ),
         *findings,
     ]
     return Verdict(
@@ -231,9 +252,12 @@ def judge_batch(evidence: Evidence, outputs: Mapping[str, Array], batch_size: in
     allowed = {name: _allowance(evidence, name) for name in evidence.reference}
     given = {"full": whole_numbers.without(outputs, whole)}
     found, _ = batchings.judge(given, evidence.reference, allowed, set(allowed))
-    where = f"batch {batch_size}, which was timed: "
+    english = "batch {size}, which was timed: {reason}"
     return [
-        dataclasses.replace(finding, reason=where + finding.reason) for finding in exactly + found
+        dataclasses.replace(
+            one, reason=say("batch.timed", english, size=batch_size, reason=one.said)
+        )
+        for one in exactly + found
     ]
 
 
@@ -265,7 +289,9 @@ def _in_float64(evidence: Evidence) -> Evidence:
     )
 
 
-def _numbers(name: str, reference: Array, candidate: Array, spread: float) -> OutputNumbers:
+def _numbers(
+    name: str, reference: Array, candidate: Array, spread: float, honest: Array | None = None
+) -> OutputNumbers:
     pair = metrics.Pair.of(reference, candidate)
     worst_element = pair.worst
     return OutputNumbers(
@@ -279,6 +305,8 @@ def _numbers(name: str, reference: Array, candidate: Array, spread: float) -> Ou
         nrmse=metrics.quotient(pair.rmse, spread),
         norm_ratio=pair.norm_ratio,
         sample=metrics.paired_sample(pair),
+        images=image_errors.of_images(pair),
+        elements=None if honest is None else image_errors.element_rule(pair, honest),
     )
 
 
@@ -290,103 +318,3 @@ def _allowance(evidence: Evidence, name: str) -> Allowance:
         runs,
         exact=evidence.budget.arithmetic.full,
     )
-
-
-def _judge_budget(row: OutputBudget, arithmetic: Arithmetic) -> list[Finding]:
-    if row.within:
-        return []
-    image = int(np.argmax(row.image_ratios))
-    what = "the CPU's own float32 error" if arithmetic.full else f"what {arithmetic} costs"
-    text = (
-        f"Output {row.name!r}: the error against float64 is {row.ratio:.3g} times {what} on "
-        f"this model and these images (worst image {image}: {row.image_ratios[image]:.3g} "
-        f"times), allowed is {row.limit:g} times; nrmse {row.device.nrmse:.3g}, budget "
-        f"{row.budget_nrmse:.3g}."
-    )
-    if row.worst_slice is not None and not row.slice_ratio <= row.limit:
-        dimension, index = row.worst_slice
-        text += (
-            f" Index {index} of dimension {dimension} alone is {row.slice_ratio:.3g} times beyond "
-            "what chance explains there."
-        )
-    return [Finding(Status.FAIL_ACCURACY, Stage.COMPARE, text)]
-
-
-def _judge_operators(check: OperatorCheck | None) -> list[Finding]:
-    """Each operator on the reference's own input, where a format's noise has not piled up."""
-    if check is None or not check.culprits:
-        return []
-    first = check.worst[0]
-    return [
-        Finding(
-            Status.FAIL_ACCURACY,
-            Stage.COMPARE,
-            f"{check.culprits} of {check.compared} operators compared one by one exceed what "
-            f"their format costs; worst is {first.operator} in {first.module} (operator "
-            f"{first.index}): {first.ratio:.3g} times its budget, its worst slice "
-            f"{first.worst_slice_ratio:.3g} times ({first.worst_slice or 'all of it'}), "
-            f"{first.nonfinite} NaN or infinite values.",
-        )
-    ]
-
-
-def _judge_zeros(numbers: OutputNumbers) -> list[Finding]:
-    """Zeros instead of values, where no budget judges them."""
-    if numbers.norm_ratio not in (0.0, np.inf):
-        return []
-    where = "device" if numbers.norm_ratio == 0 else "CPU"
-    reason = f"Output {numbers.name!r} is all zero on the {where} alone."
-    return [Finding(Status.FAIL_ACCURACY, Stage.COMPARE, reason)]
-
-
-def _judge_flips(
-    evidence: Evidence, gate: DocumentedGate, allowed: Allowance, notes: list[str]
-) -> list[Finding]:
-    """A Top-1 flip counts when no allowed error explains it.
-
-    The device swapped two classes whose logits on the CPU differ by `gap`.  The difference of
-    two errors of the size seen (at most the size allowed) has a standard deviation of sqrt(2)
-    times that size; beyond four of them rounding is no explanation.
-    """
-    assert evidence.logits is not None
-    seen = budget.image_rmse(allowed.oracle, evidence.candidate[evidence.logits])
-    errors = np.minimum(np.maximum(seen, allowed.images), allowed.limit * allowed.images)
-    if evidence.as_asked is not None:  # the CPU's Top-1 is that of the form that was asked for
-        errors = errors + budget.image_rmse(evidence.as_asked[evidence.logits], allowed.oracle)
-    found = []
-    for row in gate.rows:
-        if row.match:
-            continue
-        logits = evidence.reference[evidence.logits][row.image]
-        gap = float(logits[row.cpu_top1]) - float(logits[row.device_top1])
-        explained = _FLIP_SIGMAS * np.sqrt(2.0) * float(errors[row.image])
-        text = (
-            f"Top-1 of image {row.image} ({row.label}) is {row.cpu_top1} on the CPU and "
-            f"{row.device_top1} on the device; on the CPU these two logits differ by {gap:.3g}, "
-            f"and the allowed error explains up to {explained:.3g}."
-        )
-        if gap <= explained:
-            notes.append(text)
-        else:
-            found.append(Finding(Status.FAIL_ACCURACY, Stage.COMPARE, text))
-    return found
-
-
-def _judge_gate(gate: DocumentedGate, *, within: bool) -> list[Finding]:
-    """The documented error rate; `within`: whether everything else is as the format allows."""
-    if gate.error_rate_percent < ERROR_RATE_LIMIT_PERCENT:
-        return []
-    bad = min(gate.rows, key=lambda row: row.cosine)
-    reason = (
-        f"Error rate {gate.error_rate_percent:.4g} % (softmax probabilities), allowed is "
-        f"less than {ERROR_RATE_LIMIT_PERCENT} %; worst is image {bad.image} "
-        f"({bad.label}) with cosine {bad.cosine:.6f}."
-    )
-    if within:
-        # The device computes as its format must: no fault is shown, and no port accepted either.
-        reason += (
-            " The device's error is what its declared arithmetic costs: choose a more exact "
-            "one (--numerics strict, --dtype float32), or keep modules of a short dtype in float32 "
-            "(python -m harness prescribe)."
-        )
-    return [Finding(Status.INCONCLUSIVE if within else Status.FAIL_ACCURACY, Stage.COMPARE, reason)]

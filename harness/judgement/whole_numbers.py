@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.judgement.batchings import WAYS
 from harness.judgement.metrics import Array
+from harness.system.messages import say
 from harness.system.status import Finding, Stage, Status
 
 Outputs = Mapping[str, Array]
@@ -52,9 +53,16 @@ def judge(
         findings += wrong
         if not wrong:
             open_ones = int(settled.size - np.count_nonzero(settled))
-            left = f", but {open_ones} that rounding decides" if open_ones else ""
+            english = "Output {name!r} holds whole numbers: all {size} are the CPU's{left}."
+            left = say("whole.left", ", but {count} that rounding decides", count=open_ones)
             notes.append(
-                f"Output {name!r} holds whole numbers: all {settled.size} are the CPU's{left}."
+                say(
+                    "whole.equal",
+                    english,
+                    name=name,
+                    size=settled.size,
+                    left=left if open_ones else "",
+                )
             )
     return findings, notes
 
@@ -63,8 +71,13 @@ def _differing(
     name: str, way: str, array: Array, expected: Array, settled: Array
 ) -> Finding | None:
     if array.shape[1:] != expected.shape[1:] or len(array) < len(expected):
-        where = f" when the images run {WAYS[way]}" if way else ""
-        reason = f"Output {name!r} has shape {list(array.shape)} on the device{where}."
+        reason = say(
+            "whole.shape",
+            "Output {name!r} has shape {shape} on the device{where}.",
+            name=name,
+            shape=list(array.shape),
+            where=_where(way),
+        )
         return Finding(Status.FAIL_SHAPE, Stage.COMPARE, reason)
     images = np.arange(len(array)) % len(expected)
     wrong = np.argwhere(settled[images] & (array != expected[images]))
@@ -75,7 +88,21 @@ def _differing(
     return Finding(
         Status.FAIL_ACCURACY,
         Stage.COMPARE,
-        f"Output {name!r} holds whole numbers, which must be equal: {len(wrong)} of {array.size} "
-        f"differ{f' when the images run {WAYS[way]}' if way else ''}, the first at index "
-        f"{list(at)}: {array[at]} on the device, {expected[image]} in every run on the CPU.",
+        say(
+            "whole.differ",
+            "Output {name!r} holds whole numbers, which must be equal: {count} of {size} "
+            "differ{where}, the first at index {at}: {got} on the device, {want} in every run on "
+            "the CPU.",
+            name=name,
+            count=len(wrong),
+            size=array.size,
+            where=_where(way),
+            at=list(at),
+            got=array[at],
+            want=expected[image],
+        ),
     )
+
+
+def _where(way: str) -> str:
+    return say("whole.way", " when the images run {way}", way=WAYS[way]) if way else ""

@@ -139,8 +139,7 @@ def _now(case: CaseRecord) -> tuple[Status, str] | None:
         if row.limit not in limits:
             return Status.FAIL_ACCURACY, f"the limit of output {row.name!r} is none of the rules'"
     # Of a module of the user's own operators alone may have been judged, all of them.
-    alone = case.case.model.kind == "module" and case.operators is not None
-    if alone and case.operators is not None and case.operators.complete:
+    if case.case.model.kind == "module" and case.operators is not None and case.operators.complete:
         if not case.budgets or len(case.labels) < 2:
             return None
     if not case.budgets:

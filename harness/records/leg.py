@@ -8,7 +8,9 @@ from typing import Annotated
 
 import pydantic
 
+from harness.cases.models.model_facts import ModelFacts
 from harness.cases.models.operator_ranges import OperatorRange
+from harness.system.host_use import HostUse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Timing(pydantic.BaseModel):
     """Seconds of each timed forward of one leg, synchronised, after one warm-up.
 
     `cached_since`: read from the reference cache, measured at that time; None: in this run.
+    `host_use`: what others had of the host during the timed forwards, of the CPU side.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
@@ -61,6 +64,12 @@ class Timing(pydantic.BaseModel):
     first_forward_seconds: float
     threads: int | None = None  # of the CPU side
     cached_since: datetime.datetime | None = None
+    host_use: HostUse | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether other work had so much of the host that these are no times of it."""
+        return self.host_use is not None and self.host_use.busy
 
     @property
     def cached(self) -> bool:
@@ -85,4 +94,5 @@ class LegRecord(pydantic.BaseModel):
     fallback_operators: list[str]  # ran on the CPU though the model was on the device
     weights_sha256: str
     ranges: list[OperatorRange] = []  # what nonlinear operators got; of the CPU's reference alone
+    model: ModelFacts | None = None  # None: a module of the user's own, or a record from before
     memory: MemoryUse | None = None  # loading and all forwards, without operators one by one

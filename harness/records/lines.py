@@ -26,7 +26,8 @@ from harness.records.fingerprint import Fingerprint
 from harness.records.leg import LegRecord
 from harness.records.sensitivity import Sensitivity
 from harness.records.throughput import Throughput
-from harness.system import environment, shown
+from harness.system import environment, messages, shown
+from harness.system.messages import Message
 from harness.system.status import Finding, Stage, Status
 
 SCHEMA_VERSION = 2
@@ -145,6 +146,7 @@ class CaseRecord(_Record):
     operators: OperatorCheck | None = None  # compared one by one, where that was asked for
     localization: Localization | None = None  # where it goes wrong, where that was asked for
     notes: list[str] = []  # what was seen and is no reason against the case
+    note_messages: list[list[Message]] = []  # of each note; [] in a record from before
     sensitivity: Sensitivity | None = None  # only where it was asked for
     duration_seconds: float = 0.0
     log_tail: str = ""  # what the process that failed printed last
@@ -171,6 +173,12 @@ class CaseRecord(_Record):
         return found
 
     @property
+    def reason_messages(self) -> tuple[Message, ...]:
+        """What `reason` says, by id; without any in a record from before there were ids."""
+        said = (one.messages for one in self.findings if one.reason == self.reason)
+        return next(said, ()) or messages.of(self.reason)
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Files that belong to the record, relative to its results: scripts and their tensors."""
         scripts = self.localization.reproducers if self.localization is not None else ()
@@ -189,12 +197,17 @@ class CaseRecord(_Record):
 
     @property
     def speed_ratio(self) -> float | None:
-        """Device throughput over the CPU's; None when not timed, or no measure of a device."""
+        """Device throughput over the CPU's; None when not timed, or no measure of a device.
+
+        Nor where the CPU was timed in an earlier run, or beside other work of the host.
+        """
         sides = self.reference, self.candidate
         if self.emulated or any(leg is None or not leg.timing.forward_seconds for leg in sides):
             return None
         assert self.reference is not None and self.candidate is not None
         cpu, device = self.reference.timing, self.candidate.timing
+        if cpu.cached or cpu.busy:
+            return None
         return device.images_per_second / cpu.images_per_second
 
     @property

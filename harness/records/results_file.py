@@ -179,7 +179,7 @@ def start(results_dir: Path, record: RunRecord, kept: Iterable[AnyRecord] = ()) 
                 stream.flush()
                 os.fsync(stream.fileno())
             if path.exists():
-                _set_aside(path)
+                set_aside(path)
     except OSError as error:
         raise UsageProblem(
             f"Cannot write results to {results_dir} ({error.strerror}): give --results DIR."
@@ -206,13 +206,16 @@ def own(results_dir: Path) -> filelock.BaseFileLock:
     return lock
 
 
-def _set_aside(path: Path) -> None:
-    """Keep a results file under previous/ as well; it stays where it is until it is replaced."""
+def set_aside(path: Path) -> None:
+    """Keep a results file under previous/ as well; it stays where it is until it is replaced.
+
+    Raises OSError.
+    """
     previous = path.parent / "previous"
     previous.mkdir(exist_ok=True)
     stamp = datetime.datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y%m%d-%H%M%S")
     serial = 0
-    while (target := previous / f"results-{stamp}-{serial:03}.jsonl").exists():
+    while (target := previous / f"{path.stem}-{stamp}-{serial:03}.jsonl").exists():
         serial += 1
     try:
         target.hardlink_to(path)

@@ -12,6 +12,7 @@ import dataclasses
 
 from harness.judgement.timing import Ratio, Summary, ratio
 from harness.records.leg import MemoryUse
+from harness.system.host_use import HostUse
 from harness.system.processor import HostInfo
 
 DEFAULT_BATCHES = (1, 6, 8, 32)
@@ -40,13 +41,14 @@ class ThroughputPlan:
 class Setting:
     """A setting of the CPU that was tried: `threads`, and the memory format of model and images.
 
-    `seconds`: median of a forward; None when it was not tried or failed, `note` says which.
+    `seconds`: median of a forward; None when it was not `tried` or failed, `note` says why.
     """
 
     threads: int
     layout: str
     seconds: float | None
     note: str = ""
+    tried: bool = True
 
     def __str__(self) -> str:
         return f"{self.threads} thread{'s' * (self.threads != 1)}, {self.layout}"
@@ -75,7 +77,8 @@ class BatchTiming:
     `wall`: their summary, on the host's clock, synchronised before and after; `events`: the same
     forwards on the device's clock, where it has one.  `setting`: the CPU's, chosen from `search`.
     `cores`: processor seconds of the process over wall seconds of the timed calls, which shows a
-    CPU that had to share.  `spent`: seconds that all of it took, without loading the model.
+    CPU that had to share, `host_use` by whom.  `spent`: seconds that all of it took, without
+    loading the model.
     """
 
     batch_size: int
@@ -92,6 +95,17 @@ class BatchTiming:
     setting: Setting | None = None
     search: tuple[Setting, ...] = ()
     host: HostInfo | None = None
+    host_use: HostUse | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether other work had so much of the host that these are no times of it."""
+        return any(one is not None and one.busy for one in (self.host, self.host_use))
+
+    @property
+    def not_tried(self) -> int:
+        """Settings for which the search had no time left."""
+        return sum(not setting.tried for setting in self.search)
 
     @property
     def images_per_second(self) -> float:
@@ -119,8 +133,11 @@ class Row:
 
     @property
     def speed_up(self) -> Ratio | None:
-        """Median latency of the CPU over the device's; means nothing for an emulated device."""
-        if self.cpu is None or self.device is None:
+        """Median latency of the CPU over the device's; None where the host was busy meanwhile.
+
+        It means nothing for an emulated device.
+        """
+        if self.cpu is None or self.device is None or self.cpu.busy:
             return None
         return ratio(self.cpu.wall, self.device.wall)
 

@@ -91,6 +91,14 @@ def escaped(text: str) -> Verbatim:
     return Verbatim(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
 
 
+def code(text: str) -> Verbatim:
+    """Text as code within a line, also where it holds backticks."""
+    text = " ".join(shown.line(text).split())
+    fence = "`" * (1 + max(map(len, re.findall(r"`+", text)), default=0))
+    blank = " " if text.startswith("`") or text.endswith("`") else ""
+    return Verbatim(f"{fence}{blank}{text}{blank}{fence}")
+
+
 class Verbatim(str):
     """Markdown that is meant as such."""
 

@@ -81,7 +81,7 @@ def render(run: Run) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([_cell(row.get(column)) for column in COLUMNS] for row in rows)
+    writer.writerows([cell(row.get(column)) for column in COLUMNS] for row in rows)
     return stream.getvalue()
 
 
@@ -133,7 +133,8 @@ def _speed(leg: LegRecord | None) -> float | None:
     return leg.timing.images_per_second
 
 
-def _cell(value: Value) -> str | int | float:
+def cell(value: Value) -> str | int | float:
+    """A value as it stands in a cell: numbers in full, text that no spreadsheet calculates."""
     if value is None:
         return NOT_MEASURED
     if isinstance(value, float) and not math.isfinite(value):

@@ -11,11 +11,9 @@ from pathlib import Path
 
 from harness.cases import precision_plans
 from harness.cases.case import Case
-from harness.cases.inputs import InputSet
 from harness.detection import sensitivity
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.localize import LocalizeRequest
-from harness.execution.own_module import OwnInputs
 from harness.execution.sides import Sides
 from harness.judgement import localization, operator_rows
 from harness.judgement.localization import Localization
@@ -26,7 +24,8 @@ from harness.records.lines import CaseRecord, StartRecord, UsedPlan
 from harness.records.sensitivity import Sensitivity
 from harness.records.throughput import Throughput, ThroughputPlan
 from harness.runs import case_shares
-from harness.system import process
+from harness.system import messages, process
+from harness.system.messages import say
 from harness.system.status import (
     CaseProblem,
     Finding,
@@ -39,6 +38,16 @@ from harness.system.status import (
 # Runs of every operator in a case that gives different results for the same input: a fault that
 # comes half of the time shows with a probability of 1 - 2^-9.
 FLAKY_REPEATS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    """A case that ran: its record of that time, and what its model returned on both sides."""
+
+    record: CaseRecord
+    request: LegRequest
+    reference: LegResult
+    candidate: LegResult | None  # None: the device's side came to no end
 
 
 class CaseRunner:
@@ -61,6 +70,7 @@ class CaseRunner:
         self._directory = results.parent if results is not None else directory
         self._finish = finish
         self._ran: set[str] = set()  # ids
+        self.last: Ran | None = None  # of the case that ran last
 
     def run(self, case: Case) -> CaseRecord:
         """Run one case and append its record; whatever goes wrong becomes its status.
@@ -68,6 +78,7 @@ class CaseRunner:
         Returns the record that stands, where this runner has run the case before.
         Raises UsageProblem only when the device itself is not there.
         """
+        self.last = None  # its memory may be needed
         started = time.perf_counter()
         device = self.settings.device
         progress = _Progress(case, device.emulated)
@@ -95,6 +106,7 @@ class CaseRunner:
             found = self._throughput(plan, case, progress)
             record = self._with_timed(record.model_copy(update={"throughput": found}), progress)
             self._append(record)
+        self.last = progress.ran(record)
         process.release()
         if self.results is not None and case.id in self._ran:
             # Another plugin asked for it: of two verdicts the better one must not be seen alone.
@@ -119,7 +131,7 @@ class CaseRunner:
         sides = self.sides
         sides.start()
         request = sides.request(case)
-        progress.inputs = request.inputs
+        progress.request = request
         if case.plan is not None:
             plan = sides.precision_plan(case.plan)
             progress.plan = UsedPlan(
@@ -156,7 +168,8 @@ class CaseRunner:
             culprits = operator_rows.culprits(rows)
             progress.shares = case_shares.measure(self.sides, request, candidate, culprits)
         except CaseProblem as problem:
-            note = f"No shares of the error: {problem.reason}."
+            why = problem.reason
+            note = say("shares.none", "No shares of the error: {why}.", why=why)
             progress.verdict = dataclasses.replace(judged, notes=(*judged.notes, note))
 
     def _wants_localization(self, judged: Verdict) -> bool:
@@ -213,7 +226,7 @@ class CaseRunner:
         candidate, timed = progress.candidate, record.throughput
         if candidate is None or progress.verdict is None or timed is None:
             return record
-        findings, notes = list(record.findings), list(record.notes)
+        findings, notes = list(record.findings), list(progress.verdict.notes)
         request = self.sides.request(progress.case)
         for row in timed.rows:
             if row.device is None or row.batch_size == request.batch_size:
@@ -221,13 +234,21 @@ class CaseRunner:
             try:
                 findings += self.sides.judge_batch(request, candidate, row.batch_size)
             except CaseProblem as problem:
-                notes.append(f"Batch {row.batch_size} was timed and not judged: {problem.reason}")
+                notes.append(
+                    say(
+                        "batch.not_judged",
+                        "Batch {size} was timed and not judged: {why}",
+                        size=row.batch_size,
+                        why=problem.reason,
+                    )
+                )
         judged = dataclasses.replace(progress.verdict, findings=tuple(findings))
         leading = judged.leading
         return record.model_copy(
             update={
                 "findings": findings,
-                "notes": notes,
+                "notes": list(map(str, notes)),
+                "note_messages": [list(messages.of(note)) for note in notes],
                 "status": judged.status,
                 "stage": leading.stage if leading else record.stage,
                 "reason": leading.reason if leading else record.reason,
@@ -260,7 +281,7 @@ class _Progress:
 
     case: Case
     emulated: bool
-    inputs: InputSet | OwnInputs | None = None
+    request: LegRequest | None = None
     reference: LegResult | None = None
     candidate: LegResult | None = None
     verdict: Verdict | None = None
@@ -274,11 +295,18 @@ class _Progress:
     @property
     def stage(self) -> Stage:
         """Where the case is, by what there is of it."""
-        if self.inputs is None:
+        if self.request is None:
             return Stage.LOAD
         if self.reference is None:
             return Stage.REFERENCE
         return Stage.FORWARD if self.candidate is None else Stage.COMPARE
+
+    def ran(self, record: CaseRecord) -> Ran | None:
+        """What is kept of the case; None where it came to no forward pass."""
+        if self.request is None or self.reference is None:
+            return None
+        candidate = self.candidate.returned() if self.candidate is not None else None
+        return Ran(record, self.request, self.reference.returned(), candidate)
 
     def record(self, seconds: float) -> CaseRecord:
         """Make the record."""
@@ -286,7 +314,8 @@ class _Progress:
         if problem is not None:
             last = Finding(problem.status, problem.stage, problem.reason)
             judged = dataclasses.replace(judged, findings=(*judged.findings, last))
-        leading, inputs, reference = judged.leading, self.inputs, self.reference
+        leading, reference = judged.leading, self.reference
+        inputs = self.request.inputs if self.request else None
         return CaseRecord(
             case_id=self.case.id,
             case=self.case,
@@ -312,7 +341,8 @@ class _Progress:
             budgets=list(judged.budgets),
             operators=self.candidate.operators if self.candidate else None,
             localization=self.localization,
-            notes=list(judged.notes),
+            notes=list(map(str, judged.notes)),
+            note_messages=[list(messages.of(note)) for note in judged.notes],
             sensitivity=self.sensitivity,
             plan=self.plan,
             shares=self.shares,

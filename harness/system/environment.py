@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.system import releases, shown
+from harness.system.messages import say
 from harness.system.toml import tomllib
 
 _PACKAGES = (
@@ -147,10 +148,12 @@ def compatibility_warning(torch: str, torch_npu: str, cann: str | None = None) -
     """
     wanted = releases.torch_of(torch_npu)
     if wanted is not None and torch.partition("+")[0] != wanted:
-        return f"torch_npu {torch_npu} is made for torch {wanted}, found {torch}"
+        english = "torch_npu {npu} is made for torch {wanted}, found {torch}"
+        return say("pair.torch", english, npu=torch_npu, wanted=wanted, torch=torch)
     if cann and not releases.cann_fits(torch_npu, cann):
         documented = ", ".join(releases.CANN_OF_ALL)
-        return f"torch_npu {torch_npu} is documented with CANN {documented}, found {cann}"
+        english = "torch_npu {npu} is documented with CANN {documented}, found {cann}"
+        return say("pair.cann", english, npu=torch_npu, documented=documented, cann=cann)
     return None
 
 

@@ -34,12 +34,14 @@ HEADER_LENGTH_BYTES = 8  # a safetensors file begins with the length of its head
 def default_cache_dir() -> Path:
     """Where models and inputs are kept: $HARNESS_CACHE_DIR, else npu-accuracy in the user's cache.
 
-    The user's cache is $XDG_CACHE_HOME or ~/.cache.  Raises UsageProblem without a home.
+    The user's cache is $XDG_CACHE_HOME or ~/.cache; the XDG base directory specification has
+    relative paths ignored.  Raises UsageProblem without a home.
     """
     if given := os.environ.get("HARNESS_CACHE_DIR"):
         return Path(given)
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "npu-accuracy"
+        users = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        return (users if users.is_absolute() else Path.home() / ".cache") / "npu-accuracy"
     except RuntimeError:
         raise UsageProblem(
             "This user has no home directory to keep models in: set HARNESS_CACHE_DIR to a folder "

@@ -19,6 +19,8 @@ _FLAGS = (
     *("avx512_fp16", "avx_vnni", "amx_tile", "amx_bf16", "amx_int8"),
     *("asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2", "svebf16", "sme"),
 )
+# Load over logical cores; the case's own verdict, just before, makes up to 1.
+BUSY_LOAD = 1.25
 _SETTINGS = re.compile(r"(OMP|GOMP|KMP|MKL|ONEDNN|DNNL|ATEN)_|TORCH_NUM_THREADS")
 # aarch64 names a CPU by two numbers (MIDR_EL1); these are as lscpu of util-linux names them.
 _ARM = {
@@ -60,6 +62,11 @@ class HostInfo:
     def usable_cores(self) -> int:
         """Physical cores that the process can keep busy."""
         return _usable(self.physical_cores, self.quota)
+
+    @property
+    def busy(self) -> bool:
+        """Whether other work had part of the CPU when the measurement began."""
+        return self.load > BUSY_LOAD * self.logical_cores
 
 
 def describe(default_threads: int, capability: str, onednn: bool) -> HostInfo:

@@ -6,7 +6,8 @@ import dataclasses
 import enum
 from collections.abc import Callable, Iterable
 
-from harness.system import shown
+from harness.system import messages, shown
+from harness.system.messages import Message, say
 
 
 class Status(str, enum.Enum):
@@ -88,11 +89,22 @@ class Stage(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One reason that counts against (or limits) a case."""
+    """One reason that counts against (or limits) a case; `messages`: what `reason` says, by id."""
 
     status: Status
     stage: Stage
     reason: str
+    messages: tuple[Message, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.reason, messages.Said):
+            object.__setattr__(self, "messages", self.reason.messages)
+            object.__setattr__(self, "reason", str.__str__(self.reason))
+
+    @property
+    def said(self) -> str:
+        """The reason with its messages, to be said within another."""
+        return messages.Said(self.reason, self.messages) if self.messages else self.reason
 
     def __str__(self) -> str:
         return f"{self.status.value}: {self.reason}"
@@ -142,17 +154,25 @@ class CaseProblem(Exception):
         super().__init__(reason)
         self.status = status
         self.stage = stage
-        self.reason = shown.line(shown.without_credentials(reason))
+        self.reason = messages.mapped(
+            reason, lambda text: shown.line(shown.without_credentials(text))
+        )
 
 
 def host_trouble(error: OSError | MemoryError) -> str:
     """What the host lacks, as a sentence: no bug of the harness."""
     if isinstance(error, MemoryError):
-        return "There is not enough memory: end other programs, or give fewer or smaller images."
+        return say(
+            "host.memory",
+            "There is not enough memory: end other programs, or give fewer or smaller images.",
+        )
     where = shown.line(f"{error.filename}: " if error.filename is not None else "")
-    return (
-        f"{where}{error.strerror or error}: see whether the disk is full and the folders are yours "
-        "(`python -m harness doctor`)."
+    return say(
+        "host.trouble",
+        "{where}{error}: see whether the disk is full and the folders are yours (`python -m "
+        "harness doctor`).",
+        where=where,
+        error=error.strerror or error,
     )
 
 
@@ -164,9 +184,11 @@ def unforeseen(error: Exception) -> str:
 def own_fault(error: Exception) -> str:
     """A bug of the harness, as a sentence with what to attach to a report."""
     said = shown.line(f"{type(error).__name__}: {error}")
-    return (
-        f"The harness itself failed: {said}. Please report it, with the command, the traceback "
-        "and the output of `python -m harness doctor --json`."
+    return say(
+        "harness.failed",
+        "The harness itself failed: {error}. Please report it, with the command, the traceback and "
+        "the output of `python -m harness doctor --json`.",
+        error=said,
     )
 
 

@@ -86,6 +86,8 @@ def test_key_depends_on_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_default_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert build.default_cache_dir() == Path("/somewhere/npu-accuracy/emulator")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # the specification has it ignored
+    assert build.default_cache_dir() == Path.home() / ".cache/npu-accuracy/emulator"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert build.default_cache_dir() == Path.home() / ".cache/npu-accuracy/emulator"
 

@@ -27,8 +27,8 @@ def run(tmp_path, cache_dir):
     return run
 
 
-def test_there_are_three():
-    assert len(EXAMPLES) == 3
+def test_there_are_four():
+    assert len(EXAMPLES) == 4
 
 
 def test_the_test(run, tmp_path):
@@ -56,3 +56,12 @@ def test_the_fault(run, tmp_path):
     script, case = run("fault.py").splitlines()
     assert (tmp_path / script).is_file() and script.endswith(".py")
     assert case == "Sequential-given-n4-float32-b4-default fail_accuracy"
+
+
+def test_the_two_sides(run, tmp_path):
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -p harness.entry.npu_accuracy\n")
+    (tmp_path / "test_sides.py").write_text(EXAMPLES[3])
+    options = EXAMPLES[3].splitlines()[0].partition("pytest ")[2].split()
+    assert "1 passed" in run("-m", "pytest", *options)
+    (case,) = results_file.read_run(tmp_path / "reports").cases
+    assert case.case_id == "test_resnet-synthetic-float32-b8-default" and case.emulated

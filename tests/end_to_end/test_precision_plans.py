@@ -66,7 +66,7 @@ def test_a_case_passes_with_its_plan_and_not_without(tmp_path, cache_dir, overfl
     assert planned.case_id.endswith("-float16-b8-strict-plan-plan")
     assert planned.plan.modules == ["conv1.3", "conv1.4"]
     assert planned.plan.sha256 == precision_plans.digest(precision_plans.read(plan))
-    assert planned.arithmetic == "float16 with 2 modules in float32"
+    assert planned.arithmetic == "float16 with modules in float32: 2"
     assert 0.5 < planned.shares.predicted_rmse / planned.shares.budget_rmse < 2
     assert "Plan plan.json (" in found.text and "Who caused the error of output" in found.text
 

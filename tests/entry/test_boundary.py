@@ -92,6 +92,14 @@ def test_a_user_without_a_home_is_told_where_to_put_models(monkeypatch):
         files.default_cache_dir()
 
 
+def test_a_relative_cache_of_the_user_is_ignored_as_its_specification_says(monkeypatch):
+    monkeypatch.delenv("HARNESS_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert files.default_cache_dir() == Path.home() / ".cache" / "npu-accuracy"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert files.default_cache_dir() == Path("/somewhere/npu-accuracy")
+
+
 def in_a_process(code, **environment):
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False,

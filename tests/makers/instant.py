@@ -10,8 +10,11 @@ import os
 import time
 
 from harness.execution.sides import Sides
-from harness.runs.runner import CaseRunner
+from harness.runs import runner
 from harness.system.status import CaseProblem, Stage, Status
+from tests.makers.records import leg, published
+
+_record = runner._Progress.record
 
 
 def _measure(self, case, progress):
@@ -21,5 +24,15 @@ def _measure(self, case, progress):
         raise CaseProblem(Status(asked["status"]), Stage.FORWARD, "It was to end so.")
 
 
-CaseRunner._measure = _measure
+def _with_numbers(self, seconds):
+    """Those of the published run, as a case has them whose outputs lie on another host."""
+    record = _record(self, seconds)
+    if record.status is not Status.PASS:
+        return record
+    sides = {"reference": leg("cpu"), "candidate": leg("npu-emulated" if self.emulated else "cpu")}
+    return record.model_copy(update={"gate": published(), **sides})
+
+
+runner.CaseRunner._measure = _measure
+runner._Progress.record = _with_numbers
 Sides.start = lambda self: None

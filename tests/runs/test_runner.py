@@ -12,10 +12,12 @@ from harness.cases.case import Case, InputSource, ModelSource
 from harness.devices.device import Counters
 from harness.devices.spec import DeviceSpec
 from harness.execution import sides
+from harness.execution.legs import LegRequest
 from harness.execution.settings import RunSettings
 from harness.execution.sides import Sides
 from harness.records import results_file
 from harness.records.throughput import ThroughputPlan
+from harness.runs.runner import CaseRunner
 from harness.system.files import ROOT
 from harness.system.status import Status
 
@@ -56,6 +58,46 @@ def test_a_kind_that_saw_only_its_linear_range_is_noted(cache_dir, monkeypatch):
     (note,) = [note for note in both.judge(request, leg).notes if "nearly linear" in note]
     both.close()
     assert "gelu (inputs with an rms of 0.2)" in note and "softmax" not in note
+
+
+def test_batches_that_are_timed_are_judged_in_the_arithmetic_of_the_case(tmp_path, monkeypatch):
+    both = Sides(RunSettings(DeviceSpec("cpu"), tmp_path))
+    asked = []
+    monkeypatch.setattr(both, "_answers", lambda *given: None)
+    monkeypatch.setattr(sides, "_evidence", lambda *given: None)
+    monkeypatch.setattr(sides.verdict, "judge_batch", lambda *given: [])
+    monkeypatch.setattr(both, "ask", lambda one: asked.append(one) or SimpleNamespace(outputs={}))
+    case = LegRequest(None, None, "autocast-float16", 8, "default", 2, True, "{}", 1.0)
+    both.judge_batch(case, None, 3)
+    (full,) = asked
+    assert full == LegRequest(None, None, "autocast-float16", 3, "default", 0, fault_plan="{}",
+                              fill=True)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_of_the_last_case_alone_the_outputs_are_kept_and_nothing_beside_them(cache_dir, tmp_path):
+    good = Case(
+        ModelSource("architecture", "test_resnet", num_classes=50),
+        InputSource("synthetic", count=2),
+        numerics="strict",
+    )
+    bad = dataclasses.replace(good, model=ModelSource("directory", str(tmp_path / "none")))
+    runner = CaseRunner(Sides(RunSettings(DeviceSpec("cpu"), cache_dir)))
+    try:
+        record = runner.run(good)
+        kept = runner.last
+        assert kept.record is record and kept.request.inputs.sha256 == record.inputs_sha256
+        for leg, recorded in (
+            (kept.reference, record.reference), (kept.candidate, record.candidate)
+        ):  # fmt: skip
+            assert leg.record == recorded and leg.logits == "output"
+            assert {name: array.shape for name, array in leg.outputs.items()} == {"output": (2, 50)}
+            assert leg.variants == {} and leg.operators is None
+        assert record.operators is not None and len(record.outputs) == 2  # of which it was judged
+        assert runner.run(bad).status is Status.FAIL_LOAD
+        assert runner.last is None
+    finally:
+        runner.close()
 
 
 ASK = """

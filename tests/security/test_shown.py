@@ -199,9 +199,9 @@ def test_a_port_names_no_home(tmp_path):
     lines = "".join(json.dumps(line) + "\n" for line in (own, raw, end))
     (tmp_path / "results.jsonl").write_text(lines)
     found = content.choose(results_file.read_run(tmp_path), None)
-    document.write(found, "en", tmp_path / "port")
+    document.write(found, "en", tmp_path / "port", tmp_path)
     written = [path for path in (tmp_path / "port").rglob("*") if path.is_file()]
-    assert len(written) == 5
+    assert len(written) == 7
     assert [path.name for path in written if "bob" in path.read_text()] == []
     again = results_file.read(tmp_path / "port" / "results" / "records.jsonl")
     assert again.cases[0].case.model.ref == "m"

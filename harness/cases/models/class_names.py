@@ -16,6 +16,15 @@ def _imagenet_info(num_classes: int) -> Any | None:
     return data.ImageNetInfo(subset) if subset else None
 
 
+def synsets(num_classes: int) -> tuple[str, ...]:
+    """The WordNet synsets ("n01440764") of an ImageNet set with so many classes, in their order.
+
+    Empty where timm knows no such set.
+    """
+    info = _imagenet_info(num_classes)
+    return tuple(info.label_names()) if info is not None else ()
+
+
 def class_name(
     index: int, num_classes: int, label_names: Sequence[str] | Mapping[str, str] | None = None
 ) -> str:

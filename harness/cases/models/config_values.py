@@ -6,6 +6,7 @@ is refused by all, before a model is built.
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from harness.cases.models.directory import fail
+from harness.cases.models.weight_account import show_first
 
 # Of one side: what published models take is below 1,024.
 _MOST_PIXELS = 4096
@@ -102,7 +104,7 @@ def per_channel(data_config: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def label_names(config: Mapping[str, Any], classes: int) -> tuple[Any, str]:
-    """The names of the classes, None where they are not the model's, and what is odd about them."""
+    """The names of the classes, None where they are not used, and what is odd about them."""
     names = config.get("label_names")
     if names is None or not classes:
         return None, ""
@@ -113,7 +115,8 @@ def label_names(config: Mapping[str, Any], classes: int) -> tuple[Any, str]:
         return None, "label_names in config.json has other values than texts: not used"
     if len(names) != classes:
         return None, f"label_names has {len(names)} names for {classes} classes: not used"
-    return names, ""
+    twice = sorted(name for name, count in collections.Counter(given).items() if count > 1)
+    return names, f"label_names has {show_first(twice)} more than once" if twice else ""
 
 
 def _check(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.system import foreign
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 # "timm/resnet50.a1_in1k", with the prefixes and addresses that timm and browsers put before it.
@@ -42,7 +43,7 @@ _FOREIGN_FILES = {
 
 def fail(reason: str) -> CaseProblem:
     """Return a CaseProblem (fail_load, stage load) to be raised."""
-    return CaseProblem(Status.FAIL_LOAD, Stage.LOAD, reason)
+    return CaseProblem(Status.FAIL_LOAD, Stage.LOAD, say("load", "{text}", text=reason))
 
 
 def is_hub_name(text: str) -> bool:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from harness.cases.case import ModelSource
 from harness.cases.models import checkpoint, config_values, directory, sample, timm_config
 from harness.cases.models.directory import fail
-from harness.cases.models.weight_account import WeightAccount, show_first
+from harness.cases.models.model_facts import ModelFacts, facts
+from harness.cases.models.weight_account import UNREAD, WeightAccount, show_first, wrong_prefix
 from harness.system import environment, files, own_models, suggestions
 from harness.system.status import CaseProblem
 from harness.system.torchvision_shim import import_timm
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 # Of a floating-point parameter in a file; what is wider than float32 is cast, and said to be.
 _DTYPES = frozenset(("float32", "float64", "float16", "bfloat16"))
-# Buffers of BatchNorm that training counts; torch's own strict load does without.
-_UNREAD = ".num_batches_tracked"
 # What timm.create_model and build_model_with_cfg take for themselves: files, caches, downloads.
 _CREATE_MODEL = frozenset(
     ("model_name", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path",
@@ -52,6 +51,7 @@ class LoadedModel:
     weights_description: str
     num_classes: int
     label_names: Any = None  # list, or object by index, where it is the model's; else None
+    facts: ModelFacts | None = None  # None: a module of the user's own
     taps_features: bool = True  # whether what forward_features gives is an output as well
 
 
@@ -105,6 +105,12 @@ def build(
         sides = [size, size] if isinstance(size, int) else size
         overlay["input_size"] = (arguments.get("in_chans") or 3, *sides)
     classes = config.get("num_classes", nested.get("num_classes"))
+    own = arguments.get("num_classes")
+    if num_classes is None and None not in (own, classes) and own != classes:
+        raise fail(
+            f"{where} says num_classes {classes} and in `model_args` {own}: remove the one "
+            "that the weights do not have."
+        )
     wanted = num_classes if num_classes is not None else classes
     if wanted is not None:
         overlay["num_classes"] = wanted
@@ -189,9 +195,9 @@ def _load_state(
     model.load_state_dict(good, strict=False)
     for kind, count in sorted(casts.items()):
         notes.append(f"{count} tensors cast from {kind}")
-    missing = tuple(name for name in own if name not in state and not name.endswith(_UNREAD))
-    if unread := [name for name in own if name not in state and name.endswith(_UNREAD)]:
-        notes.append(f"{len(unread)} {_UNREAD[1:]}, which no forward reads, not in the file")
+    missing = tuple(name for name in own if name not in state and not name.endswith(UNREAD))
+    if unread := [name for name in own if name not in state and name.endswith(UNREAD)]:
+        notes.append(f"{len(unread)} {UNREAD[1:]}, which no forward reads, not in the file")
     unexpected = tuple(name for name in state if name not in own)
     trouble = [*missing, *unexpected, *(name for name, _, _ in mismatched)]
     allowed = tuple(n for n in trouble if any(fnmatchcase(n, pattern) for pattern in allow_keys))
@@ -239,7 +245,7 @@ def _check(account: WeightAccount, path: Path, num_classes: int, asked: str) -> 
             f"set num_classes to {in_file}, or use the weights that belong to {num_classes}."
         )
     said = f"{path} does not fit the model: of {account.expected} tensors {account.loaded} loaded, "
-    if prefix := _wrong_prefix(account):
+    if prefix := wrong_prefix(account):
         raise fail(
             f"{said}since keys differ by the prefix {prefix!r}: it was saved from a wrapper or a "
             "part of the model; save the state_dict() of the timm model itself."
@@ -251,25 +257,6 @@ def _check(account: WeightAccount, path: Path, num_classes: int, asked: str) -> 
     if account.idle:
         remedy += f" ({account.idle_patterns})"
     raise fail(f"{said}{', '.join(account.problems)}{remedy}.")
-
-
-def _wrong_prefix(account: WeightAccount) -> str:
-    """What the keys of a file have more than the model's, or less; "" where it is not that."""
-    file, model = (
-        {name for name in names if not name.endswith(_UNREAD)}
-        for names in (account.unexpected, account.missing)
-    )
-    if account.loaded or not file or not model:
-        return ""
-    for longer, shorter in ((file, model), (model, file)):
-        one = max(longer, key=len)
-        for short in shorter:
-            prefix = one.removesuffix(short)
-            if prefix != one and prefix.endswith("."):
-                matched = {name.removeprefix(prefix) for name in longer if name.startswith(prefix)}
-                if 2 * len(matched & shorter) > len(shorter):
-                    return prefix
-    return ""
 
 
 def load_model(
@@ -304,11 +291,12 @@ def load_model(
     model = model.float().eval().requires_grad_(False)
     digest = files.sha256_tensors(model.state_dict())
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    data_config = config_values.per_channel(
+        dict(import_timm().data.resolve_data_config(model=model)), where
+    )
     return LoadedModel(
         model=model,
-        data_config=config_values.per_channel(
-            dict(import_timm().data.resolve_data_config(model=model)), where
-        ),
+        data_config=data_config,
         weights=account,
         weights_sha256=digest,
         config=config,
@@ -319,6 +307,7 @@ def load_model(
         weights_description=timm_config.weights_description(config, path, digest),
         num_classes=classes,
         label_names=names,
+        facts=facts(config, classes, parameters, data_config["input_size"]),
     )
 
 

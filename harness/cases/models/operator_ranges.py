@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
+from harness.system.messages import say
+
 # |x| from which on all of these functions are within 0.3 % of what they are at infinity.
 FAR = 6.0
 # At an rms of 0.5 the terms beyond the first of tanh are a twelfth of it, and the weights of a
@@ -42,14 +44,18 @@ class OperatorRange:
 def linear_notes(ranges: Iterable[OperatorRange]) -> list[str]:
     """A sentence that names the kinds which saw only their linear range; none where none did."""
     found = [
-        f"{one.operator} ({'inputs with an rms' if one.spread is None else 'scores with a spread'} "
-        f"of {one.rms if one.spread is None else one.spread:.2g})"
+        f"{one.operator} ({'rms' if one.spread is None else 'spread'} "
+        f"{one.rms if one.spread is None else one.spread:.2g})"
         for one in ranges
         if one.nearly_linear
     ]
     if not found:
         return []
     return [
-        f"On these images {', '.join(found)} saw only the range where it is nearly linear: the "
-        "case says little about it."
+        say(
+            "ranges.linear",
+            "On these images {operators} saw only the range where it is nearly linear (rms of its "
+            "inputs, or spread of its scores): the case says little about it.",
+            operators=", ".join(found),
+        )
     ]

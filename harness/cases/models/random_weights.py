@@ -51,6 +51,7 @@ from harness.cases import synthetic
 from harness.cases.models import draws
 from harness.cases.models.operator_ranges import FAR, OperatorRange
 from harness.cases.models.range_meter import RangeMeter
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, Status
 
 if TYPE_CHECKING:
@@ -195,7 +196,11 @@ def calibration_input(model: nn.Module, count: int, seed: int) -> torch.Tensor:
         raise CaseProblem(
             Status.FAIL_LOAD,
             Stage.LOAD,
-            f"The model takes {channels} channels; the harness makes and reads images of 3.",
+            say(
+                "weights.channels",
+                "The model takes {channels} channels; random weights are made for 3.",
+                channels=channels,
+            ),
         )
     images, _ = _images(count, height, width, seed)
     mean = torch.tensor(config["mean"], dtype=torch.float32).view(1, -1, 1, 1)
@@ -361,8 +366,14 @@ def make_discriminating(model: nn.Module, seed: int) -> WeightStatistics:
         raise CaseProblem(
             Status.FAIL_LOAD,
             Stage.LOAD,
-            f"Discriminating random weights (seed {seed}) give {bad} non-finite values of "
-            f"{output.numel()} on the CPU: use real weights for this architecture.",
+            say(
+                "weights.random",
+                "Discriminating random weights (seed {seed}) give {bad} non-finite values of "
+                "{size} on the CPU: use real weights for this architecture.",
+                seed=seed,
+                bad=bad,
+                size=output.numel(),
+            ),
         )
     classifies = contrast is not None and output.ndim == 2
     return WeightStatistics(

@@ -8,6 +8,8 @@ from typing import Any
 
 from harness.system import files, foreign
 
+# How the description of weights begins that the harness made.
+RANDOM = "discriminating random"
 _SELF = "config_sha256"  # of config.json without this entry
 
 
@@ -60,4 +62,4 @@ def weights_description(config: dict[str, Any], path: Path, digest: str) -> str:
         return f"file {path.name} (changed since config.json was written)"
     if claim.get("kind") == "sample":
         return f"sample {claim.get('name')} ({claim.get('source')})"
-    return f"discriminating random (recipe {claim.get('recipe')}, seed {claim.get('seed')})"
+    return f"{RANDOM} (recipe {claim.get('recipe')}, seed {claim.get('seed')})"

@@ -17,6 +17,10 @@ def show_first(names: list[str], count: int = 3) -> str:
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
+# Buffers of BatchNorm that training counts; torch's own strict load does without.
+UNREAD = ".num_batches_tracked"
+
+
 @dataclasses.dataclass(frozen=True)
 class WeightAccount:
     """What a weights file and a model made of each other.
@@ -72,3 +76,22 @@ class WeightAccount:
         if self.idle:
             parts.append(self.idle_patterns)
         return "; ".join([*parts, *self.notes])
+
+
+def wrong_prefix(account: WeightAccount) -> str:
+    """What the keys of a file have more than the model's, or less; "" where it is not that."""
+    file, model = (
+        {name for name in names if not name.endswith(UNREAD)}
+        for names in (account.unexpected, account.missing)
+    )
+    if account.loaded or not file or not model:
+        return ""
+    for longer, shorter in ((file, model), (model, file)):
+        one = max(longer, key=len)
+        for short in shorter:
+            prefix = one.removesuffix(short)
+            if prefix != one and prefix.endswith("."):
+                matched = {name.removeprefix(prefix) for name in longer if name.startswith(prefix)}
+                if 2 * len(matched & shorter) > len(shorter):
+                    return prefix
+    return ""

@@ -89,7 +89,9 @@ class Toolchain:
 
 def default_cache_dir() -> Path:
     """``npu-accuracy/emulator`` below $XDG_CACHE_HOME or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # the specification has relative paths ignored
+        base = os.path.join(os.path.expanduser("~"), ".cache")
     return Path(base) / "npu-accuracy" / "emulator"
 
 

@@ -46,16 +46,17 @@ def _merge(given: argparse.Namespace) -> int:
     verify(given.verify, *given.runs)
     key = signing.read_key(given.sign) if given.sign is not None else None
     merged = merge.merge(given.runs, given.output, allow_differences=given.allow_differences)
-    renderer = markdown if given.format == "markdown" else text
     cases, missing = merged.run.cases, merged.run.unfinished
-    if renderer is markdown:
+    if given.format == "markdown":
         print(markdown.render_run(cases, missing))
+        render_table = markdown.render_table
     else:
         print(text.render_run(cases, missing, folder=given.output.resolve()))
+        render_table = text.render_table
     for line in report.lines(merged):
         print(shown.line(line))
     if table := report.differences(merged):
-        print(f"\n{renderer.render_table(table)}")
+        print(f"\n{render_table(table)}")
     print(f"Records: {given.output / 'results.jsonl'}")
     if key is not None:
         print(f"Signature: {signed.sign(given.output / 'results.jsonl', key)}")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.devices import emulated_kernels
 from harness.entry.arguments import guarded, parsed, run_arguments
 from harness.entry.commands import (
     large_runs,
@@ -17,6 +18,7 @@ from harness.entry.commands import (
     qualify,
     report,
     support,
+    task_accuracy,
     upgrade,
 )
 from harness.system import files, private, quantities
@@ -58,7 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     further = {
         name: command
-        for module in (upgrade, report, large_runs, support, operators, qualify, prescribe)
+        for module in (
+            upgrade,
+            report,
+            large_runs,
+            support,
+            operators,
+            qualify,
+            task_accuracy,
+            prescribe,
+        )
         for name, command in module.add(commands).items()
     }
     _add_study(commands)
@@ -153,7 +164,7 @@ def _add_study(commands: Any) -> None:
     add("--seeds", type=quantities.natural, default=3, help="further seeds for the honest runs")
     add("--operator-share", type=quantities.share, default=None, metavar="S", help="part of the "
         "operators to compare one by one (default: as a run does)")  # fmt: skip
-    add("--emulated-kernels", default="cann", metavar="NAME", help="as of a run")
+    add("--emulated-kernels", default=emulated_kernels.DEFAULT, metavar="NAME", help="as of a run")
     add("--limit", type=quantities.natural, help="faults per setting and format (default: all; "
         "0: honest runs only)")  # fmt: skip
     add("--output", type=Path, default=Path("reports/study"), metavar="DIR")

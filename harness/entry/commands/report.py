@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.entry.arguments import add_verify, verify
-from harness.system import shown
-from harness.system.status import ExitCode, UsageProblem
+from harness.system import files, shown
+from harness.system.status import CaseProblem, ExitCode, UsageProblem
+
+if TYPE_CHECKING:
+    from harness.report.port.content import Port
+    from harness.report.port.sample import Sample
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -92,12 +98,45 @@ def _port(given: argparse.Namespace) -> int:
     found = content.choose(results_file.read_run(given.results), given.model)
     folder = results_file.folder(given.results)
     output = given.output or folder / "port" / found.directory_name
-    for language in dict.fromkeys(given.lang):
-        print(document.write(found, language, output))
+    script = document.write_script(found, output)
+    found = dataclasses.replace(found, sample=_sample(found, script, given.model))
+    languages = list(dict.fromkeys(given.lang))
+    for language in languages:
+        print(document.write(found, language, output, folder))
+    # Hubs show the file of this name.
+    shutil.copyfile(output / f"README_{languages[0]}.md", output / "README.md")
     print(document.line(found))
     if line := consistency.other_rules(found.cases):
         print(shown.line(line))
     return final_exit_code(found.of_model())
+
+
+def _sample(found: Port, script: Path, wanted: str | None) -> Sample:
+    """Run the port's own inference.py with the model of the records, where that is here.
+
+    `wanted`: as `--model` names it.
+    """
+    from harness.cases.models.model_files import ModelFiles
+    from harness.report.port import sample
+
+    main, source = found.main, found.source
+    if main is None or source is None or main.candidate is None:
+        return sample.Sample(problem="sample.no_model")
+    # A record may be a stranger's: which folder is read, and that no pickle is, it does not say.
+    if source.kind == "directory":
+        if wanted is None or not Path(wanted).is_dir():
+            return sample.Sample(problem="sample.no_model")
+        source = dataclasses.replace(source, ref=wanted)
+    source = dataclasses.replace(source, allow_pickle=False)
+    try:
+        model = ModelFiles.of(source, files.default_cache_dir())
+        changed = model.load().weights_sha256 != main.weights_sha256
+    except (CaseProblem, OSError):
+        return sample.Sample(problem="sample.no_model")
+    if changed:
+        return sample.Sample(problem="sample.other_weights")
+    extra = [word for key in source.allow_keys for word in ("--allow-key", key)]
+    return sample.run(script, model.directory, main.candidate.device.spec, extra)
 
 
 def _schema(given: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ pytest_plugins = [
     "harness.entry.pytest_plugin.large_runs",
     "harness.entry.pytest_plugin.ray_sweep",
     "harness.entry.pytest_plugin.own_modules",
+    "harness.entry.pytest_plugin.both_sides",
     "harness.entry.pytest_plugin.accuracy",
     "harness.entry.pytest_plugin.html",
 ]

@@ -39,7 +39,7 @@ import torch
 
 from harness.execution import aten
 from harness.execution.imitation import storage_dtype
-from harness.execution.operators import allowance, sums
+from harness.execution.operators import allowance, source_line, sums
 from harness.execution.operators.calls import (
     Call,
     declared,
@@ -62,6 +62,7 @@ from harness.judgement.operator_rows import (
     SLICE_RATIO_LIMIT,
     OperatorRow,
 )
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ class OperatorComparison:
             memory_format=memory_format(tensors[0]) if tensors else "",
             arithmetic=self._arithmetic.of(aten.kind(call.func)),
             skipped=skipped,
+            source=source_line.current(),
         )
 
     def compare(self, call: Call, row: OperatorRow, value: Any) -> OperatorRow:
@@ -172,7 +174,13 @@ class OperatorComparison:
         """Why the device did not run a call; raises CaseProblem when the device itself failed."""
         explained = self._device.explain(error)
         if explained is not None:
-            where = f"{call.name} in {module}: {explained.reason}"
+            where = say(
+                "operator.failed",
+                "{operator} in {module}: {reason}",
+                operator=call.name,
+                module=module,
+                reason=explained.reason,
+            )
             raise CaseProblem(explained.status, Stage.FORWARD, where) from error
         return f"the device raised {_text(error)}"
 

@@ -27,8 +27,10 @@ class DeviceSide:
         self._device = device.torch_device
         self._operator = device.operator
         self._store = storage_dtype(arithmetic)
+        # The tensors themselves: a model may replace a buffer in its forward, and the allocator
+        # would give the address of the old one to a tensor that does not last.
         self._lasting = {
-            tensor.untyped_storage().data_ptr()
+            tensor.untyped_storage().data_ptr(): tensor
             for tensor in (*model.parameters(), *model.buffers())
             if tensor.numel()
         }
@@ -60,7 +62,9 @@ class DeviceSide:
         storage = tensor.untyped_storage().data_ptr()
         if storage not in self._lasting:
             return None
-        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        # The version: some models write to a buffer in their forward.
+        place = tensor.data_ptr(), tensor._version
+        key = (*place, tuple(tensor.shape), tensor.stride(), tensor.dtype)
         if key not in self._moved:
             self._moved[key] = self._move(tensor)
         return self._moved[key]

@@ -64,6 +64,11 @@ class CpuProcess:
         found: LegResult = self._ask("reference", request)
         return found
 
+    def on_images(self, request: LegRequest, images: Array) -> LegResult:
+        """One plain forward over other images, as `CpuSide.on_images`."""
+        found: LegResult = self._ask("on_images", request, images)
+        return found
+
     def oracle(self, request: LegRequest, gelu: str = "") -> dict[str, Array]:
         """The float64 leg, as `CpuSide.oracle`."""
         found: dict[str, Array] = self._ask("oracle", request, gelu)

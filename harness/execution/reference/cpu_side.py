@@ -37,6 +37,7 @@ from harness.judgement.metrics import Array, count_nonfinite
 from harness.judgement.shares import Shares
 from harness.records.leg import LegRecord
 from harness.system.files import default_cache_dir
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 # Cases that share answers follow each other: a default and a strict one need five legs.
@@ -78,14 +79,16 @@ class CpuSide:
             return model, self._images.prepare_inputs(images, self._data_configs[model])
         except UsageProblem as problem:
             # Images named in a case file: the other cases still run.
-            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, str(problem)) from problem
+            said = say("inputs.bad", "{text}", text=problem)
+            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, said) from problem
 
     def check_plan(self, model: ModelFiles, plan: PrecisionPlan) -> None:
         """Raises CaseProblem (fail_load) for a plan that is not of this model."""
         loaded = self._models.original(model)
         modules = [path for path, _ in loaded.model.named_modules() if path]
         if wrong := plan.check(loaded.weights_sha256, modules):
-            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, wrong)
+            said = say("plan.bad", "{text}", text=wrong)
+            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, said)
 
     def answers(self, request: LegRequest, arithmetic: Arithmetic) -> Answers:
         """All that a verdict needs, for an arithmetic that the device declares."""
@@ -107,6 +110,10 @@ class CpuSide:
         return self._run(
             request.on_cpu(repeat=request.repeat, ranges=True, promoted=request.promoted)
         )
+
+    def on_images(self, request: LegRequest, images: Array) -> LegResult:
+        """One plain forward over other images, float32 [N, C, H, W]; not kept."""
+        return self._fresh(request.on_cpu(), _PLAIN, images)
 
     def oracle(self, request: LegRequest, gelu: str = "") -> dict[str, Array]:
         """The float64 leg; `gelu`: with every GELU in that form, as `Arithmetic.gelu`.
@@ -138,9 +145,14 @@ class CpuSide:
             raise CaseProblem(
                 Status.FAIL_REFERENCE,
                 Stage.REFERENCE,
-                f"The model does not fit {arithmetic}: {', '.join(broken)} becomes NaN or "
-                f"infinite on the CPU too when it rounds to that format (its largest number is "
-                "exceeded). Use bfloat16, float32 or a plan (python -m harness prescribe).",
+                say(
+                    "format.overflow",
+                    "The model does not fit {arithmetic}: {names} becomes NaN or infinite on the "
+                    "CPU too when it rounds to that format (its largest number is exceeded). Use "
+                    "bfloat16, float32 or a plan (python -m harness prescribe).",
+                    arithmetic=arithmetic,
+                    names=", ".join(broken),
+                ),
             )
         return Budget(arithmetic, (run.outputs,))
 
@@ -217,9 +229,12 @@ class CpuSide:
             self._cache.put(key, {}, facts)
         return loaded.data_config
 
-    def _fresh(self, request: LegRequest, variant: CpuVariant) -> LegResult:
+    def _fresh(
+        self, request: LegRequest, variant: CpuVariant, images: Array | None = None
+    ) -> LegResult:
         self.computed += 1
-        return legs.run(VariantCpu(variant), request, lambda stage: None, self._models.own)
+        cpu = VariantCpu(variant)
+        return legs.run(cpu, request, lambda stage: None, self._models.own, images)
 
     def _run(self, request: LegRequest, variant: CpuVariant = _PLAIN) -> LegResult:
         asked = request, variant

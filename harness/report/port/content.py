@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cases.case import ModelSource, id_part
+from harness.cases.models.timm_config import RANDOM
 from harness.judgement.documented import (
     DOCUMENTED_BATCH,
     DOCUMENTED_IMAGES,
@@ -21,6 +22,7 @@ from harness.judgement.documented import (
 )
 from harness.records.lines import ADAPTER, AnyRecord, CaseRecord
 from harness.records.results_file import Run
+from harness.report.port.sample import Sample
 from harness.report.tables.missing import (
     PERCENTILE_PASSES,
     english,
@@ -29,6 +31,7 @@ from harness.report.tables.missing import (
     image_size,
     percentiles,
     speed_missing,
+    speed_up_missing,
 )
 from harness.system import environment, shown
 from harness.system.status import Status, UsageProblem, worst
@@ -60,6 +63,7 @@ class Port:
     cases: tuple[CaseRecord, ...]
     missing: tuple[str, ...]
     main: CaseRecord | None
+    sample: Sample = Sample(problem="sample.not_asked")
 
     @property
     def directory_name(self) -> str:
@@ -88,7 +92,8 @@ class Port:
             found.append(Draft.NO_NPU)
         if self.missing or not self.cases or self.run.end is None or self.run.torn_lines:
             found.append(Draft.INCOMPLETE)
-        if self.source is not None and self.source.kind == "architecture":
+        made = self.main is not None and self.main.weights.startswith(RANDOM)
+        if made or (self.source is not None and self.source.kind == "architecture"):
             found.append(Draft.RANDOM_WEIGHTS)
         return tuple(found)
 
@@ -100,7 +105,10 @@ class Port:
     def of_model(self) -> Run:
         """The run as if it had held this model alone."""
         ids = [case.case_id for case in self.cases] + list(self.missing)
-        run = self.run.run.model_copy(update={"cases": ids}) if self.run.run else None
+        run = self.run.run
+        if run is not None:
+            kept = {name: value for name, value in run.fingerprints.items() if name in ids}
+            run = run.model_copy(update={"cases": ids, "fingerprints": kept})
         return self.run.model_copy(update={"run": run, "cases": list(self.cases)})
 
 
@@ -152,8 +160,13 @@ def accuracy_document(port: Port) -> dict[str, Any]:
     main = port.main
     dumped = _dumped(main)
     why = english(gate_missing(main), main)
+    features = dumped.get("outputs") if main is not None and main.gate is None else None
     return {
         **_head(port, "accuracy"),
+        "features": [
+            {key: value for key, value in output.items() if key != "sample"}
+            for output in features or []
+        ],
         "error_rate_limit_percent": ERROR_RATE_LIMIT_PERCENT,
         "documented_gate": dumped.get("gate"),
         "missing": {} if why is None else {"documented_gate": why},
@@ -172,12 +185,14 @@ def accuracy_document(port: Port) -> dict[str, Any]:
 def performance_document(port: Port) -> dict[str, Any]:
     """Content of results/performance.json: both sides' timings, or why they are missing."""
     main, why = port.main, english(speed_missing(port.main), port.main)
+    no_ratio = english(speed_up_missing(main), main)
     found: dict[str, Any] = {
         "device_images_per_second": None,
         "cpu_images_per_second": None,
         "speed_up": None,
     }
-    missing = {} if why is None else {"device_images_per_second": why, "speed_up": why}
+    missing = {} if why is None else {"device_images_per_second": why}
+    missing |= {} if no_ratio is None else {"speed_up": no_ratio}
     if main is not None and main.reference is not None and main.reference.timing.forward_seconds:
         found["cpu_images_per_second"] = main.reference.timing.images_per_second
     else:
@@ -205,7 +220,7 @@ def write_json(document: dict[str, Any], path: Path) -> None:
 
 
 def _head(port: Port, kind: str) -> dict[str, Any]:
-    main, run = port.main, port.run.run
+    main, run = port.main, port.of_model().run
     return {
         "kind": kind,
         "publishable": not port.drafts,

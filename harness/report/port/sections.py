@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from harness.judgement import documented
+from harness.judgement.arithmetic import declared
 from harness.records.lines import CaseRecord
-from harness.report.markdown import Verbatim
-from harness.report.port import throughput
+from harness.report.port import features, precision, throughput
 from harness.report.port.content import Port
-from harness.report.port.texts import Texts, cut
+from harness.report.port.texts import Texts
 from harness.report.tables import cells, missing, per_case
 from harness.report.tables.cells import Table
 from harness.report.tables.missing import Missing
+from harness.system import messages
 
 
 def sections(found: Port, t: Texts) -> dict[str, Any]:
@@ -25,11 +26,13 @@ def sections(found: Port, t: Texts) -> dict[str, Any]:
         "how": _how(main, t),
         **throughput.sections(main, t),
         "accuracy": _accuracy(main, accuracy_why, t),
-        "why_missing": t("accuracy.why", reason=cut(main.reason, t))
+        "why_missing": t("accuracy.why", reason=t.cut(reason(main, t)))
         if accuracy_why and main is not None and main.reason
         else "",
         "per_image": _per_image(main, accuracy_why, t),
+        **_features(main, t),
         "budget": _budget(main, t),
+        "plan": precision.plan(main, t),
         "cases": _cases(found, t),
         "limits": _limits(found, t),
     }
@@ -39,6 +42,7 @@ def _protocol(main: CaseRecord | None, t: Texts) -> dict[str, str]:
     size = missing.image_size(main) if main is not None else None
     if main is None or size is None:  # nothing was prepared that could be described
         return {"performance": "", "accuracy": ""}
+    kind = "features.protocol" if features.has(main) else "accuracy.protocol"
     images = t(
         "protocol",
         count=missing.image_count(main),
@@ -50,14 +54,14 @@ def _protocol(main: CaseRecord | None, t: Texts) -> dict[str, str]:
         "performance": t(
             "performance.protocol", images=images, batch=main.case.batch_size, device=device
         ),
-        "accuracy": t("accuracy.protocol", images=images, device=device),
+        "accuracy": t(kind, images=images, device=device),
     }
 
 
 def _why(reason: Missing | None, main: CaseRecord | None, t: Texts) -> str | None:
     """Why something is missing, in the report's language; None when nothing is."""
     if reason is Missing.ENDED and main is not None:
-        return Verbatim(main.status.value)
+        return t("missing.ended", status=main.status.value)
     return t(f"missing.{reason.value}") if reason is not None else None
 
 
@@ -70,9 +74,9 @@ def _performance(main: CaseRecord | None, t: Texts) -> Table:
     if why is not None or main is None or main.candidate is None or main.reference is None:
         values = (t("missing.cell", why=why),) * len(names)
     else:
-        speed_up: str = f"{main.speed_ratio:.1f} x"
-        if main.reference.timing.cached:
-            speed_up = t("performance.cached", value=speed_up)
+        none = _why(missing.speed_up_missing(main), main, t)
+        ratio = main.speed_ratio
+        speed_up = t("missing.cell", why=none) if ratio is None else f"{ratio:.1f} x"
         values = (f"{main.candidate.timing.images_per_second:.1f} img/s", speed_up)
     return Table("", (t("head.metric"), t("head.value")), tuple(zip(names, values, strict=True)))
 
@@ -82,15 +86,17 @@ def _how(main: CaseRecord | None, t: Texts) -> Table:
     why = _why(missing.speed_missing(main), main, t)
     device = cells.device_word(main) if main is not None else "NPU"
     count = missing.image_count(main) if main is not None else documented.DOCUMENTED_IMAGES
-    rows: list[tuple[str, str]] = [(t("performance.cpu"), _cpu_speed(main, t))]
+    rows: list[tuple[str, str]] = [
+        (t("performance.cpu"), _cpu_speed(main, t)),
+        (t("host.row"), _host(main, t)),
+    ]
     names = (
         t("performance.passes", device=device),
         t("performance.first"),
         t("performance.latency", count=count),
     )
-    if why is not None or main is None or main.candidate is None:
-        rows += [(name, t("missing.cell", why=why)) for name in names]
-    else:
+    # What is missing has its reason in the documented table above.
+    if why is None and main is not None and main.candidate is not None:
         timing = main.candidate.timing
         passes = len(timing.forward_seconds)
         points = missing.percentiles(timing)
@@ -109,6 +115,43 @@ def _how(main: CaseRecord | None, t: Texts) -> Table:
         )
         rows += list(zip(names, values, strict=True))
     return Table(t("performance.how"), (t("head.item"), t("head.value")), tuple(rows))
+
+
+def _host(main: CaseRecord | None, t: Texts) -> str:
+    timing = main.reference.timing if main is not None and main.reference is not None else None
+    use = timing.host_use if timing is not None else None
+    if timing is None or use is None:
+        return t("missing.cell", why=t("missing.not_recorded"))
+    shares: str = throughput.host_shares(use, None, t)
+    if use.megahertz_low is not None and use.megahertz_high is not None:
+        clock = t("host.clock", low=f"{use.megahertz_low:.0f}", high=f"{use.megahertz_high:.0f}")
+        shares = t.listed([shares, clock])
+    return t("host.busy", shares=shares) if timing.busy else shares
+
+
+def reason(main: CaseRecord, t: Texts) -> str:
+    """Why a case has its status, in the report's language."""
+    return t.said(main.reason_messages, main.reason)
+
+
+def arithmetic_words(main: CaseRecord, t: Texts) -> str:
+    """What the device declares, in the report's language."""
+    if main.candidate is None:
+        return main.arithmetic
+    said = str(declared(main.case.dtype, main.candidate.numerics))
+    return t.said(
+        messages.of(said) if isinstance(said, messages.Said) else (), main.arithmetic
+    ) or (main.arithmetic)
+
+
+def _features(main: CaseRecord | None, t: Texts) -> dict[str, Any]:
+    if main is None or not features.has(main):
+        return {"features": None, "features_per_image": None, "element_rule": ""}
+    return {
+        "features": features.table(main, t),
+        "features_per_image": features.per_image(main, t),
+        "element_rule": features.element_rule(main, t),
+    }
 
 
 def _milliseconds(seconds: float) -> str:
@@ -183,13 +226,15 @@ def _budget(main: CaseRecord | None, t: Texts) -> Table | None:
     if main is None or not main.budgets:
         return None
     return Table(
-        t("accuracy.budget", arithmetic=main.arithmetic),
+        t("accuracy.budget", arithmetic=arithmetic_words(main, t)),
         (t("head.output"), t("head.budget_ratio"), t("head.allowed")),
         tuple((row.name, f"{row.worst_ratio:.3g}", f"{row.limit:g}") for row in main.budgets),
     )
 
 
 def _cases(found: Port, t: Texts) -> Table:
+    if found.cases and all(map(features.has, found.cases)):
+        return features.cases(found.cases, t)
     rows = []
     for case in found.cases:
         why = t("missing.cell", why=_why(missing.gate_missing(case), case, t) or "")
@@ -212,7 +257,9 @@ def _limits(found: Port, t: Texts) -> list[str]:
         return [t("limit.no_speed", why=t("missing.no_record")), t("limit.one_device")]
     lines: list[str] = [t("limit.images", count=missing.image_count(main))]
     seen = main.discrimination
-    if seen is None:
+    if features.has(main):
+        pass  # of a softmax alone; the verdict on features is in `discrimination` of the record
+    elif seen is None:
         lines.append(
             t(
                 "limit.no_discrimination",
@@ -230,7 +277,7 @@ def _limits(found: Port, t: Texts) -> list[str]:
             )
         )
     if main.arithmetic:
-        lines.append(t("limit.arithmetic", arithmetic=main.arithmetic))
+        lines.append(t("limit.arithmetic", arithmetic=arithmetic_words(main, t)))
     lines += _speed_limits(main, t)
     lines.append(t("limit.one_device"))
     power = main.sensitivity
@@ -246,9 +293,13 @@ def _limits(found: Port, t: Texts) -> list[str]:
             )
         )
     if main.candidate is not None and main.candidate.fallback_operators:
-        operators = ", ".join(main.candidate.fallback_operators)
-        lines.append(t("limit.fallback", operators=cut(operators, t)))
-    return lines + [t("limit.note", note=cut(note, t)) for note in main.notes]
+        operators = t.listed(main.candidate.fallback_operators)
+        lines.append(t("limit.fallback", operators=t.cut(operators)))
+    said = main.note_messages or [list(messages.of(note)) for note in main.notes]
+    return lines + [
+        t("limit.note", note=t.cut(t.said(parts, note)))
+        for note, parts in zip(main.notes, said, strict=True)
+    ]
 
 
 def _speed_limits(main: CaseRecord, t: Texts) -> list[str]:
@@ -264,6 +315,6 @@ def _speed_limits(main: CaseRecord, t: Texts) -> list[str]:
             name=main.reference.device.name,
         )
     ]
-    if timing.cached_since is not None:
-        lines.append(t("limit.cpu_cached", time=f"{timing.cached_since:%Y-%m-%d %H:%M}"))
+    if none := _why(missing.speed_up_missing(main), main, t):
+        lines.append(t("limit.no_speed_up", why=none))
     return lines

@@ -8,13 +8,12 @@ from typing import Any
 
 from harness.records.leg import LegRecord
 from harness.records.lines import CaseRecord
-from harness.report.markdown import Verbatim
-from harness.report.port import content
+from harness.report.port import card, content
 from harness.report.port.content import Port
 from harness.report.port.texts import Texts
-from harness.report.tables import cells, provenance
+from harness.report.tables import cells, missing, provenance
 from harness.report.tables.cells import EMULATED, Table
-from harness.system import environment, releases
+from harness.system import environment, messages, releases
 
 # What a port installs, torch first and what belongs to it.
 _INSTALLED = ("torch", "torch_npu", "torchvision", "timm", "safetensors")
@@ -26,11 +25,12 @@ def sections(found: Port, t: Texts) -> dict[str, Any]:
     recorded = found.run.run.environment if found.run.run is not None else {}
     install, not_installed = _install(recorded)
     return {
+        "description": card.description(found, t),
         "model": _model(found, t),
         "environment": _environment(found, recorded, t),
-        "warnings": _warnings(recorded, main),
+        "warnings": [t.said(messages.of(one), one) for one in _warnings(recorded, main)],
         "install": install,
-        "not_installed": ", ".join(not_installed),
+        "not_installed": t.listed(not_installed),
         "cann": _cann(main) or t("missing.not_recorded"),
         "x86": "x86" in recorded.get("platform", ""),
         "directory": _directory(found, t),
@@ -48,10 +48,10 @@ def _model(found: Port, t: Texts) -> Table:
         rows += [(t(f"model.{key}"), none) for key in ("weights", "protocol", "inputs")]
     else:
         rows += [
-            (t("model.weights"), main.weights or not_loaded),
+            (t("model.weights"), weights(found, t) or not_loaded),
             (t("model.weights_sha256"), main.weights_sha256 or not_loaded),
             (t("model.protocol"), _protocol_cell(main, t)),
-            (t("model.inputs"), main.inputs or not_prepared),
+            (t("model.inputs"), _inputs(main, t) or not_prepared),
             (t("model.inputs_sha256"), main.inputs_sha256 or not_prepared),
         ]
     return Table("", (t("head.item"), t("head.value")), tuple(rows))
@@ -62,10 +62,42 @@ def _protocol_cell(main: CaseRecord, t: Texts) -> str:
     if not differences:
         return t("model.documented", case=main.case_id)
     parts = [
-        t("model.difference", setting=name, own=own, documented=documented)
+        t(
+            "model.difference",
+            setting=t(f"setting.{name}"),
+            own=_setting(name, own, t),
+            documented=_setting(name, documented, t),
+        )
         for name, documented, own in differences
     ]
-    return t("model.differs", case=main.case_id, differences=Verbatim(", ".join(parts)))
+    return t("model.differs", case=main.case_id, differences=t.listed(parts))
+
+
+def _setting(name: str, value: str, t: Texts) -> str:
+    return t(f"kind.{value}") if name == "inputs" else value
+
+
+def weights(found: Port, t: Texts) -> str:
+    """Where the weights came from; "" where they were not loaded."""
+    main, source = found.main, found.source
+    if main is None or source is None or not main.weights:
+        return ""
+    return t(f"weights.{source.kind}", name=source.name, seed=source.seed)
+
+
+def _inputs(main: CaseRecord, t: Texts) -> str:
+    own = main.case.inputs
+    size = missing.image_size(main)
+    if not main.inputs or size is None:
+        return main.inputs
+    key = "made" if own.kind in ("synthetic", "noise") else "read"
+    return t(
+        f"inputs.{key}",
+        count=missing.image_count(main),
+        size=size,
+        kind=t(f"kind.{own.kind}"),
+        seed=own.seed,
+    )
 
 
 def _environment(found: Port, recorded: Mapping[str, str], t: Texts) -> Table:
@@ -140,19 +172,31 @@ def _directory(found: Port, t: Texts) -> dict[str, str]:
     name = "model-directory" if kind == "architecture" else found.name
     path = f"./{name}"
     quoted = shlex.quote(path)
-    command = f"python inference.py --model_path {quoted}"
+    allowed = "".join(f" --allow-key {shlex.quote(key)}" for key in _allowed(found))
+    command = f"python inference.py --model_path {quoted}{allowed}"
     synthetic = f"{command} --device npu"
     keys = {"sample": "inference.sample", "architecture": "inference.no_directory"}
+    facts = card.model_facts(found)
+    features = facts is not None and facts.num_classes < 2
+    call = "features" if features else "predict"
+    result = (
+        t("inference.features")
+        if features
+        else t("inference.probabilities", classes=_classes(found))
+    )
     return {
-        "text": t(keys.get(kind, "inference.directory")),
+        "text": t(keys.get(kind, "inference.directory"), model=path),
         "prepare": f"python -m harness sample-model --output {quoted}" if kind == "sample" else "",
         "commands": f"{command} --image photo.jpg --device npu\n"
         f"{synthetic}        # {t('inference.synthetic')}",
         "python": "from inference import TimmClassifier\n"
         f'clf = TimmClassifier(model_path={_literal(path)}, device="npu")\n'
-        'probs = clf.predict(["photo.jpg"])        '
-        f"# {t('inference.probabilities', classes=_classes(found))}",
+        f'probs = clf.{call}(["photo.jpg"])        # {result}',
     }
+
+
+def _allowed(found: Port) -> tuple[str, ...]:
+    return found.source.allow_keys if found.source is not None else ()
 
 
 def _literal(path: str) -> str:

@@ -7,10 +7,12 @@ from typing import Any
 
 from harness.judgement.timing import needed
 from harness.records.lines import CaseRecord
-from harness.records.throughput import BatchTiming, Row, Throughput
-from harness.report.port.texts import Texts, cut
+from harness.records.throughput import BatchTiming, Row, Setting, Throughput, ThroughputPlan
+from harness.report.markdown import Verbatim
+from harness.report.port.texts import Texts
 from harness.report.tables import cells, throughput
 from harness.report.tables.cells import Table
+from harness.system.host_use import HostUse
 
 _POINTS = (50, 90, 95, 99)
 
@@ -21,7 +23,7 @@ def sections(main: CaseRecord | None, t: Texts) -> dict[str, Any]:
     if main is None or found is None:
         return {"batches": None, "batch_notes": [t("batches.not_measured")]}
     if not found.rows:
-        why = cut(found.problem, t)
+        why = t("quoted", text=t.cut(found.problem))
         return {"batches": None, "batch_notes": [t("batches.problem", why=why)]}
     return {"batches": _table(main, found, t), "batch_notes": _notes(main, found, t)}
 
@@ -50,6 +52,8 @@ def _row(main: CaseRecord, found: Throughput, row: Row, t: Texts) -> tuple[str, 
     else:
         speed, latency = _speed(row.device, t, none), _latency(row.device, t, none)
         speed_up = none
+        if row.cpu is not None and row.cpu.busy:
+            speed_up = t("missing.cell", why=t("missing.cpu_busy"))
         if ratio is not None:
             speed_up = _with_range(f"{ratio.value:.3g} x", ratio.low, ratio.high, t)
     return (
@@ -59,7 +63,19 @@ def _row(main: CaseRecord, found: Throughput, row: Row, t: Texts) -> tuple[str, 
         speed_up,
         latency,
         _latency(row.cpu, t, none),
-        none if row.cpu is None else str(row.cpu.setting),
+        none if row.cpu is None or row.cpu.setting is None else _setting(row.cpu.setting, t),
+    )
+
+
+def _setting(setting: Setting, t: Texts) -> str:
+    return t("batches.setting_value", threads=setting.threads, layout=setting.layout)
+
+
+def _plan(plan: ThroughputPlan, t: Texts) -> str:
+    batches = ",".join(map(str, plan.batches))
+    precision = f"{100 * plan.precision:g}"
+    return t(
+        "batches.plan_value", batches=batches, seconds=f"{plan.seconds:g}", precision=precision
     )
 
 
@@ -90,10 +106,10 @@ def _latency(timing: BatchTiming | None, t: Texts, none: str) -> str:
 def _notes(main: CaseRecord, found: Throughput, t: Texts) -> list[str]:
     """What the CPU was, and everything that makes these figures less than they seem."""
     sides = [
-        (f"{word}, {t('batches.batch')} {row.batch_size}", timing, problem)
+        (t("batches.where", side=word, batch=row.batch_size), timing, problem)
         for row, word, timing, problem in throughput.sides(main, found)
     ]
-    notes: list[str] = [t("batches.plan", plan=found.plan)]
+    notes: list[str] = [t("batches.plan", plan=_plan(found.plan, t))]
     host = found.host
     if host is not None:
         notes.append(
@@ -105,18 +121,44 @@ def _notes(main: CaseRecord, found: Throughput, t: Texts) -> list[str]:
                 load=f"{host.load:.2f}",
             )
         )
-        if throughput.is_busy(host):
-            notes.append(t("batches.busy", cores=host.logical_cores))
+    for where, timing, _ in sides:
+        if timing is not None and timing.busy:
+            notes.append(t("batches.busy", where=where, shares=_shares(timing, t)))
+        if timing is not None and timing.not_tried:
+            tried = len(timing.search) - timing.not_tried
+            notes.append(t("batches.cut_short", where=where, tried=tried, of=len(timing.search)))
     imprecise = [where for where, timing, _ in sides if timing and not found.reached(timing)]
     unstable = [where for where, timing, _ in sides if timing and not timing.stable]
     notes += _listed("batches.imprecise", imprecise, t, f"{100 * found.plan.precision:g} %")
     notes += _listed("batches.unstable", unstable, t)
     return notes + [
-        t("batches.missing", where=where, why=cut(problem, t))
+        t("batches.missing", where=where, why=t("quoted", text=t.cut(problem)))
         for where, timing, problem in sides
         if timing is None
     ]
 
 
 def _listed(key: str, where: Sequence[str], t: Texts, precision: str = "") -> list[str]:
-    return [t(key, where="; ".join(where), precision=precision)] if where else []
+    joined = Verbatim(t("list.stop").join(where))
+    return [t(key, where=joined, precision=precision)] if where else []
+
+
+def _shares(timing: BatchTiming, t: Texts) -> str:
+    """What others had of the host, in numbers."""
+    load = timing.host.load if timing.host is not None else None
+    return host_shares(timing.host_use, load, t)
+
+
+def host_shares(use: HostUse | None, load: float | None, t: Texts) -> str:
+    """What others had of the host while it was timed; the load where nothing else is known."""
+    shown = [("load", load if load is not None else use.load if use is not None else None)]
+    if use is not None:
+        named = (("waited", use.waited), ("steal", use.steal), ("others", use.others))
+        shown += [(name, None if share is None else 100 * share) for name, share in named]
+    return t.listed(
+        [
+            t(f"host.{name}", value=f"{value:.2f}" if name == "load" else f"{value:.0f}")
+            for name, value in shown
+            if value is not None
+        ]
+    )

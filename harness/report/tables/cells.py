@@ -71,6 +71,11 @@ def quotient(value: float) -> str:
     return "none" if math.isnan(value) else f"{value:.3g}"
 
 
+def share(value: float, places: int = 2, *, sign: bool = False) -> str:
+    """Format a share as percent, "12.50 %"; `sign`: of a difference."""
+    return f"{100 * value:{'+' * sign}.{places}f} %"
+
+
 def error_rate(percent: float | None) -> str:
     """Format an error rate as documented; None: it was not measured."""
     return NOT_MEASURED if percent is None else f"{fixed(percent, 4)} %"

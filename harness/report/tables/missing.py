@@ -31,6 +31,8 @@ class Missing(enum.Enum):
     NO_CLASSIFIER = "no_classifier"
     EMULATED = "emulated"
     NOT_TIMED = "not_timed"
+    CPU_CACHED = "cpu_cached"
+    CPU_BUSY = "cpu_busy"
     ENDED = "ended"  # the case ended before; its status says how
 
 
@@ -39,6 +41,9 @@ _ENGLISH = {
     Missing.NO_CLASSIFIER: "the model has no classifier, so that softmax and Top-1 do not apply",
     Missing.EMULATED: "EMULATED: the emulated device runs on this CPU",
     Missing.NOT_TIMED: "no forward pass was timed",
+    Missing.CPU_CACHED: "the CPU was timed in an earlier run: --throughput, or "
+    "--reference-cache-size 0, times it in this one",
+    Missing.CPU_BUSY: "HOST BUSY: other work had part of the CPU while it was timed",
 }
 
 
@@ -67,7 +72,27 @@ def speed_missing(case: CaseRecord | None) -> Missing | None:
         return Missing.EMULATED
     if case.candidate is None or case.reference is None:
         return Missing.ENDED
-    return Missing.NOT_TIMED if case.speed_ratio is None else None
+    timed = case.reference.timing.forward_seconds and case.candidate.timing.forward_seconds
+    return None if timed else Missing.NOT_TIMED
+
+
+def speed_up_missing(case: CaseRecord | None) -> Missing | None:
+    """Why there is no speed-up; None when there is."""
+    if (why := speed_missing(case)) is not None or case is None or case.reference is None:
+        return why
+    return cpu_time_missing(case)
+
+
+def cpu_time_missing(case: CaseRecord) -> Missing | None:
+    """Why the CPU has no time of this run; None when it has."""
+    if case.reference is None:
+        return Missing.ENDED
+    timing = case.reference.timing
+    if not timing.forward_seconds:
+        return Missing.NOT_TIMED
+    if timing.cached:
+        return Missing.CPU_CACHED
+    return Missing.CPU_BUSY if timing.busy else None
 
 
 def percentiles(timing: Timing) -> dict[str, float] | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from harness.judgement.documented import DOCUMENTED_BATCH, DOCUMENTED_IMAGES
 from harness.records.lines import CaseRecord
 from harness.report.tables.cells import EMULATED, MINUTE, Table, device_word, label
+from harness.report.tables.missing import english, speed_up_missing
+from harness.system.host_use import HostUse
 
 
 def documented(case: CaseRecord) -> Table | None:
@@ -26,11 +28,11 @@ def documented(case: CaseRecord) -> Table | None:
         none = f"none: an {EMULATED} device runs on this CPU"
         rows = ((f"{word} throughput", none), (f"CPU/{word} speed-up", none))
     else:
-        ratio = device.images_per_second / cpu.images_per_second
-        earlier = ", the CPU measured earlier" if cpu.cached else ""
+        why = english(speed_up_missing(case), case)
+        ratio = f"{case.speed_ratio:.1f} x" if why is None else f"none: {why}"
         rows = (
             (f"{word} throughput", f"{device.images_per_second:.1f} img/s"),
-            (f"CPU/{word} speed-up", f"{ratio:.1f} x{earlier}"),
+            (f"CPU/{word} speed-up", ratio),
         )
     reference = f"{cpu.images_per_second:.1f} img/s, {cpu.threads} threads"
     if cpu.cached_since is not None:
@@ -38,4 +40,16 @@ def documented(case: CaseRecord) -> Table | None:
             f", measured when the reference was made ({cpu.cached_since:{MINUTE}}, "
             f"{case.reference.device.name})"
         )
+    if cpu.busy:
+        assert cpu.host_use is not None
+        reference += f" HOST BUSY ({', '.join(shares(cpu.host_use))})"
     return Table(label(case, title), ("metric", "value"), (*rows, ("CPU throughput", reference)))
+
+
+def shares(use: HostUse) -> list[str]:
+    """What others had of the host, in words."""
+    words = ("waited", "stolen by the hypervisor", "used by others")
+    values = (use.waited, use.steal, use.others)
+    found = [f"{100 * share:.0f} % {word}" for word, share in zip(words, values, strict=True)
+             if share is not None]  # fmt: skip
+    return found or [f"load {use.load:.2f}"]

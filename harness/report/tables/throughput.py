@@ -9,14 +9,13 @@ from harness.judgement.timing import needed
 from harness.records.leg import MemoryUse
 from harness.records.lines import CaseRecord
 from harness.records.throughput import BatchTiming, Row, Throughput
+from harness.report.tables import performance
 from harness.report.tables.cells import EMULATED, Table, device_word, label
 from harness.system.processor import HostInfo
 
 NOT_SHOWN = f"not shown: {EMULATED}"
 _NONE = "not measured"
 _MIB = 1 << 20
-# Load over logical cores; the case's own verdict, just before, makes up to 1.
-_BUSY = 1.25
 
 
 def tables(case: CaseRecord) -> list[Table]:
@@ -46,6 +45,16 @@ def lines(case: CaseRecord) -> list[str]:
             imprecise.append(f"{where} ({reached} after {timing.wall.repeats} repeats)")
         if not timing.stable:
             unstable.append(f"{where} ({timing.warm_up} calls)")
+        if timing.busy:
+            text.append(
+                f"HOST BUSY while {where} was timed ({host_use(timing)}): other work took part of "
+                "the CPU, so that there is no speed-up."
+            )
+        if timing.not_tried:
+            text.append(
+                f"SEARCH CUT SHORT for {where}: of {len(timing.search)} settings of the CPU "
+                f"{timing.not_tried} were not tried; raise --throughput-seconds."
+            )
     if imprecise:
         text.append(
             f"PRECISION NOT REACHED, {_percent(found.plan.precision)} was asked for: "
@@ -56,18 +65,14 @@ def lines(case: CaseRecord) -> list[str]:
             "NOT STABLE, the times still moved by more than 5 % when the warm-up ended: "
             f"{', '.join(unstable)}."
         )
-    host = found.host
-    if host is not None and is_busy(host):
-        text.append(
-            f"HOST BUSY: its load was {host.load:.2f} on {host.logical_cores} logical cores when "
-            "the measurement began: other work took part of the CPU."
-        )
     return [label(case, f"Throughput: {line}") for line in text]
 
 
-def is_busy(host: HostInfo) -> bool:
-    """Whether other work had part of the CPU when the measurement began."""
-    return host.load > _BUSY * host.logical_cores
+def host_use(timing: BatchTiming) -> str:
+    """What others had of the host while a side was timed, in numbers."""
+    host, use = timing.host, timing.host_use
+    parts = [f"load {host.load:.2f} on {host.logical_cores} logical cores"] if host else []
+    return ", ".join([*parts, *(performance.shares(use) if use is not None else ())])
 
 
 def memory(case: CaseRecord) -> Table | None:
@@ -128,6 +133,8 @@ def _speed_up(case: CaseRecord, found: Throughput) -> Table | None:
         ratio = row.speed_up
         if case.emulated:
             shown = (NOT_SHOWN, NOT_SHOWN)
+        elif row.cpu.busy:
+            shown = ("none: HOST BUSY", "none: HOST BUSY")
         elif ratio is None:
             shown = (_NONE, _NONE)
         else:

@@ -242,6 +242,17 @@ def test_names_that_are_not_the_models_are_not_used_and_that_is_said(folder, nam
     write(folder, label_names=[f"n{i}" for i in range(1000)])
     loaded = loading.load_model(folder)
     assert loaded.label_names[3] == "n3" and "label_names" not in loaded.weights.summary()
+    write(folder, label_names=["crane", "kite", *(f"n{i}" for i in range(997)), "crane"])
+    loaded = loading.load_model(folder)
+    assert loaded.label_names[999] == "crane"
+    assert "label_names has crane more than once" in loaded.weights.summary()
+
+
+def test_two_numbers_of_classes_are_refused_not_chosen_from(folder):
+    write(folder, num_classes=1000, model_args={"num_classes": 10})
+    refused(folder, "num_classes 1000", "`model_args` 10", "remove the one")
+    write(folder, num_classes=1000, model_args={"num_classes": 1000})
+    assert loading.load_model(folder).num_classes == 1000
 
 
 def test_a_stored_model_is_made_again_when_its_config_was_edited(tmp_path):

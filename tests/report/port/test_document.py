@@ -84,7 +84,9 @@ def test_an_emulated_run_is_a_draft_on_every_table_and_sentence():
         for number, line in enumerate(lines):
             if line.startswith("|") and not lines[number - 1].startswith("|"):
                 assert word in lines[number - 2] and "EMULATED" in lines[number - 2]
-        assert f"{word}, EMULATED" in lines[2]
+        comma = texts.every()["list.comma"][language]
+        result = next(line for line in lines if line.startswith("**"))
+        assert f"{word}{comma}EMULATED" in result
         assert "img/s" not in "".join(line for line in lines if "CPU" not in line)
     for make in (content.accuracy_document, content.performance_document):
         made = make(content.choose(run, None))
@@ -98,7 +100,7 @@ def test_an_emulated_run_is_a_draft_on_every_table_and_sentence():
 def test_a_case_that_is_not_the_documented_protocol_says_how_it_differs():
     case = case_of(images=InputSource("photos"), inputs_shape=[6, 3, 384, 384], numerics="strict")
     document = rendered(run_of(case))
-    assert "not the documented protocol (inputs: photos instead of synthetic" in document
+    assert "not the documented protocol (inputs: photographic instead of synthetic" in document
     assert "size: 384x384 instead of 224x224, numerics: strict instead of default" in document
     assert (
         content.accuracy_document(content.choose(run_of(case), None))["documented_protocol"]
@@ -116,7 +118,7 @@ def test_nothing_is_empty_when_a_case_fails_before_it_is_measured():
         assert "fail_load" in document
         assert "None" not in document and "nan" not in document
     metrics = [dict(t[2:]) for t in all_tables(rendered(run_of(broken()))) if t[0][0] == "metric"]
-    assert set(metrics[1].values()) == {"not measured: fail_load"}
+    assert set(metrics[1].values()) == {"not measured: the case ended as fail_load"}
     assert "Not passed: the model or its weights did not load completely." in rendered(
         run_of(broken())
     )

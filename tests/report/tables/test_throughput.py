@@ -65,6 +65,11 @@ def test_a_precision_that_was_not_reached_is_loud():
     )
     assert "NOT STABLE" in said and "CPU at batch 8 (10 calls)" in said and "HOST BUSY" in said
     assert "50 % NOT REACHED (2 %)" in text.render_case(case)
-    assert report.tables(case)[1].rows[0][1] == "19.9 x, PRECISION NOT REACHED"
+    assert report.tables(case)[1].rows[0][1] == "none: HOST BUSY"
+    assert case.fair_speed_up is None
+    idle = dataclasses.replace(noisy, stable=False)
+    rows = (Row(8, idle, fast),)
+    quiet = case.model_copy(update={"throughput": dataclasses.replace(found, rows=rows)})
+    assert report.tables(quiet)[1].rows[0][1] == "19.9 x, PRECISION NOT REACHED"
     for line in report.lines(case):
         assert line in fragments.render_case(case).replace("&#39;", "'")

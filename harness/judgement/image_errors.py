@@ -1,0 +1,77 @@
+"""Errors of one output image by image, and by the element-wise rule that some reports use.
+
+The element-wise rule asks |device - CPU| <= 1 % of |CPU| of every element.  It misleads: an element
+near zero is a difference of large terms, whose rounding is as large as theirs, so that honest
+rounding breaks the rule as well.  What an honest run on the CPU does to it is measured beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from harness.judgement import metrics
+from harness.judgement.metrics import Array, Pair
+
+ELEMENT_LIMIT = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageErrors:
+    """One image's row x of an output, device against CPU.
+
+    `cosine`: of the row as it is; `max_abs`, `mean_abs`: of the differences; `relative`:
+    |device - CPU| / |CPU| in the Euclidean norm, NaN where both are zero.
+    """
+
+    cosine: float
+    max_abs: float
+    mean_abs: float
+    relative: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ElementRule:
+    """The element-wise rule over all elements of an output.
+
+    `beyond`: share of elements with |device - CPU| > 1 % of |CPU|; `honest`: the same for an honest
+    run on the CPU in the declared arithmetic; `mean_relative`: mean of |device - CPU| / |CPU| over
+    the elements that are not zero on the CPU, NaN where all are.
+    """
+
+    beyond: float
+    honest: float
+    mean_relative: float
+
+
+def of_images(pair: Pair) -> tuple[ImageErrors, ...]:
+    """Errors of each row of a pair [N, ...]."""
+    cosines = metrics.cosines_with_zeros(pair)
+    reference, _ = pair.rows
+    sizes = pair.sizes.reshape(reference.shape)
+    return tuple(
+        ImageErrors(
+            cosine=float(cosine),
+            max_abs=float(row.max()),
+            mean_abs=float(row.mean()),
+            relative=metrics.quotient(float(np.linalg.norm(row)), float(np.linalg.norm(exact))),
+        )
+        for cosine, row, exact in zip(cosines, sizes, reference, strict=True)
+    )
+
+
+def element_rule(pair: Pair, honest: Array) -> ElementRule:
+    """The element-wise rule for a pair [N, ...]; `honest`: an honest run on the CPU, [N, ...]."""
+    scale = np.abs(pair.reference)
+    there = scale > 0
+    relative = pair.sizes[there] / scale[there]
+    return ElementRule(
+        beyond=_beyond(pair.sizes, scale),
+        honest=_beyond(np.abs(np.asarray(honest, np.float64) - pair.reference), scale),
+        mean_relative=float(relative.mean()) if relative.size else float("nan"),
+    )
+
+
+def _beyond(sizes: Array, scale: Array) -> float:
+    return float(np.mean(sizes > ELEMENT_LIMIT * scale))

@@ -1,0 +1,86 @@
+"""Every sentence that a record can hold has its Chinese, by id and with the same values."""
+
+import ast
+import re
+from pathlib import Path
+
+from harness.report.port import translation
+from harness.system import messages
+from harness.system.messages import join, say
+
+SOURCES = Path(messages.__file__).parents[1]
+
+
+def literal(node: ast.expr, assigned: dict[str, str]) -> str | None:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    return assigned.get(node.id) if isinstance(node, ast.Name) else None
+
+
+def said() -> dict[str, set[str]]:
+    """id -> English texts, of every call of `say` in the package."""
+    found: dict[str, set[str]] = {}
+    for path in SOURCES.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        scopes = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.Module))]
+        for scope in reversed(scopes):  # the innermost last assignment before the call stands
+            assigned: dict[str, str] = {}
+            for node in sorted(
+                (n for n in ast.walk(scope) if hasattr(n, "lineno")),
+                key=lambda n: (n.lineno, n.col_offset),
+            ):
+                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                    if (text := literal(node.value, {})) is not None:
+                        assigned[node.targets[0].id] = text
+                if getattr(getattr(node, "func", None), "id", "") == "say" and len(node.args) == 2:
+                    key, text = (literal(argument, assigned) for argument in node.args)
+                    if key is not None and text is not None:
+                        found.setdefault(key, set()).add(text)
+    return found
+
+
+def fields(text: str) -> set[str]:
+    return set(re.findall(r"{(\w+)[!:}]", text))
+
+
+def test_every_id_has_one_english_text_and_its_chinese_with_the_same_values():
+    found = said()
+    assert len(found) > 50
+    chinese = translation.every()
+    assert not {key: texts for key, texts in found.items() if len(texts) > 1}
+    # An id that is made of parts, as of the kind of an operator, is no literal in the source.
+    assert not set(found) - set(chinese)
+    for key, (text,) in found.items():
+        assert fields(text) == fields(chinese[key]), key
+        words = re.search(r"[A-Za-z]", re.sub(r"{[^}]*}|\b(and|with)\b", "", text))
+        assert re.search(r"[\u4e00-\u9fff]", chinese[key]) or not words, key
+
+
+def test_chinese_has_full_width_punctuation():
+    for key, text in translation.every().items():
+        plain = re.sub(r"`[^`]*`|{[^}]*}", "", text)
+        assert not re.search(r"[\u4e00-\u9fff][,:;()?!]|[,:;()?!][\u4e00-\u9fff]", plain), key
+
+
+def test_a_reason_is_translated_by_its_messages_and_never_by_its_text():
+    inner = say("way.alone", "one by one")
+    reason = join(
+        say("batching.nan", "x", name="logits", way=inner), say("gate.format", "Another.")
+    )
+    text = translation.chinese(messages.of(reason))
+    assert "logits" in text and "逐张" in text and "x" not in text
+    assert "one by one" not in text and "Another" not in text
+
+
+def test_what_was_said_without_an_id_is_quoted():
+    assert translation.chinese(messages.of("Old text.")) == "英文原文：“Old text.”"
+
+
+def test_messages_survive_another_process_and_a_change_of_their_text():
+    import pickle
+
+    reason = say("nan.cpu", "{name}", name="a\x1b")
+    again = pickle.loads(pickle.dumps(reason))
+    assert again == reason and again.messages == reason.messages
+    clean = messages.mapped(reason, lambda text: text.replace("\x1b", "?"))
+    assert clean == "a?" and clean.messages[0].values == {"name": "a?"}
