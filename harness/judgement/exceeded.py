@@ -175,7 +175,8 @@ def judge_gate(gate: DocumentedGate, *, within: bool) -> list[Finding]:
             say(
                 "gate.format",
                 "The device's error is what its declared arithmetic costs: choose a more exact "
-                "one (--numerics strict, --dtype float32).",
+                "one (--numerics strict, --dtype float32), or keep some modules in float32 "
+                "(python -m harness prescribe).",
             ),
         )
     return [Finding(Status.INCONCLUSIVE if within else Status.FAIL_ACCURACY, Stage.COMPARE, reason)]

@@ -41,6 +41,13 @@ MEANING: Mapping[str, str] = {
     "inherited error": "rms(device - reference) of the activation in the device's own forward "
     "pass.",
     "inherited budget": "The inherited error of an honest CPU run in the declared arithmetic.",
+    "cause": "A rounding: of an operator's result, of a weight, of the input. CULPRIT: what "
+    "operators beyond their limits cause.",
+    "share of the mean square error": "What this rounding causes in the output, mean square to "
+    "first order, over the sum of all. Of a culprit: 1 - (rmse of the budget / rmse of "
+    "the device)^2.",
+    "block": "What the model repeats, by its path.",
+    "share": "Sum of the shares of all roundings in the block.",
     "CPU Top-1 margin": "Greatest minus second greatest logit on the CPU.",
     "greatest logit error": "Greatest |device - CPU| of the image's logits.",
     "logit spread between images": "Root mean square of the logits' deviation from their mean over "

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from harness.judgement import operator_rows
 from harness.judgement.documented import ERROR_RATE_LIMIT_PERCENT
 from harness.records.lines import CaseRecord
-from harness.report.tables import cells, detection, performance, provenance
+from harness.report.tables import cells, detection, performance, provenance, shares
 from harness.report.tables.cells import (
     EMULATED,
     NOT_MEASURED,
@@ -215,6 +215,9 @@ def everything(case: CaseRecord) -> list[Table]:
     """All tables of a case."""
     more = (
         budget(case),
+        shares.of_plan(case),
+        shares.greatest(case),
+        shares.blocks(case),
         operators(case),
         standard(case),
         discrimination(case),
