@@ -108,14 +108,12 @@ def faults(folder: Path) -> str:
     return "\n\n".join(map(text.render_table, tables))
 
 
-def missed(folder: Path) -> str:
-    """Every effective fault that was passed."""
-    return text.render_table(study_report.missed(_study(folder)))
-
-
 def broken(folder: Path) -> str:
     """Broken kernels: how many were caught, with which culprit, and which were not."""
-    return kernels.summary(list(kernels.read(folder / "kernels.jsonl").values())).rstrip()
+    rows = list(kernels.read(folder / "kernels.jsonl").values())
+    if not rows:
+        raise UsageProblem("no kernels.jsonl in the folder")
+    return kernels.summary(rows).rstrip()
 
 
 def _records(folder: Path) -> list[CaseRecord]:
@@ -171,7 +169,6 @@ def _median(values: Iterable[float]) -> str:
 
 TABLES: Mapping[str, Callable[[Path], str]] = {
     "faults": faults,
-    "missed": missed,
     "broken": broken,
     "ratios": ratios,
     "ranges": ranges,

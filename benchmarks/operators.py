@@ -36,7 +36,7 @@ from harness.qualification.signatures import parse
 from harness.system.status import Status
 
 _SECONDS = 3600.0
-_BROKEN = [emulated_kernels.BROKEN_PREFIX + name for name in BROKEN]
+BROKEN_NAMES = [emulated_kernels.BROKEN_PREFIX + name for name in BROKEN]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = catalogue.read(given.catalogue)
     calls = chosen(found.signatures, given.calls)
     rows = read(given.output)
-    names = {"honest": list(emulated_kernels.HONEST), "broken": _BROKEN}
+    names = {"honest": list(emulated_kernels.HONEST), "broken": BROKEN_NAMES}
     wanted = [name for part in given.kernels.split(",") for name in names.get(part, [part])]
     worker = DeviceWorker(choose("npu-emulated").spec)
     try:
-        _, settings = worker.ask(Describe("strict"), _SECONDS)
-        measure = _Measure(worker, found.header.dtype, settings, given.largest * 1e9)
+        measure = Measure(worker, found.header.dtype, given.largest * 1e9)
         default = measure.outcomes(emulated_kernels.ATEN, calls, {})
         for name in wanted:
             if name not in rows:
@@ -93,25 +92,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(row.failed for row in shown if not row.broken))
 
 
-class _Measure:
+class Measure:
     """Runs calls with kernels of a name."""
 
-    def __init__(
-        self, worker: DeviceWorker, dtype: str, settings: dict[str, str], largest: float
-    ) -> None:
-        self._worker, self._dtype = worker, dtype
-        self._settings, self._largest = settings, largest
+    def __init__(self, worker: DeviceWorker, dtype: str, largest: float) -> None:
+        self._worker, self._dtype, self._largest = worker, dtype, largest
 
     def outcomes(
         self, kernels: str, calls: dict[str, str], known: dict[str, Outcome]
     ) -> dict[str, Outcome]:
         """Of every call; those of a batch that a device error cut short are left out."""
         self._worker.ask(TakeKernels(kernels), _SECONDS)
+        _, read = self._worker.ask(Describe("strict"), _SECONDS)
         bits = {
             name: {which: (item.bits, item.inputs) for which, item in outcome.sets.items()}
             for name, outcome in known.items()
         }
-        batch = Batch(calls, self._dtype, "strict", self._settings, bits, largest=self._largest)
+        batch = Batch(calls, self._dtype, "strict", read, bits, largest=self._largest)
         return {item.id: item for item in self._worker.ask(batch, _SECONDS)}
 
     def row(self, kernels: str, calls: dict[str, str], default: dict[str, Outcome]) -> Row:

@@ -11,6 +11,7 @@ Import it before torch, as every entry of the harness.  docs/library.md has exam
 """
 
 from harness.cases.case import Case, InputSource, ModelSource
+from harness.cases.precision_plans import apply_plan
 from harness.cases.samples import Arguments
 from harness.entry.inference import TimmClassifier
 from harness.entry.judgement import Judgement, assert_same_on, judge
@@ -32,6 +33,7 @@ __all__ = [
     "Status",
     "TimmClassifier",
     "UsageProblem",
+    "apply_plan",
     "assert_same_on",
     "compare_runs",
     "judge",

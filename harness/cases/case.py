@@ -80,6 +80,7 @@ class Case:
 
     `throughput`: batch sizes to time it at when that is asked for, none to leave it out; None:
     those of the run.  It changes no result, so that it is no part of a case's identity.
+    `plan`: file of a precision plan (`precision_plans.py`), None for the whole model in `dtype`.
     """
 
     model: ModelSource
@@ -89,11 +90,14 @@ class Case:
     numerics: str = "default"
     tier: str = "core"
     throughput: tuple[int, ...] | None = dataclasses.field(default=None, repr=False, compare=False)
+    plan: str | None = dataclasses.field(default=None, repr=False)
 
     @property
     def id(self) -> str:
         """Readable id, stable over runs; it names everything that changes the result."""
-        parts = (self.inputs.name, self.dtype, f"b{self.batch_size}", self.numerics)
+        parts = [self.inputs.name, self.dtype, f"b{self.batch_size}", self.numerics]
+        if self.plan is not None:
+            parts.append(f"plan-{Path(self.plan).stem}")
         return self.prefix + "-".join(map(id_part, parts))
 
     @property
@@ -109,4 +113,5 @@ class Case:
     @property
     def fingerprint(self) -> str:
         """Hash of all fields: two cases with one id but another source differ here."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+        planned = f" plan={Path(self.plan).name!r}" if self.plan is not None else ""
+        return hashlib.sha256((repr(self) + planned).encode()).hexdigest()[:16]

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from harness.cases import architectures
+from harness.cases import architectures, precision_plans
 from harness.cases.case import (
     MOST_IMAGES,
     TIERS,
@@ -55,6 +55,7 @@ class _Entry(pydantic.BaseModel):
     batch_size: int = pydantic.Field(8, ge=1, le=MOST_IMAGES)
     tier: Literal["smoke", "core", "full"] = "core"
     throughput: list[Annotated[int, pydantic.Field(ge=1)]] | None = None
+    plan: str | None = None
 
     @pydantic.model_validator(mode="after")
     def _one_model(self) -> _Entry:
@@ -85,8 +86,9 @@ class _Entry(pydantic.BaseModel):
         if self.images is not None:
             sources = [InputSource("images", path=str(folder / self.images))]
         throughput = tuple(self.throughput) if self.throughput is not None else None
+        plan = None if self.plan is None else str(folder / self.plan)
         return [
-            Case(source, images, dtype, self.batch_size, numerics, self.tier, throughput)
+            Case(source, images, dtype, self.batch_size, numerics, self.tier, throughput, plan)
             for images, dtype, numerics in itertools.product(sources, self.dtype, self.numerics)
         ]
 
@@ -171,7 +173,20 @@ def select(cases: Sequence[Case], selection: Selection) -> list[Case]:
     for inputs in {case.inputs: None for case in unique.values()}:
         if inputs.path is not None and not os.path.exists(inputs.path):
             raise UsageProblem(f"Image path {inputs.path} does not exist: check the path.")
+    for case in unique.values():
+        if case.plan is not None:
+            _check_plan(case, Path(case.plan))
     return list(unique.values())
+
+
+def _check_plan(case: Case, path: Path) -> None:
+    """Raise UsageProblem for a plan that cannot be read, or is for another dtype."""
+    dtype = precision_plans.read(path).dtype
+    if case.dtype != dtype:
+        raise UsageProblem(
+            f"The plan {path} is for {dtype}, the case {case.id} runs in {case.dtype}: give "
+            f'dtype = ["{dtype}"] beside it.'
+        )
 
 
 def _check_model(model: ModelSource) -> None:

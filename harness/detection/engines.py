@@ -12,7 +12,7 @@ import contextlib
 import importlib.util
 import io
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Protocol
 from unittest import mock
 
@@ -145,7 +145,9 @@ class EngineDevice(CpuDevice):
         """Engines get one."""
         return 1
 
-    def place(self, model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    def place(
+        self, model: nn.Module, dtype: torch.dtype, promoted: Collection[str] = ()
+    ) -> nn.Module:
         """The model as the engine computes it; exported when its first batch comes."""
         return _InEngine(model.to(self._given).eval(), self)
 

@@ -109,6 +109,9 @@ BROKEN: Mapping[str, Broken] = {
     "conv_winograd_half": Broken(
         _CONV, "3x3 kernels by Winograd's F(4x4) with transformed inputs in float16"
     ),
+    "hf32_truncated": Broken(
+        _PRODUCT + _CONV, "factors that may be HF32 are cut off to it, not rounded"
+    ),
     # ---- sums and pools
     "mean_tail": Broken(_MEAN, "the last n % 16 terms are missing"),
     "mean_half_sums": Broken(_MEAN, "sums of 16 terms are added up in float16"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from harness.system.status import UsageProblem
@@ -77,8 +77,13 @@ class Device(Protocol):
     def counters(self) -> Counters:
         """Operators started and effects of planned faults since `plant`."""
 
-    def place(self, model: nn.Module, dtype: torch.dtype) -> nn.Module:
-        """Bring a model, float32 on the host and the device's to change, here in a dtype."""
+    def place(
+        self, model: nn.Module, dtype: torch.dtype, promoted: Collection[str] = ()
+    ) -> nn.Module:
+        """Bring a model, float32 on the host and the device's to change, here in a dtype.
+
+        `promoted`: modules that stay in float32.
+        """
 
     def place_batch(self, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Bring images [N, 3, H, W], float32 on the host, here in a dtype."""
@@ -125,9 +130,13 @@ class Plain:
 
     torch_device: torch.device
 
-    def place(self, model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    def place(
+        self, model: nn.Module, dtype: torch.dtype, promoted: Collection[str] = ()
+    ) -> nn.Module:
         """To the dtype first: the host's rounding is the same for every device."""
-        return model.to(dtype).to(self.torch_device).eval()
+        from harness.cases.models import promotion  # brings torch in
+
+        return promotion.promote(model, dtype, promoted).to(self.torch_device).eval()
 
     def place_batch(self, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """To the dtype first, as a model."""

@@ -109,7 +109,7 @@ class _Measurement:
         device.plant(leg.fault_plan)
         device.apply_numerics(leg.numerics)
         self.dtype = getattr(torch, arithmetic.storage(leg.dtype))
-        self.model = device.place(leg.model.load().model, self.dtype)
+        self.model = device.place(leg.model.load().model, self.dtype, leg.promoted)
         self.images = self._repeated(leg.inputs.load().tensors["images"])  # on the host
         self.is_cpu = device.spec.kind == "cpu"
         self.events = device.event_pair()

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import nn
 
+from harness.cases.models import promotion
 from harness.devices.cpu import CpuDevice
 from harness.devices.device import Counters
 from harness.execution import autocast, imitation
@@ -40,6 +41,7 @@ class VariantCpu(CpuDevice):
         super().__init__()
         self.variant = variant
         self._hooks: FaultHooks | None = None
+        self._imitation = None if variant.imitate is None else imitation.Imitation(variant.imitate)
 
     def plant(self, fault_plan: str | None) -> None:
         """Plant through hooks, where the variant has them; else refuse as the CPU does."""
@@ -57,11 +59,22 @@ class VariantCpu(CpuDevice):
         """What the hooks saw since `plant`."""
         return self._hooks.counters if self._hooks is not None else super().counters()
 
-    def place(self, model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    def place(
+        self, model: nn.Module, dtype: torch.dtype, promoted: Collection[str] = ()
+    ) -> nn.Module:
         """Round the weights as the arithmetic stores them, and lay them out."""
-        if self.variant.imitate is not None:
-            imitation.round_weights(model, self.variant.imitate)
-        placed = super().place(model, dtype)
+        if self._imitation is not None:
+            declared = self._imitation.arithmetic
+            store = imitation.storage_dtype(declared)
+            imitation.round_weights(model, declared)
+            promotion.bound(
+                model,
+                declared.promoted,
+                torch.clone,  # as a cast to float32, which leaves alone what it is given
+                lambda tensor: tensor.to(store).float(),
+                self._imitation.entered,
+            )
+        placed = super().place(model, dtype, promoted)
         if self.variant.reorder:
             # Not model.to(memory_format=...), which refuses models with weights of five dimensions.
             for tensor in (*placed.parameters(), *placed.buffers()):
@@ -82,10 +95,11 @@ class VariantCpu(CpuDevice):
         """Imitation, hooks and threads; what was in force before is again afterwards."""
         threads = torch.get_num_threads()
         with contextlib.ExitStack() as stack:
-            if self.variant.imitate is not None:
-                if self.variant.imitate.autocast is not None:
-                    stack.enter_context(autocast.imitated(self.variant.imitate.autocast))
-                stack.enter_context(imitation.Imitation(self.variant.imitate))
+            if self._imitation is not None:
+                policy = self._imitation.arithmetic.autocast
+                if policy is not None:
+                    stack.enter_context(autocast.imitated(policy))
+                stack.enter_context(self._imitation)
             # The hooks come last and so act first: what they change is then rounded.
             if self._hooks is not None:
                 stack.enter_context(self._hooks)

@@ -15,6 +15,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness.cases.models import promotion
 from harness.devices.dispatcher import COMPOSITE, has_kernel
 from harness.execution import aten, gelu
 from harness.execution.aten import CPU_ATTENTION
@@ -57,6 +58,11 @@ class Imitation(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.arithmetic = arithmetic
         self._store = storage_dtype(arithmetic)
+        self._promoted = 0  # modules in float32 that are running, one in another
+
+    def entered(self, change: int) -> None:
+        """A module that stays in float32 begins (1) or ends (-1)."""
+        self._promoted += change
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator with rounded factors or a rounded result."""
@@ -70,6 +76,8 @@ class Imitation(TorchDispatchMode):
                 return self._attention(args, kwargs)
             return func(*self._short_factors(func, args), **kwargs)
         result = func(*args, **kwargs)
+        if self._promoted:
+            return result
         # Views share memory that was rounded when it was written.
         if not func.is_view:
             torch.utils._pytree.tree_map_only(torch.Tensor, self._store_result, result)
@@ -116,11 +124,15 @@ def _whole_attention(
 
 
 def round_weights(model: torch.nn.Module, arithmetic: Arithmetic) -> torch.nn.Module:
-    """Round a float32 model's parameters and buffers to the storage format, in place."""
+    """Round a float32 model's parameters and buffers to the storage format, in place.
+
+    Those of promoted modules stay.
+    """
     if arithmetic.dtype != "float32":
         store = storage_dtype(arithmetic)
+        kept = promotion.weights_of(model, arithmetic.promoted)
         with torch.no_grad():
             for tensor in (*model.parameters(), *model.buffers()):
-                if tensor.dtype == torch.float32:
+                if tensor.dtype == torch.float32 and id(tensor) not in kept:
                     tensor.copy_(tensor.to(store))
     return model

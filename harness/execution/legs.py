@@ -47,6 +47,7 @@ class LegRequest:
     (`vendor_standard`).  `fault_plan`: JSON, for a device that can plant faults.
     `fill`: repeat the images to fill every batch; row r of the outputs is of image r modulo N.
     `ranges`: also take the ranges of what nonlinear operators get, in the first pass.
+    `promoted`: modules that stay in float32 in a short dtype.
     """
 
     model: AnyModel
@@ -61,6 +62,7 @@ class LegRequest:
     operator_standard: bool = False
     fill: bool = False
     ranges: bool = False
+    promoted: tuple[str, ...] = ()
 
     def once(self, **changes: Any) -> LegRequest:
         """The same model and images for one forward and nothing beside it, with `changes`."""
@@ -80,6 +82,7 @@ class LegRequest:
             "dtype": arithmetic.storage(self.dtype),
             "numerics": "strict",
             "fault_plan": None,
+            "promoted": (),
         }
         return self.once(**(plain | changes))
 
@@ -163,7 +166,7 @@ def run(
         device.plant(request.fault_plan)
 
         enter(Stage.TRANSFER)
-        passes = Passes(device, loaded, request.dtype, request.batch_size)
+        passes = Passes(device, loaded, request.dtype, request.batch_size, request.promoted)
         batches = passes.load(samples.filled(request.batch_size) if request.fill else samples)
         device.synchronize()
 
@@ -190,6 +193,8 @@ def run(
         undeclared: list[str] = []
         if form is not None:
             numerics = {**numerics, "gelu": form}
+        if request.promoted:
+            numerics = {**numerics, "promoted": " ".join(request.promoted)}
         if request.dtype != arithmetic.storage(request.dtype):
             short = request.dtype.removeprefix(arithmetic.AUTOCAST)
             numerics |= autocast.measure(device.torch_device, short).settings()
@@ -264,9 +269,19 @@ def operators_alone(
 
 
 class Passes:
-    """A model on its device, and forward passes through it in a dtype and in batches."""
+    """A model on its device, and forward passes through it in a dtype and in batches.
 
-    def __init__(self, device: Device, loaded: LoadedModel, dtype: str, batch_size: int) -> None:
+    `promoted`: modules that stay in float32.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        loaded: LoadedModel,
+        dtype: str,
+        batch_size: int,
+        promoted: tuple[str, ...] = (),
+    ) -> None:
         import torch
 
         from harness.execution import autocast
@@ -275,7 +290,7 @@ class Passes:
         self.batch_size = batch_size
         self.dtype: torch.dtype = getattr(torch, arithmetic.storage(dtype))
         self.autocast = functools.partial(autocast.of, dtype, device.torch_device)
-        self.model = device.place(loaded.model, self.dtype)
+        self.model = device.place(loaded.model, self.dtype, promoted)
         self._features: Any = None
         inner = getattr(self.model, "forward_features", None)
         if loaded.taps_features and callable(inner):

@@ -93,7 +93,7 @@ def run(device: Device, request: LocalizeRequest, on_stage: StageCallback) -> Lo
     ends: dict[str, np.ndarray[Any, Any]] = {}
     restarts = 0
     with device.watching(model):
-        if declared.autocast is not None:
+        if declared.autocast is not None or declared.promoted:
             # The device's own forward pass is not followed: every operator's own error alone.
             rows = check(model, samples, device, declared, repeats=request.repeats, on_row=on_row)
         else:

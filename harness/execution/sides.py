@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cases import precision_plans
 from harness.cases.case import Case
 from harness.cases.models.operator_ranges import linear_notes
+from harness.cases.precision_plans import PrecisionPlan
 from harness.devices.fault_plan import FaultPlan, plan_for
 from harness.devices.spec import DeviceSpec
 from harness.execution.legs import LegRequest, LegResult, OtherImages
@@ -21,7 +24,7 @@ from harness.judgement.metrics import Array
 from harness.judgement.verdict import Evidence, Verdict
 from harness.records.throughput import Throughput, ThroughputPlan
 from harness.system.messages import say
-from harness.system.status import CaseProblem, Finding, Stage, Status
+from harness.system.status import CaseProblem, Finding, Stage, Status, UsageProblem
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
@@ -70,6 +73,11 @@ class Sides:
             return self._given[case]
         model, images = self.cpu.prepare(case.model, case.inputs)
         plan = self.settings.fault_plan
+        promoted: tuple[str, ...] = ()
+        if case.plan is not None:
+            kept = self.precision_plan(case.plan)
+            self.cpu.check_plan(model, kept)
+            promoted = tuple(kept.modules)
         return LegRequest(
             model=model,
             inputs=images,
@@ -81,7 +89,16 @@ class Sides:
             fault_plan=plan_for(plan, case.id) if plan else None,
             operator_share=self.settings.operator_share,
             operator_standard=self.settings.operator_standard,
+            promoted=promoted,
         )
+
+    def precision_plan(self, path: str) -> PrecisionPlan:
+        """A case's plan, which may have gone since the case was selected."""
+        try:
+            return precision_plans.read(Path(path))
+        except UsageProblem as problem:
+            said = say("plan.bad", "{text}", text=problem)
+            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, said) from problem
 
     def give(self, case: Case, request: LegRequest) -> None:
         """Take a module and inputs of the user's own for a case."""

@@ -95,7 +95,8 @@ class Arithmetic:
     `dtype`: "float32", "float16" or "bfloat16"; `short_conv`, `short_matmul`: how float32 factors
     of convolutions and of matrix products are shortened, None for not at all; `gelu`: the form
     ("erf", "tanh") that every GELU takes whatever the model asks, "" for that; `autocast`: the
-    policy of casts of a float32 model, None for none.
+    policy of casts of a float32 model, None for none; `promoted`: modules that compute in float32
+    whatever `dtype` is.
     """
 
     dtype: str = "float32"
@@ -103,6 +104,7 @@ class Arithmetic:
     short_matmul: Factors | None = None
     gelu: str = ""
     autocast: AutocastPolicy | None = None
+    promoted: tuple[str, ...] = ()
 
     @classmethod
     def of_json(cls, found: Mapping[str, Any]) -> Arithmetic:
@@ -117,7 +119,8 @@ class Arithmetic:
             policy = AutocastPolicy(
                 policy["dtype"], *(tuple(policy[kind]) for kind in ("short", "single", "widest"))
             )
-        return cls(**{**found, **shortened, "autocast": policy})
+        promoted = tuple(found.get("promoted", ()))
+        return cls(**{**found, **shortened, "autocast": policy, "promoted": promoted})
 
     @property
     def exact(self) -> bool:
@@ -152,6 +155,9 @@ class Arithmetic:
         if self.autocast is not None:
             dtype = self.autocast.dtype
             parts.append(say("arithmetic.autocast", "autocast to {dtype}", dtype=dtype))
+        if self.promoted:
+            count = len(self.promoted)
+            parts.append(say("arithmetic.promoted", "modules in float32: {count}", count=count))
         if not parts:
             return self.dtype
         both = functools.reduce(
@@ -165,8 +171,9 @@ def declared(dtype: str, numerics: Mapping[str, str]) -> Arithmetic:
 
     `numerics`: as `Device.apply_numerics` returns them, for the NPU and for CUDA; a leg adds
     "gelu" where the device computes another form than its model asks for (`gelu.py`), and
-    "conv.factors", "matmul.factors" as it was seen to round them (`factors.py`), and "autocast"
-    with its policy (`autocast.py`).
+    "conv.factors", "matmul.factors" as it was seen to round them (`factors.py`), "autocast"
+    with its policy (`autocast.py`), and "promoted", the modules that a precision plan keeps in
+    float32.
     """
     gelu = numerics.get("gelu", "")
 
@@ -177,7 +184,8 @@ def declared(dtype: str, numerics: Mapping[str, str]) -> Arithmetic:
         return (measured or Factors(TF32_BITS)) if numerics.get(tf32) == "True" else None
 
     if storage(dtype) != "float32":
-        return Arithmetic(dtype, gelu=gelu)
+        promoted = tuple(numerics.get("promoted", "").split())
+        return Arithmetic(dtype, gelu=gelu, promoted=promoted)
     return Arithmetic(
         short_conv=short("conv", "cudnn.allow_tf32"),
         short_matmul=short("matmul", "matmul.allow_tf32"),

@@ -81,6 +81,18 @@ def judge_operators(check: OperatorCheck | None) -> list[Finding]:
         slice=first.worst_slice or say("operators.all", "all of it"),
         nonfinite=first.nonfinite,
     )
+    if (method := first.method) is not None:
+        text = join(text, str(method))
+        if check.culprits > 1:
+            text = join(
+                text,
+                say(
+                    "operators.of_them_as_cann",
+                    "Of the {culprits} there are {count} as CANN computes them.",
+                    culprits=check.culprits,
+                    count=check.as_cann,
+                ),
+            )
     return [_wrong(text)]
 
 
@@ -163,7 +175,8 @@ def judge_gate(gate: DocumentedGate, *, within: bool) -> list[Finding]:
             say(
                 "gate.format",
                 "The device's error is what its declared arithmetic costs: choose a more exact "
-                "one (--numerics strict, --dtype float32).",
+                "one (--numerics strict, --dtype float32), or keep some modules in float32 "
+                "(python -m harness prescribe).",
             ),
         )
     return [Finding(Status.INCONCLUSIVE if within else Status.FAIL_ACCURACY, Stage.COMPARE, reason)]

@@ -77,8 +77,9 @@ class Localization:
                     "device."
                 )
             return text
+        said = [describe(found[0]), *([str(found[0].method)] if found[0].method else [])]
         return (
-            f"Culprit: {describe(found[0])} Beyond what {self.arithmetic} explains are "
+            f"Culprit: {' '.join(said)} Beyond what {self.arithmetic} explains are "
             f"{', '.join(self._kinds())}."
         )
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from harness.judgement import vendor_standard
 from harness.judgement.vendor_standard import StandardRow, Standing
+from harness.system.messages import say
 
 # Why a call that cannot be compared is none that should be: it has no numbers of its own.
 NO_LAYER = ("view", "uninitialised memory", "no tensor result")
@@ -19,6 +20,52 @@ EMPTY = "empty result"
 NO_KERNEL = "the device has no kernel: it would run on the CPU"
 RATIO_LIMIT = 3.0  # of a whole result; rounding by truncation averages 1.6
 SLICE_RATIO_LIMIT = 4.0  # of any slice; a faithfully rounded result has at most 2 sqrt(3) = 3.46
+AS_CANN = "as CANN computes it"
+
+
+@dataclasses.dataclass(frozen=True)
+class CannMethod:
+    """A culprit beside the method that CANN publishes for it, in which the CPU computed it again.
+
+    `agrees`: whether the device's result is within the limits of a culprit of the method's result.
+    `what`: what is particular about the method; `source`, `address`: where it is published.
+    `ratio`, `worst_slice_ratio`, `nonfinite`: as of an `OperatorRow`, against the method's result.
+    """
+
+    agrees: bool
+    what: str
+    source: str
+    address: str
+    ratio: float
+    worst_slice_ratio: float
+    nonfinite: int = 0
+
+    @property
+    def verdict(self) -> str:
+        """In a few words."""
+        return AS_CANN if self.agrees else f"not {AS_CANN}"
+
+    def __str__(self) -> str:
+        key, verdict = (
+            ("operators.as_cann", "As CANN computes it")
+            if self.agrees
+            else ("operators.not_as_cann", "Not as CANN computes it")
+        )
+        return say(
+            key,
+            verdict + " ({what}; {source}): from that its error is {ratio} times its budget, "
+            "{slice_ratio} times in a slice{nonfinite}.",
+            what=self.what,
+            source=self.source,
+            ratio=f"{self.ratio:.3g}",
+            slice_ratio=f"{self.worst_slice_ratio:.3g}",
+            nonfinite=(
+                say("operators.otherwise", ", {count} NaN or infinite otherwise",
+                    count=self.nonfinite)
+                if self.nonfinite
+                else ""
+            ),
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +86,8 @@ class OperatorRow:
     worst.  `skipped`: "", or why the call was not compared.  `worst_slice`: "dimension 1, index
     31", "" when the result has fewer than two dimensions.  `standing`: by CANN's own standards,
     where that was asked for.  `source`: file and line of the model's own code that made the call,
-    "timm/models/resnet.py:231"; "" where none is known.
+    "timm/models/resnet.py:231"; "" where none is known.  `method`: of a culprit on an NPU, how it
+    stands by CANN's published method; None where nothing particular is published.
     """
 
     index: int
@@ -63,6 +111,7 @@ class OperatorRow:
     inherited_budget_rmse: float = math.nan
     standing: Standing | None = None
     source: str = ""
+    method: CannMethod | None = None
 
     @property
     def severity(self) -> float:
@@ -87,7 +136,7 @@ class OperatorCheck:
     `compared`: those that ran on both sides; `worst`: the compared rows with the greatest severity,
     the worst first; `left_out`: why others that have a result were not compared -> how many;
     `standard`: all compared calls by CANN's own standards, a row an operator, where that was asked
-    for.
+    for; `as_cann`: how many of the culprits are computed by CANN's published method.
     """
 
     share: float | None
@@ -97,6 +146,7 @@ class OperatorCheck:
     worst: tuple[OperatorRow, ...]
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
     standard: tuple[StandardRow, ...] = ()
+    as_cann: int = 0
 
     @property
     def complete(self) -> bool:
@@ -143,11 +193,13 @@ def summarise(rows: Iterable[OperatorRow], share: float | None, *, keep: int = 1
     """Summarise all rows of a comparison; culprits come first among the `keep` worst."""
     rows = list(rows)
     worst = ranked(rows)
+    found = culprits(rows)
     return OperatorCheck(
         share=share,
         total=len(rows),
         compared=len(worst),
-        culprits=len(culprits(rows)),
+        culprits=len(found),
+        as_cann=sum(row.method is not None and row.method.agrees for row in found),
         worst=tuple(worst[:keep]),
         left_out=collections.Counter(
             row.skipped for row in rows if row.skipped and row.skipped not in (*NO_LAYER, EMPTY)

@@ -24,6 +24,9 @@ ALL_BITS = "all bits"
 # Of factors, where the result is shortened as much.
 HIDDEN = "not seen behind the result"
 
+# Of softmax in float16.
+HALF_DIFFERENCES = "softmax of differences in float16"
+
 # The part of a device's settings that is about an operator, and the operator's kind.
 PARTS: Mapping[str, tuple[str, Kind]] = {
     "conv2d": ("conv", "convolution"),
@@ -169,6 +172,10 @@ _RULES: Mapping[tuple[str, str], tuple[Rule, ...]] = {
     ("gelu tanh", "form"): (Rule(("tanh",), _DEFINITION),),
     **{
         (name, "form"): (Rule((name,), _DEFINITION),)
-        for name in ("exp", "tanh", "erf", "sigmoid", "silu", "rsqrt", "softmax")
+        for name in ("exp", "tanh", "erf", "sigmoid", "silu", "rsqrt")
     },
+    ("softmax", "form"): (
+        Rule(("softmax",), _DEFINITION),
+        Rule((HALF_DIFFERENCES,), "CANN's SoftmaxV2", _NPU, ("float16",)),
+    ),
 }

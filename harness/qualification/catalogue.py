@@ -22,6 +22,8 @@ from harness.system.status import UsageProblem
 
 _FORMAT = 1
 SHIPPED = Path(__file__).parent
+TRACED_DTYPE = "float32"  # of the shipped catalogue
+TRACED = "operators-catalogue.gz"  # beside results, of models that no shipped catalogue holds
 _WHAT_TO_DO = "make one with `python -m harness operators catalogue`"
 
 
@@ -30,13 +32,14 @@ class Header:
     """What a catalogue was made of.
 
     `batch`: images of a forward pass; `level`: which calls a device gets; `versions`: of timm,
-    torch and torch_npu.
+    torch and torch_npu; `derived`: the format that was traced in place of this one, "" for itself.
     """
 
     dtype: str
     batch: int
     level: Level
     versions: dict[str, str]
+    derived: str = ""
 
     @classmethod
     def now(cls, dtype: str, batch: int, level: Level) -> Header:
@@ -55,7 +58,10 @@ class Header:
         if found["catalogue"] != _FORMAT:
             raise ValueError(f"format {found['catalogue']}")
         level = Level(tuple(found["level"]["whole"]), bool(found["level"]["dense_results"]))
-        return cls(str(found["dtype"]), int(found["batch"]), level, dict(found["versions"]))
+        derived = str(found.get("derived", ""))
+        return cls(
+            str(found["dtype"]), int(found["batch"]), level, dict(found["versions"]), derived
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,12 +177,35 @@ def read(path: Path) -> Catalogue:
     return Catalogue(header, dict(zip(ids, texts, strict=True)), models, families, untraced)
 
 
+def in_format(whole: Catalogue, dtype: str) -> Catalogue:
+    """The calls of a catalogue as models in another format make them, where they cast nothing.
+
+    Models that keep parts of their arithmetic in float32 make other calls there: they have to be
+    traced (`docs/operators.md` counts them).
+    """
+    old, new = (f"%{name}" for name in (whole.header.dtype, dtype))
+    texts = {name: text.replace(old, new) for name, text in whole.signatures.items()}
+    ids = {name: call_id(text) for name, text in texts.items()}
+    return dataclasses.replace(
+        whole,
+        header=dataclasses.replace(whole.header, dtype=dtype, derived=whole.header.dtype),
+        signatures={ids[name]: text for name, text in texts.items()},
+        models={
+            model: {ids[name]: count for name, count in counts.items()}
+            for model, counts in whole.models.items()
+        },
+    )
+
+
 def for_installed(path: Path | None, dtype: str) -> Catalogue:
     """The catalogue at `path`, or the shipped one, for the installed timm and a dtype.
 
-    Raises UsageProblem where there is none, or it is of another timm or dtype.
+    Formats without a shipped one get float32's calls in their own (`in_format`).  Raises
+    UsageProblem where there is none, or it is of another timm or dtype.
     """
     where = path or default_path(dtype)
+    if path is None and dtype != TRACED_DTYPE and not where.exists():
+        return in_format(for_installed(None, TRACED_DTYPE), dtype)
     if path is None and not where.exists():
         raise UsageProblem(
             f"No catalogue of timm {environment.version('timm')} in {dtype} is shipped: "

@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from harness.devices.spec import EMULATED_MEANS
 from harness.qualification.catalogue import Catalogue
@@ -23,7 +24,7 @@ from harness.system import files
 from harness.system.status import Status
 
 NAME = "operators-certificate"
-_BLIND = (
+BLIND = (
     "Not seen: errors between calls (memory reuse, streams, fusion, graph mode), how rounding adds "
     "up over a model's depth, and arguments unlike those that were made: run a sample of whole "
     "models as well."
@@ -57,6 +58,7 @@ class Certificate:
 
     `changes`: by kernel family, beside the run `since`; None without one.  `checks`: how many calls
     each was made of.  `seconds`: on the device, on the host, and of variants, summed over calls.
+    `derived`: the format whose calls stand in for this one's, "" where they were traced in it.
     """
 
     run: Run
@@ -71,6 +73,7 @@ class Certificate:
     seconds: tuple[float, float, float]
     since: str = ""
     changes: tuple[Change, ...] | None = None
+    derived: str = ""
 
 
 def certify(catalogue: Catalogue, found: Results, since: Results | None = None) -> Certificate:
@@ -81,8 +84,8 @@ def certify(catalogue: Catalogue, found: Results, since: Results | None = None) 
         _model(name, calls, found.outcomes, changed) for name, calls in catalogue.models.items()
     )
     outcomes = [item for name, item in found.outcomes.items() if name in catalogue.signatures]
-    bad = [item for item in outcomes if _failed(item)]
-    open_ = [item for item in outcomes if item.status is not Status.PASS and not _failed(item)]
+    bad = [item for item in outcomes if item.failed]
+    open_ = [item for item in outcomes if item.status is not Status.PASS and not item.failed]
     return Certificate(
         run=found.run,
         ended=found.ended,
@@ -100,11 +103,8 @@ def certify(catalogue: Catalogue, found: Results, since: Results | None = None) 
         ),
         since="" if since is None else since.run.stack,
         changes=changes,
+        derived=catalogue.header.derived,
     )
-
-
-def _failed(item: Outcome) -> bool:
-    return not (item.status.is_error or item.status in (Status.PASS, Status.SKIP))
 
 
 def _model(
@@ -113,7 +113,7 @@ def _model(
     names = list(calls)
     known = [outcomes[call] for call in names if call in outcomes]
     qualified = sum(item.status is Status.PASS for item in known)
-    failed = sum(map(_failed, known))
+    failed = sum(item.failed for item in known)
     return ModelCertificate(
         name=name,
         calls=len(names),
@@ -142,15 +142,19 @@ def sentence(model: ModelCertificate, run: Run, since: str = "") -> str:
     return ", ".join([text, *more]) + (f" ({EMULATED_MEANS})" if run.emulated else "")
 
 
-def as_json(made: Certificate) -> str:
-    """The certificate as one JSON document."""
-    found = {
+def plain(made: Certificate) -> dict[str, Any]:
+    """The certificate as JSON."""
+    return {
         "certificate": 1,
         "emulated": made.run.emulated,
         **dataclasses.asdict(made),
         "models": [{**dataclasses.asdict(m), "qualifies": m.holds} for m in made.models],
     }
-    return json.dumps(found, indent=1)
+
+
+def as_json(made: Certificate) -> str:
+    """The certificate as one JSON document."""
+    return json.dumps(plain(made), indent=1)
 
 
 def as_text(made: Certificate) -> str:
@@ -170,6 +174,11 @@ def as_text(made: Certificate) -> str:
         lines.append("The run was cut short: go on with --resume.")
     if run.shard:
         lines.append(f"Shard {run.shard} alone: `operators merge` joins the others.")
+    if made.derived:
+        lines.append(
+            f"The calls are those of {made.derived} in {run.dtype}: models that cast within make "
+            "others, which are judged where they are named (--model) or traced."
+        )
     lines += ["", "Checks made (of how many calls):"]
     known = {**BASE, **VARIANTS}
     lines += [f"  {made.checks.get(name, 0):6} {name}: {what}" for name, what in known.items()
@@ -188,8 +197,8 @@ def as_text(made: Certificate) -> str:
     for title, groups in (("Failing", made.failing), ("Not judged", made.unjudged)):
         if groups:
             lines += ["", f"{title}:"]
-            lines += [line for group in groups for line in group.lines()]
-    lines += ["", *_models(made), "", _BLIND]
+            lines += [line for group in groups for line in group.lines(run.options)]
+    lines += ["", *_models(made), "", BLIND]
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from harness.execution import gelu
 from harness.execution.operators.calls import Call
 from harness.execution.worker import POISONED
 from harness.qualification import inputs
+from harness.qualification.cropping import MOST_FLOPS
 from harness.qualification.judging import Judge
 from harness.qualification.outcomes import Outcome
 from harness.qualification.signatures import Signature, parse
@@ -64,15 +65,13 @@ class Batch:
     read: Mapping[str, str]
     known: Mapping[str, Mapping[str, tuple[str, str]]] = dataclasses.field(default_factory=dict)
     variants: bool = False
-    largest: float = 4e9
+    largest: float = MOST_FLOPS
     fault_plan: str | None = None
 
     def answer(self, device: Device, on_stage: StageCallback) -> list[Outcome]:
         """Run and judge."""
         on_stage(Stage.FORWARD)
-        device.apply_numerics(self.numerics)
-        device.plant(self.fault_plan)
-        judge = Judge(device, self.dtype, self.read, largest=self.largest)
+        judge = self.prepared(device)
         found = []
         with torch.no_grad():
             for name, text in self.calls.items():
@@ -82,28 +81,34 @@ class Batch:
                     break
         return found
 
+    def prepared(self, device: Device, scripts: Path | None = None) -> Judge:
+        """What judges, with the device as it was asked for; `scripts`: as of `Single`."""
+        # Several such processes share the host, and bits of its own kernels depend on it.
+        torch.set_num_threads(1)
+        device.apply_numerics(self.numerics)
+        device.plant(self.fault_plan)
+        return Judge(device, self.dtype, self.read, largest=self.largest, scripts=scripts)
+
 
 @dataclasses.dataclass(frozen=True)
 class Single:
     """A request to a device's process: one call again, on its sets or on given tensors.
 
-    `path`: a safetensors file whose tensors, in the order of their names, are the arguments.
+    `path`: a safetensors file whose tensors, in the order of their names, are the arguments;
+    `scripts`: a folder for scripts that show what fails without this harness, None for none.
     """
 
     batch: Batch
     path: Path | None = None
+    scripts: Path | None = None
 
     def answer(self, device: Device, on_stage: StageCallback) -> list[Outcome]:
         """Run and judge.  Raises CaseProblem (fail_load) for tensors that do not fit."""
-        if self.path is None:
-            return self.batch.answer(device, on_stage)
         ((name, text),) = self.batch.calls.items()
-        call = _given(parse(text), self.path)
-        device.apply_numerics(self.batch.numerics)
-        device.plant(self.batch.fault_plan)
-        judge = Judge(device, self.batch.dtype, self.batch.read, largest=self.batch.largest)
+        call = None if self.path is None else _given(parse(text), self.path)
+        judge = self.batch.prepared(device, self.scripts)
         with torch.no_grad():
-            return [judge.outcome(name, text, {}, given=call)]
+            return [judge.outcome(name, text, {}, variants_too=self.batch.variants, given=call)]
 
 
 def _given(signature: Signature, path: Path) -> Call:

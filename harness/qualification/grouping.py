@@ -29,16 +29,20 @@ class Group:
     ratio: float | None
     models: tuple[str, ...]
 
-    def lines(self) -> list[str]:
-        """To read."""
+    def lines(self, options: str) -> list[str]:
+        """To read; `options`: of `operators run` (`Run.options`)."""
         more = len(self.models) - _EXAMPLES
         named = ", ".join(self.models[:_EXAMPLES]) + (f" and {more} more" if more > 0 else "")
         return [
             f"  {self.status}: {self.cause}",
             f"    worst {self.worst}: {self.reason}",
             f"    in {counted(len(self.models), 'model')}: {named}",
-            f"    repeat it: python -m harness operators run --call {self.worst}",
+            f"    repeat it: {self.repeated(options)}",
         ]
+
+    def repeated(self, options: str) -> str:
+        """The command that repeats the worst call; `options`: as `lines`."""
+        return f"python -m harness operators run --call {self.worst} {options} --scripts ."
 
 
 def counted(count: int, what: str) -> str:

@@ -1,8 +1,11 @@
 """Inputs of a call, from its signature alone: the same bits on every host.
 
-Numbers come from NumPy's Philox, keyed by the call's id, the set and the tensor's place in the
-call.  Tensors lie as the signature says; what their storage holds between their elements is NaN,
-so that a kernel that reads beside its argument shows it.
+Numbers come from NumPy's Philox.  Each kind of numbers is drawn once, `PERIOD` of them, and a
+tensor is the part of these that begins at a place given by the call's id, the set and the tensor's
+place in the call: copying takes a tenth of the time of drawing.  The period is prime, so that a
+greater tensor's rows and items are no repetitions of each other.  Tensors lie as the signature
+says; what their storage holds between their elements is NaN, so that a kernel that reads beside its
+argument shows it.
 
 typical     what kinds of operators see in trained models: normal numbers of size 1, factors that
             keep the size, arguments of nonlinear functions with some |x| > 6, scores of softmax and
@@ -16,7 +19,10 @@ nonfinite   NaN and infinities, for operators that treat every element by itself
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,8 +34,9 @@ from harness.qualification.signatures import Layout, Signature
 
 SETS = ("typical", "hard")
 NONFINITE = "nonfinite"
-VERSION = 1  # of what this module makes: results of other versions are not comparable bit by bit
+VERSION = 2  # of what this module makes: results of other versions are not comparable bit by bit
 
+PERIOD = 1_048_573
 Values = np.ndarray[Any, Any]
 Generator = np.random.Generator
 
@@ -63,10 +70,9 @@ def make(signature: Signature, which: str) -> Call:
     ranges = _IntegerRanges(signature)
 
     def tensor(number: int, layout: Layout) -> torch.Tensor:
-        key = hashlib.sha256(f"{signature.id} {which} {number}".encode()).digest()[:16]
-        random = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
-        role = ranges.names[number]
-        return placed(_values(signature, which, layout, role, random, ranges), layout)
+        text = f"{signature.id} {which} {number}"
+        key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
+        return placed(_values(signature, which, layout, ranges.names[number], key, ranges), layout)
 
     return signature.call(tensor)
 
@@ -90,61 +96,88 @@ def placed(values: torch.Tensor, layout: Layout) -> torch.Tensor:
 
 
 def _values(
-    signature: Signature,
-    which: str,
-    layout: Layout,
-    name: str,
-    random: Generator,
-    ranges: _IntegerRanges,
+    signature: Signature, which: str, layout: Layout, name: str, key: int, ranges: _IntegerRanges
 ) -> torch.Tensor:
     shape, dtype = layout.shape, layout.dtype
     if dtype == torch.bool:
-        return torch.from_numpy(random.random(shape) < 0.7)
+        return torch.from_numpy(_generator(key).random(shape) < 0.7)
     if not (dtype.is_floating_point or dtype.is_complex):
         low, high = ranges.of(name)
-        return torch.from_numpy(random.integers(low, high, shape)).to(dtype)
+        return torch.from_numpy(_generator(key).integers(low, high, shape)).to(dtype)
     if dtype.is_complex:
-        parts = random.standard_normal((*shape, 2)).astype(np.float32)
+        parts = part("normal", key, (*shape, 2))
         return torch.view_as_complex(torch.from_numpy(parts))
     base = _base(signature.operator)
-    values = _floats(base, name, shape, which, random, short=dtype != torch.float32)
-    if which == NONFINITE:
-        values = _spoiled(values, random)
-    single = torch.from_numpy(np.ascontiguousarray(values, np.float32)).reshape(shape)
+    short = dtype != torch.float32
+    values = _floats(base, name, shape, which, key, short=short)
+    single = torch.from_numpy(values)
     # As the call's own format holds it, so that every format is judged on numbers that it has.
     return single.to(dtype).float() if dtype in (torch.float16, torch.bfloat16) else single
 
 
+def _generator(key: int) -> Generator:
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def part(kind: str, key: int, shape: tuple[int, ...], *, spoiled: bool = False) -> Values:
+    """Numbers of a kind (`_KINDS`) in float32; `spoiled`: with NaN and infinities among them."""
+    drawn = _drawn(kind, spoiled)
+    found = np.empty(shape, np.float32)
+    flat, start, done = found.reshape(-1), key % PERIOD, 0
+    while done < flat.size:
+        length = min(flat.size - done, PERIOD - start)
+        flat[done : done + length] = drawn[start : start + length]
+        start, done = 0, done + length
+    return found
+
+
+@functools.cache
+def _drawn(kind: str, spoiled: bool) -> Values:
+    """All numbers of a kind; 4 MB each, and a call has few kinds."""
+    random = _generator(zlib.crc32(f"{kind} {spoiled}".encode()))
+    values = _KINDS[kind](random.standard_normal(PERIOD, np.float32), random)
+    if spoiled:
+        values = _spoiled(values, random)
+    values = np.ascontiguousarray(values, np.float32)
+    values.flags.writeable = False
+    return values
+
+
 def _floats(
-    base: str, name: str, shape: tuple[int, ...], which: str, random: Generator, *, short: bool
+    base: str, name: str, shape: tuple[int, ...], which: str, key: int, *, short: bool
 ) -> Values:
     hard = which == "hard"
-    normal = random.standard_normal(shape, np.float32)
+
+    def of(kind: str) -> Values:
+        return part(kind, key, shape, spoiled=which == NONFINITE)
+
     if base in _NORMS:
-        return _normalised(name, normal, random, hard=hard)
-    if base in ("convolution", "_convolution", "conv2d") and name == "weight":
-        return _factor(normal, axis=0, random=random, hard=hard)
+        if name in ("weight", "bias", "running_var"):
+            return of(f"norm {name}")
+        return of("off-centre" if hard else "normal")
+    if base in ("convolution", "_convolution", "conv2d"):
+        if name == "weight":
+            return _factor(of("normal"), axis=0, key=key, hard=hard)
+        return of("shifted" if hard and name == "input" else "normal")
     if base in ("addmm", "mm", "bmm", "baddbmm", "matmul", "linear", "mv", "addmv"):
         if name in ("mat2", "batch2", "other", "weight"):
-            return _factor(normal, axis=-1, random=random, hard=hard)
-        return normal + 4.0 if hard and name in ("mat1", "batch1", "self", "input") else normal
-    if base in ("convolution", "_convolution", "conv2d"):
-        return normal + 4.0 if hard and name == "input" else normal
+            return _factor(of("normal"), axis=-1, key=key, hard=hard)
+        return of("shifted" if hard and name in ("mat1", "batch1", "self", "input") else "normal")
     if base == "scaled_dot_product_attention":
-        factor = {"query": 1.4, "key": 1.4}.get(name, 1.0)
-        return _ties(normal * factor * (1.6 if hard else 1.0), 8) if hard else normal * factor
+        score = name in ("query", "key")
+        return of(("tied query" if score else "tied value") if hard else
+                  ("query" if score else "normal"))  # fmt: skip
     if base in _SOFTMAX:
-        return _ties(normal * 8.0 + 20.0, 4) if hard else normal * 2.0
+        return of("tied scores" if hard else "scores")
     if base in _POSITIVE or (base == "div" and name == "other"):
-        reach = (4 if short else 14) if hard else 1
-        return _sized(1.0 + random.random(shape, np.float32), random, reach)
+        return of(("positive short" if short else "positive wide") if hard else "positive")
     if base == "grid_sampler_2d" and name == "grid":
-        return np.float32(2.2) * random.random(shape, np.float32) - np.float32(1.1)
+        return of("grid")
     if base in _FUNCTIONS:
-        return _edges(normal, random) if hard else _wide(normal, random)
+        return of("edges" if hard else "wide")
     if hard and (base in _PAIRS or base in _MOVED):
-        return _magnitudes(normal, random, reach=6 if short else 20)
-    return _ties(normal, 4) + 2.0 if hard else normal
+        return of("magnitudes short" if short else "magnitudes")
+    return of("tied" if hard else "normal")
 
 
 _MOVED = frozenset(
@@ -153,25 +186,23 @@ _MOVED = frozenset(
 )
 
 
-def _normalised(name: str, normal: Values, random: Generator, *, hard: bool) -> Values:
-    if name in ("weight", "bias"):
-        return np.asarray(np.float32(0.2) * normal + np.float32(name == "weight"))
-    if name == "running_var":
-        return np.asarray(0.3 + 1.7 * random.random(normal.shape), np.float32)
-    return np.asarray(normal + np.float32(_OFF_CENTRE * hard))
+def _factor(normal: Values, axis: int, key: int, *, hard: bool) -> Values:
+    """A right factor that keeps the size; hard: output channels of sizes 2^-8 to 2^2.
 
-
-def _factor(normal: Values, axis: int, random: Generator, *, hard: bool) -> Values:
-    """A right factor that keeps the size; hard: output channels of sizes 2^-8 to 2^2."""
+    Changes `normal`, which is the caller's own.
+    """
     if normal.ndim < 2:
         return normal
     terms = normal[0].size if axis == 0 else normal.shape[-2]
-    values = normal / np.float32(np.sqrt(max(1, terms)))
-    if hard:
-        shape = [1] * normal.ndim
-        shape[axis] = normal.shape[axis]
-        values = np.ldexp(values, random.integers(-8, 3, shape))
-    return values
+    size = np.float32(1.0) / np.sqrt(np.float32(max(1, terms)))
+    if not hard:
+        normal *= size
+        return normal
+    shape = [1] * normal.ndim
+    shape[axis] = normal.shape[axis]
+    powers = _generator(key).integers(-8, 3, shape)
+    normal *= np.ldexp(size, powers, dtype=np.float32)  # by a power of 2: exactly
+    return normal
 
 
 def _wide(normal: Values, random: Generator) -> Values:
@@ -189,6 +220,11 @@ def _edges(normal: Values, random: Generator) -> Values:
     values = np.where(kind == 2, np.copysign(np.float32(0.0), normal), values)
     values = np.where(kind == 3, np.round(normal * 4.0) / 4.0, values)
     return np.where(kind == 4, np.clip(12.0 * normal, -40.0, 40.0), values)
+
+
+def _uniform(random: Generator, shape: tuple[int, ...]) -> Values:
+    """In [0, 1)."""
+    return np.asarray(random.random(shape, np.float32))
 
 
 def _sized(values: Values, random: Generator, reach: int) -> Values:
@@ -216,6 +252,31 @@ def _spoiled(values: Values, random: Generator) -> Values:
     for number, what in enumerate((np.nan, np.inf, -np.inf)):
         values = np.where(kind == number, np.float32(what), values)
     return values
+
+
+# What kinds of numbers there are, from normal ones and a generator.
+_KINDS: dict[str, Callable[[Values, Generator], Values]] = {
+    "normal": lambda n, r: n,
+    "shifted": lambda n, r: n + 4.0,
+    "off-centre": lambda n, r: n + _OFF_CENTRE,
+    "norm weight": lambda n, r: np.float32(0.2) * n + np.float32(1.0),
+    "norm bias": lambda n, r: np.float32(0.2) * n,
+    "norm running_var": lambda n, r: np.float32(0.3) + np.float32(1.7) * _uniform(r, n.shape),
+    "query": lambda n, r: np.float32(1.4) * n,
+    "tied query": lambda n, r: _ties(n * 1.4 * 1.6, 8),
+    "tied value": lambda n, r: _ties(n * 1.6, 8),
+    "scores": lambda n, r: np.float32(2.0) * n,
+    "tied scores": lambda n, r: _ties(n * 8.0 + 20.0, 4),
+    "positive": lambda n, r: _sized(1.0 + _uniform(r, n.shape), r, 1),
+    "positive short": lambda n, r: _sized(1.0 + _uniform(r, n.shape), r, 4),
+    "positive wide": lambda n, r: _sized(1.0 + _uniform(r, n.shape), r, 14),
+    "grid": lambda n, r: np.float32(2.2) * _uniform(r, n.shape) - np.float32(1.1),
+    "wide": _wide,
+    "edges": _edges,
+    "magnitudes": lambda n, r: _magnitudes(n, r, reach=20),
+    "magnitudes short": lambda n, r: _magnitudes(n, r, reach=6),
+    "tied": lambda n, r: _ties(n, 4) + 2.0,
+}
 
 
 def _base(operator: str) -> str:

@@ -13,6 +13,7 @@ import hashlib
 import time
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +21,14 @@ import torch
 
 from harness.execution.operators.calls import Call, mapped, rerun, results
 from harness.execution.operators.comparison import OperatorComparison
+from harness.execution.operators.reproducer import Reproducers
 from harness.judgement import arithmetic
 from harness.judgement.arithmetic import Arithmetic
-from harness.judgement.operator_rows import NO_KERNEL, OperatorRow, culprits
+from harness.judgement.operator_rows import NO_KERNEL, CannMethod, OperatorRow, culprits
 from harness.qualification import inputs, variants
 from harness.qualification.cropping import crop
 from harness.qualification.outcomes import Outcome, SetResult
-from harness.qualification.placing import Placing
+from harness.qualification.placing import Placing, shares
 from harness.qualification.signatures import Signature, parse
 from harness.system.status import CaseProblem, Stage, Status, worst
 
@@ -40,9 +42,17 @@ class Judge:
     """Judges calls on a device of this process."""
 
     def __init__(
-        self, device: Device, dtype: str, read: Mapping[str, str], *, largest: float
+        self,
+        device: Device,
+        dtype: str,
+        read: Mapping[str, str],
+        *,
+        largest: float,
+        scripts: Path | None = None,
     ) -> None:
+        """`scripts`: where a script for every set that fails is written, None for nowhere."""
         self._device = device
+        self._scripts = scripts
         self._dtype = dtype
         self._read = read
         self._largest = largest
@@ -67,7 +77,11 @@ class Judge:
             smaller = crop(whole, self._largest) if given is None else None
             signature = whole if smaller is None else smaller.signature
             cropped = "" if smaller is None else smaller.what
-            run = _Run(self._device, self._comparison(signature), signature, self._of(signature))
+            declared = self._of(signature)
+            run = _Run(self._device, self._comparison(signature), signature, declared)
+            if self._scripts is not None:
+                info = self._device.describe()
+                run.scripts = Reproducers(info, declared, self._read, self._scripts)
             return run.outcome(
                 Outcome(name, text, Status.PASS, cropped=cropped),
                 known,
@@ -114,6 +128,7 @@ class _Run:
         self._comparison = comparison
         self._signature = signature
         self._placing = Placing(device, getattr(torch, declared.dtype))
+        self.scripts: Reproducers | None = None
         self._checks: dict[str, None] = {}
         self._seconds = self._host = self._variants = 0.0
 
@@ -172,17 +187,21 @@ class _Run:
         if known is not None and same and known == (found.bits, found.inputs):
             return found
         if name == inputs.NONFINITE:
-            return dataclasses.replace(found, **self._nonfinite(call, first), judged=True)
-        judged = self._comparison.judge(_single(call), row, [first, second])
+            return dataclasses.replace(found, **self._nonfinite(call, row, first), judged=True)
+        judged = self._comparison.judge(_single(call), row, [first] if same else [first, second])
+        if self.scripts is not None:
+            self.scripts.consider(call, dataclasses.replace(judged, module=f"{name} inputs"))
         return dataclasses.replace(found, **_verdict(judged), judged=True)
 
     def _twice(self, call: Call) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Results of both runs, on the host."""
-        value = self._placing.run(call, self._placing.arguments(call))
+        placed = self._placing.arguments(call)
+        value = self._placing.run(call, placed)
         held = results(call, value)
         first = [tensor.cpu() for tensor in held]
         self._device.synchronize()
-        placed = self._placing.arguments(call)
+        if call.written() or shares(held, placed.values()):
+            placed = self._placing.arguments(call)
         poisoned = self._placing.poison(held, value)
         del value, held
         value = self._placing.run(call, placed)
@@ -208,7 +227,7 @@ class _Run:
         reason = said if explained is None else explained.reason
         return SetResult(Status.FAIL_UNSUPPORTED, reason, judged=False)
 
-    def _nonfinite(self, call: Call, got: list[torch.Tensor]) -> dict[str, Any]:
+    def _nonfinite(self, call: Call, row: OperatorRow, got: list[torch.Tensor]) -> dict[str, Any]:
         """Elements that are neither as the CPU's float32 has them nor as its float64.
 
         Both are asked since they differ: PyTorch's gelu of infinity is NaN in float32 alone.
@@ -227,8 +246,9 @@ class _Run:
                 right |= _kinds(host) == _kinds(answer.to(host.dtype))
             wrong += int(right.logical_not().sum())
         if wrong:
+            method = self._comparison.by_method(single, row, got)
             reason = f"{wrong} elements are NaN or infinite otherwise than on the CPU"
-            return {"status": Status.FAIL_NAN, "reason": reason}
+            return {"status": Status.FAIL_NAN, "reason": _with_method(reason, method)}
         return {"status": Status.PASS}
 
     def _varied(self, call: Call, row: OperatorRow) -> dict[str, SetResult]:
@@ -279,12 +299,18 @@ def _verdict(row: OperatorRow) -> dict[str, Any]:
         return {"status": Status.FAIL_SHAPE, "reason": "another shape than the CPU's", **numbers}
     if row.nonfinite:
         reason = f"{row.nonfinite} elements are NaN or infinite where the CPU's are finite"
+        reason = _with_method(reason, row.method)
         return {"status": Status.FAIL_NAN, "reason": reason, **numbers}
     if row.unstable:
         reason = f"{row.unstable} elements differ between two runs on the same inputs"
         return {"status": Status.FLAKY, "reason": reason, **numbers}
     reason = f"{row.ratio:.3g} times its budget, {row.worst_slice_ratio:.3g} in {row.worst_slice}"
+    reason = _with_method(reason, row.method)
     return {"status": Status.FAIL_ACCURACY, "reason": reason, **numbers}
+
+
+def _with_method(reason: str, method: CannMethod | None) -> str:
+    return f"{reason}. {str(method).removesuffix('.')}" if method is not None else reason
 
 
 def _single(call: Call) -> Call:
@@ -298,27 +324,38 @@ def _single(call: Call) -> Call:
 
 def bits(tensors: list[torch.Tensor]) -> str:
     """Hash of tensors on the host: dtypes, shapes and every bit."""
-    digest = hashlib.blake2b(digest_size=8)
+    digest = hashlib.sha256()  # which processors have instructions for
     for tensor in tensors:
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(_bytes(tensor))
-    return digest.hexdigest()
+    return digest.hexdigest()[:16]
 
 
 def _equal(ones: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
     """Whether every bit is the same."""
     pairs = zip(ones, others, strict=True)
     return all(
-        one.shape == other.shape and np.array_equal(_bytes(one), _bytes(other))
-        for one, other in pairs
+        one.shape == other.shape and torch.equal(_whole(one), _whole(other)) for one, other in pairs
     )
 
 
 def _checksum(call: Call) -> str:
+    """Of the arguments: enough to tell that a host made others, and four times as fast as a CRC."""
     value = 0
     for tensor in call.tensors():
-        value = zlib.crc32(_bytes(tensor), value)
+        data = np.frombuffer(_bytes(tensor), np.uint8)
+        whole = data.size // 8 * 8
+        total = int(np.add.reduce(data[:whole].view(np.uint64), initial=np.uint64(0)))
+        value = zlib.crc32(f"{value} {total} {data[whole:].tobytes().hex()}".encode())
     return f"{value:08x}"
+
+
+_WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    """The bits of each element as a whole number."""
+    return tensor.detach().contiguous().view(_WHOLE[tensor.element_size()])
 
 
 def _bytes(tensor: torch.Tensor) -> Any:

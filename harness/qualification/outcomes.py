@@ -74,6 +74,11 @@ class Outcome:
     variant_seconds: float = 0.0
 
     @property
+    def failed(self) -> bool:
+        """Whether it was judged, and did not pass."""
+        return not (self.status.is_error or self.status in (Status.PASS, Status.SKIP))
+
+    @property
     def worst_ratio(self) -> float | None:
         """The greatest error of a whole result or slice, in units of its limit's unit."""
         found = [

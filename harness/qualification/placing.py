@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
 # Allocators that give memory back as it was left.
 _CACHING = ("npu", "cuda")
 _ODD = 3  # elements before a moved tensor
+
+
+def shares(results: Iterable[torch.Tensor], arguments: Iterable[torch.Tensor]) -> bool:
+    """Whether a result lies in an argument's memory, as of an operator that gives one back."""
+    taken = {tensor.untyped_storage().data_ptr() for tensor in arguments}
+    return any(tensor.untyped_storage().data_ptr() in taken for tensor in results)
 
 
 class Placing:

@@ -28,7 +28,10 @@ _SAME = (
     "inputs",
     "largest",
     "variants",
+    "kernels",
 )
+# What has to be the same for bits to be compared.
+_SAME_BITS = ("device", "dtype", "numerics", "inputs", "largest", "emulated")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Run:
     `device`: name, kind and details as the device describes itself; `emulated`: whether that is no
     evidence about hardware; `read`: its settings; `versions`: of timm, torch, torch_npu and CANN;
     `inputs`: version of the inputs; `largest`: floating-point operations beyond which calls were
-    cropped; `models`: that were asked for; `calls`: their distinct calls; `shard`: "2/3", or "".
+    cropped; `models`: that were asked for; `calls`: their distinct calls; `shard`: "2/3", or "";
+    `kernels`: of an emulated device.
     """
 
     device: str
@@ -54,6 +58,7 @@ class Run:
     models: tuple[str, ...]
     calls: int
     shard: str = ""
+    kernels: str = ""
     format: int = FORMAT
 
     @property
@@ -69,6 +74,19 @@ class Run:
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
         different = [name for name in _SAME if mine[name] != theirs[name]]
         return ", ".join(f"{n} {_short(theirs[n])}, here {_short(mine[n])}" for n in different)
+
+    def other_bits(self, before: Run) -> str:
+        """Why bits of both say nothing beside each other; "" where they can be compared."""
+        pairs = ((name, getattr(before, name), getattr(self, name)) for name in _SAME_BITS)
+        return ", ".join(f"another {name} ({was}, here {now})" for name, was, now in pairs
+                         if was != now)  # fmt: skip
+
+    @property
+    def options(self) -> str:
+        """How `operators run` is asked for the same device, format and settings."""
+        given = [f"--device {self.kind}", f"--dtype {self.dtype}", f"--numerics {self.numerics}"]
+        given += [f"--largest {self.largest / 1e9:g}"]
+        return " ".join(given + [f"--emulated-kernels {self.kernels}"] * bool(self.kernels))
 
 
 @dataclasses.dataclass(frozen=True)

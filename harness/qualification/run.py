@@ -1,14 +1,16 @@
 """Runs the calls of a catalogue on a device: resumable, in shards, changed ones only.
 
-Calls go to the device's process in batches.  A device error ends a batch early and the process with
-it; a crash or a hang loses its batch, whose calls are then asked for one by one: each of these
+Calls go to the device's processes in batches.  A device error ends a batch early and the process
+with it; a crash or a hang loses its batch, whose calls are then asked for one by one: each of these
 costs one call.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.devices import emulated_kernels
@@ -16,6 +18,7 @@ from harness.devices.spec import DeviceSpec
 from harness.execution.worker import POISONED, DeviceWorker
 from harness.qualification import inputs, results
 from harness.qualification.catalogue import Catalogue
+from harness.qualification.cropping import MOST_FLOPS
 from harness.qualification.device_requests import Batch, Describe, Single
 from harness.qualification.outcomes import Outcome, settled
 from harness.qualification.results import Results, Run, Writer
@@ -33,7 +36,8 @@ class Plan:
 
     `shard`: (number from 1, of how many); `since`: an earlier run whose verdict stands where bits
     did not change; `call_seconds`: the longest that one call may take; `largest`: floating-point
-    operations beyond which a call is cropped; `kernels`, `fault_plan`: of the emulated NPU.
+    operations beyond which a call is cropped; `kernels`, `fault_plan`: of the emulated NPU;
+    `processes`: of the device, which take batches side by side.
     """
 
     device: DeviceSpec
@@ -43,9 +47,10 @@ class Plan:
     since: Results | None = None
     variants: bool = False
     call_seconds: float = 120.0
-    largest: float = 4e9
+    largest: float = MOST_FLOPS
     kernels: str = emulated_kernels.DEFAULT
     fault_plan: str | None = None
+    processes: int = 1
 
     def takes(self, call: str) -> bool:
         """Whether a call belongs to this shard: by its id, so alike on every host."""
@@ -60,9 +65,9 @@ def run(catalogue: Catalogue, plan: Plan, path: Path, say: Say, *, resume: bool 
     UsageProblem where the file, or `plan.since`, is of something else, and CaseProblem when the
     device does not even say what it is.
     """
-    worker = DeviceWorker(plan.device, plan.kernels)
+    workers = [DeviceWorker(plan.device, plan.kernels) for _ in range(max(1, plan.processes))]
     try:
-        info, read = _described(worker, plan)
+        info, read = _described(workers[0], plan)
         versions = {**catalogue.header.versions, "cann": info.details.get("cann", "")}
         if not info.kind.startswith("npu"):
             versions = {k: v for k, v in versions.items() if k not in ("cann", "torch_npu")}
@@ -81,13 +86,14 @@ def run(catalogue: Catalogue, plan: Plan, path: Path, say: Say, *, resume: bool 
             models=tuple(sorted(catalogue.models)),
             calls=len(catalogue.signatures),
             shard="" if plan.shard[1] == 1 else f"{plan.shard[0]}/{plan.shard[1]}",
+            kernels=plan.kernels if info.emulated else "",
         )
         _check_since(this, plan)
         kept = _kept(this, path) if resume else {}
         writer = Writer(path, this, new=not kept)
         done = dict(kept)
         try:
-            for outcome in _outcomes(worker, plan, read, _left(wanted, kept)):
+            for outcome in _side_by_side(workers, plan, read, _left(wanted, kept)):
                 before = plan.since.outcomes.get(outcome.id) if plan.since else None
                 done[outcome.id] = settled(outcome, before)
                 writer.add(done[outcome.id])
@@ -100,29 +106,33 @@ def run(catalogue: Catalogue, plan: Plan, path: Path, say: Say, *, resume: bool 
         writer.end(exit_code(found))
         return found
     finally:
-        worker.stop()
+        for worker in workers:
+            worker.stop()
 
 
-def again(call: str, text: str, plan: Plan, path: Path | None = None) -> Outcome:
-    """One call again; `path`: its arguments, see `device_requests.Single`.
+def again(
+    worker: DeviceWorker,
+    call: str,
+    text: str,
+    plan: Plan,
+    path: Path | None = None,
+    scripts: Path | None = None,
+) -> Outcome:
+    """One call again; `path`, `scripts`: see `device_requests.Single`.
 
     Raises CaseProblem when the device does not answer, or the arguments do not fit.
     """
-    worker = DeviceWorker(plan.device, plan.kernels)
-    try:
-        _, read = _described(worker, plan)
-        batch = Batch(
-            {call: text},
-            plan.dtype,
-            plan.numerics,
-            read,
-            variants=plan.variants,
-            largest=plan.largest,
-            fault_plan=plan.fault_plan,
-        )
-        return worker.ask(Single(batch, path), plan.call_seconds)[0]
-    finally:
-        worker.stop()
+    _, read = _described(worker, plan)
+    batch = Batch(
+        {call: text},
+        plan.dtype,
+        plan.numerics,
+        read,
+        variants=plan.variants,
+        largest=plan.largest,
+        fault_plan=plan.fault_plan,
+    )
+    return worker.ask(Single(batch, path, scripts), plan.call_seconds)[0]
 
 
 def _described(worker: DeviceWorker, plan: Plan) -> tuple[DeviceInfo, dict[str, str]]:
@@ -153,14 +163,11 @@ def _check_since(this: Run, plan: Plan) -> None:
     """Bits are compared within one chip, format and setting alone."""
     if plan.since is None:
         return
-    before = plan.since.run
-    for what in ("device", "dtype", "numerics", "inputs", "largest", "emulated"):
-        old, new = getattr(before, what), getattr(this, what)
-        if old != new:
-            raise UsageProblem(
-                f"The run of --changed-since is of another {what} ({old}, here {new}): bits are "
-                "compared within one only; leave the option out."
-            )
+    if other := this.other_bits(plan.since.run):
+        raise UsageProblem(
+            f"The run of --changed-since is of {other}: bits are compared within one only; leave "
+            "the option out."
+        )
 
 
 def _kept(this: Run, path: Path) -> dict[str, Outcome]:
@@ -176,14 +183,51 @@ def _kept(this: Run, path: Path) -> dict[str, Outcome]:
     return {name: item for name, item in earlier.outcomes.items() if not item.status.is_error}
 
 
+def _side_by_side(
+    workers: Sequence[DeviceWorker], plan: Plan, read: Mapping[str, str], wanted: dict[str, str]
+) -> Iterator[Outcome]:
+    """As `_outcomes`, with every worker taking its part; in the order in which they come."""
+    names = list(wanted)
+    parts = [{n: wanted[n] for n in names[i :: len(workers)]} for i in range(len(workers))]
+    found: queue.SimpleQueue[Outcome | Exception | None] = queue.SimpleQueue()
+    over = threading.Event()
+
+    def take(worker: DeviceWorker, part: dict[str, str]) -> None:
+        try:
+            for outcome in _outcomes(worker, plan, read, part, over):
+                found.put(outcome)
+            found.put(None)
+        except Exception as error:  # raised where the results are written
+            found.put(error)
+
+    for worker, part in zip(workers, parts, strict=True):
+        threading.Thread(target=take, args=(worker, part), daemon=True).start()
+    left = len(workers)
+    try:
+        while left:
+            item = found.get()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                left -= 1
+            else:
+                yield item
+    finally:
+        over.set()  # a process that is stopped is not to be started again
+
+
 def _outcomes(
-    worker: DeviceWorker, plan: Plan, read: Mapping[str, str], wanted: dict[str, str]
+    worker: DeviceWorker,
+    plan: Plan,
+    read: Mapping[str, str],
+    wanted: dict[str, str],
+    over: threading.Event,
 ) -> Iterator[Outcome]:
     """Every call's outcome, in order but for those of a batch that was lost."""
     known = {} if plan.since is None else _known(plan.since)
     left = list(wanted)
     size, alone = BATCH, 0
-    while left:
+    while left and not over.is_set():
         names = left[:size]
         batch = Batch(
             calls={name: wanted[name] for name in names},

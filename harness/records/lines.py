@@ -18,6 +18,7 @@ from harness.judgement.localization import Localization
 from harness.judgement.metrics import Discrimination
 from harness.judgement.operator_rows import OperatorCheck
 from harness.judgement.separation import Separation
+from harness.judgement.shares import ErrorShares
 from harness.judgement.timing import Ratio
 from harness.judgement.verdict import OutputNumbers
 from harness.records.expectation import Expectation
@@ -93,6 +94,21 @@ class RunRecord(_Record):
         return self.device.partition(":")[0]
 
 
+class UsedPlan(pydantic.BaseModel):
+    """The precision plan that a case ran with.
+
+    `sha256`: of what it does; `modules`: those in float32; `seconds`: of one pass where the plan
+    was made, without it and with it, empty where that was not timed; `emulated`: there.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    file: str
+    sha256: str
+    modules: list[str]
+    seconds: list[float] = []
+    emulated: bool = False
+
+
 class StartRecord(_Record):
     """A case begins: without its `case` line it was in flight when its process ended."""
 
@@ -138,6 +154,8 @@ class CaseRecord(_Record):
     log_tail: str = ""  # what the process that failed printed last
     throughput: Throughput | None = None  # only where it was asked for; never part of the verdict
     expected: Expectation | None = None  # beside its expected row, where it was compared
+    plan: UsedPlan | None = None  # modules in float32 in a short dtype
+    shares: ErrorShares | None = None  # who caused the error, in a reduced format
 
     @pydantic.field_validator("log_tail")
     @classmethod

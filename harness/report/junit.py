@@ -1,9 +1,11 @@
-"""What a case gives to JUnit: properties that a reader wants without opening the records."""
+"""JUnit: properties of a case, for a reader without the records; whole files of other answers."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+import dataclasses
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Collection, Mapping, Sequence
 
 from harness.judgement.localization import Localization
 from harness.records.lines import CaseRecord
@@ -33,6 +35,36 @@ PROPERTIES = {
     "device_peak_memory_bytes": "greatest memory allocated for tensors on the device",
     "host_peak_memory_bytes": "greatest resident set of the device's process",
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Test:
+    """One test: passed, unless there is why not; `skipped`: why it says nothing."""
+
+    name: str
+    failure: str = ""
+    error: str = ""  # of the infrastructure
+    skipped: str = ""
+
+
+def document(suites: Mapping[str, Sequence[Test]]) -> str:
+    """A file of suites by name."""
+    root = ElementTree.Element("testsuites")
+    for name, tests in suites.items():
+        counts = {"tests": str(len(tests))}
+        for attribute, kind in (("failures", "failure"), ("errors", "error")):
+            counts[attribute] = str(sum(bool(getattr(test, kind)) for test in tests))
+        counts["skipped"] = str(sum(bool(test.skipped) for test in tests))
+        suite = ElementTree.SubElement(root, "testsuite", {"name": shown.line(name), **counts})
+        for test in tests:
+            element = ElementTree.SubElement(
+                suite, "testcase", classname=shown.line(name), name=shown.line(test.name)
+            )
+            for kind in ("failure", "error", "skipped"):
+                if said := getattr(test, kind):
+                    ElementTree.SubElement(element, kind, message=shown.line(said))
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
 def properties(record: CaseRecord) -> list[tuple[str, object]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Iterable, Mapping
 
 from harness.records.leg import LegRecord
 from harness.records.lines import CaseRecord
@@ -78,10 +79,16 @@ def render(run: Run) -> str:
         of_run |= {"run_id": run.run.run_id, "started": run.run.started.isoformat()}
     rows = [_of_case(case) | of_run for case in run.cases]
     rows += [{**of_run, "case": name, "status": "missing"} for name in run.missing]
+    return written(COLUMNS, rows)
+
+
+def written(columns: Iterable[str], rows: Iterable[Mapping[str, Value]]) -> str:
+    """The header and rows; what a row lacks was not measured."""
+    names = list(columns)
     stream = io.StringIO()
     writer = csv.writer(stream, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([cell(row.get(column)) for column in COLUMNS] for row in rows)
+    writer.writerow(names)
+    writer.writerows([cell(row.get(column)) for column in names] for row in rows)
     return stream.getvalue()
 
 

@@ -17,6 +17,7 @@ from harness.report.tables import (
     expected,
     localization,
     per_case,
+    shares,
     throughput,
     two_runs,
 )
@@ -97,6 +98,7 @@ def render_case(case: CaseRecord, folder: Path | None = None, columns: int | Non
     found = per_case.documented(case)
     more = (
         per_case.budget(case),
+        shares.greatest(case),
         per_case.operators(case),
         per_case.standard(case),
         localization.worst(case),
@@ -109,7 +111,7 @@ def render_case(case: CaseRecord, folder: Path | None = None, columns: int | Non
     said += [f"  - {shown.line(str(finding))}" for finding in case.findings[1:]]
     said += [f"  note: {shown.line(note)}" for note in case.notes]
     said += map(shown.line, localization.lines(case, folder))
-    said += map(shown.line, throughput.lines(case))
+    said += map(shown.line, [*shares.lines(case), *throughput.lines(case)])
     if line := detection.line(case):
         said.append(shown.line(line))
     fit = functools.partial(render_table, columns=columns)

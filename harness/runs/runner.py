@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.cases import precision_plans
 from harness.cases.case import Case
 from harness.detection import sensitivity
 from harness.execution.legs import LegRequest, LegResult
@@ -16,13 +17,14 @@ from harness.execution.localize import LocalizeRequest
 from harness.execution.sides import Sides
 from harness.judgement import localization, operator_rows
 from harness.judgement.localization import Localization
+from harness.judgement.shares import ErrorShares
 from harness.judgement.verdict import RULES, Verdict
 from harness.records import results_file
-from harness.records.lines import CaseRecord, StartRecord
+from harness.records.lines import CaseRecord, StartRecord, UsedPlan
 from harness.records.sensitivity import Sensitivity
 from harness.records.throughput import Throughput, ThroughputPlan
 from harness.records.views import ImageView
-from harness.runs import views
+from harness.runs import case_shares, views
 from harness.system import messages, process
 from harness.system.messages import say
 from harness.system.status import (
@@ -131,6 +133,12 @@ class CaseRunner:
         sides.start()
         request = sides.request(case)
         progress.request = request
+        if case.plan is not None:
+            plan = sides.precision_plan(case.plan)
+            progress.plan = UsedPlan(
+                file=Path(case.plan).name, sha256=precision_plans.digest(plan),
+                modules=plan.modules, seconds=plan.seconds, emulated=plan.emulated,
+            )  # fmt: skip
         if sides.worker.starting:
             # Not timed, so that it may share the host with that; what is wrong comes up again.
             with contextlib.suppress(CaseProblem):
@@ -146,8 +154,25 @@ class CaseRunner:
                 check = operator_rows.summarise(found.rows, 1.0)
                 progress.candidate = dataclasses.replace(candidate, operators=check)
                 progress.verdict = sides.judge(request, progress.candidate)
+        self._measure_shares(request, progress)
         if self.settings.sensitivity:
             progress.sensitivity = sensitivity.measure(sides, case)
+
+    def _measure_shares(self, request: LegRequest, progress: _Progress) -> None:
+        """Who caused the error; what prevents that takes nothing from the case."""
+        candidate, judged = progress.candidate, progress.verdict
+        if candidate is None or judged is None or not judged.budgets:
+            return
+        found = progress.localization
+        check = candidate.operators
+        rows = found.rows if found is not None else check.worst if check is not None else ()
+        try:
+            culprits = operator_rows.culprits(rows)
+            progress.shares = case_shares.measure(self.sides, request, candidate, culprits)
+        except CaseProblem as problem:
+            why = problem.reason
+            note = say("shares.none", "No shares of the error: {why}.", why=why)
+            progress.verdict = dataclasses.replace(judged, notes=(*judged.notes, note))
 
     def _wants_localization(self, judged: Verdict) -> bool:
         mode = self.settings.localize
@@ -265,6 +290,8 @@ class _Progress:
     sensitivity: Sensitivity | None = None
     localization: Localization | None = None
     views: tuple[ImageView, ...] = ()
+    plan: UsedPlan | None = None
+    shares: ErrorShares | None = None
     problem: CaseProblem | None = None
     log_tail: str = ""
 
@@ -321,6 +348,8 @@ class _Progress:
             notes=list(map(str, judged.notes)),
             note_messages=[list(messages.of(note)) for note in judged.notes],
             sensitivity=self.sensitivity,
+            plan=self.plan,
+            shares=self.shares,
             duration_seconds=seconds,
             log_tail=self.log_tail or getattr(problem, "log_tail", ""),
         )

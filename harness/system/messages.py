@@ -11,7 +11,8 @@ phrase of its own.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Union
 
 # Of a text that was said without one, as in older records.
@@ -61,6 +62,13 @@ def join(*parts: str) -> str:
     """Sentences one after the other, a `Said`; empty ones are left out."""
     kept = [part for part in parts if part]
     return Said(" ".join(kept), (message for part in kept for message in of(part)))
+
+
+def listed(items: Sequence[str]) -> str:
+    """One or more phrases in a row, a `Said`."""
+    return functools.reduce(
+        lambda left, right: say("listed", "{left}, {right}", left=left, right=right), items
+    )
 
 
 def of(text: str) -> tuple[Message, ...]:

@@ -1,5 +1,5 @@
-"""What was before: expected rows, two runs beside each other, history, versions.
+"""What was before: expected rows, two runs beside each other, history, versions, one decision.
 
 Face: `expected.Expected`, `expected_of_run`, `expected_file`, `compare.compare`, `conditions`,
-`history`. May import: `records` and below.
+`history`, `decision.decide`.  May import: `qualification`, `records` and below.
 """

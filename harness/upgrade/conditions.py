@@ -24,7 +24,7 @@ METRICS: Mapping[str, str] = {
     "top1": "Top-1 agreement, percent",
     "speed": "device throughput, images a second",
 }
-_OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
+OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "<": operator.lt,
     ">=": operator.ge,
@@ -48,7 +48,7 @@ class Term:
 
     def holds(self, value: float) -> bool:
         """Whether the condition is met, so that the comparison fails; NaN meets every one."""
-        return math.isnan(value) or _OPERATORS[self.operator](value, self.number)
+        return math.isnan(value) or OPERATORS[self.operator](value, self.number)
 
 
 def parse(text: str, option: str = "--fail-on") -> tuple[Term, ...]:

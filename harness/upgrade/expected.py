@@ -16,15 +16,17 @@ A change counts when it is more than honest rounding can make, the same for ever
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from harness.cases.case import Case
 from harness.judgement import budget
 from harness.judgement.documented import DocumentedGate
+from harness.judgement.operator_rows import AS_CANN, OperatorRow
 from harness.records.expectation import Expectation, ExpectedRow, Outcome
 from harness.records.lines import CaseRecord
+from harness.system.status import Stage
 
 EXACT_TOLERANCE = 3.4
 FORMAT_TOLERANCE = 2.2
@@ -158,8 +160,36 @@ def culprit(record: CaseRecord) -> str:
     return "".join(f"{row.operator} in {row.module} (operator {row.index})" for row in found)
 
 
+def as_cann(record: CaseRecord) -> list[OperatorRow]:
+    """The culprits of a failure that CANN's published methods explain whole; else none.
+
+    Every culprit is computed so, the device's forward pass is that of its operators, and nothing
+    else was found about the device.
+    """
+    place, check = record.localization, record.operators
+    found = place.culprits if place is not None else []
+    if not found and check is not None and check.culprits:
+        found = list(check.worst[: check.culprits])
+    explained = all(row.method is not None and row.method.agrees for row in found)
+    counted = check is None or check.as_cann == check.culprits
+    elsewhere = place is not None and place.reproduced is False
+    besides = any(one.stage not in (Stage.COMPARE, Stage.REFERENCE) for one in record.findings)
+    return found if explained and counted and not elsewhere and not besides else []
+
+
+def _as_cann_reason(rows: Sequence[OperatorRow]) -> str:
+    said = (
+        f"{row.operator} {AS_CANN}: {row.method.what} ({row.method.source})"
+        for row in rows
+        if row.method is not None
+    )
+    return "; ".join(dict.fromkeys(said))
+
+
 def _changes(record: CaseRecord, row: ExpectedRow) -> list[_Change]:
     found = []
+    if row.as_cann and record.status is row.status and not as_cann(record):
+        found.append(_Change("culprits", f"all {AS_CANN}", f"not all {AS_CANN}", 1))
     if record.status is not row.status:
         direction = -1 if record.status.is_pass else 1
         found.append(_Change("status", row.status.value, record.status.value, direction))
@@ -215,6 +245,10 @@ def _updated(
     failing = not record.status.is_pass
     worse = found.outcome is Outcome.WORSE
     reason, link = update.reason.strip(), update.link.strip()
+    explained_by = as_cann(record) if failing else []
+    if explained_by and explained_by[0].method is not None:
+        reason = reason or _as_cann_reason(explained_by)
+        link = link or explained_by[0].method.address
     if row is not None and row.status is record.status and not worse:
         reason, link = reason or row.reason, link or row.link  # the same failure, less of it
     if (failing or worse) and not reason:
@@ -233,6 +267,7 @@ def _updated(
         **_measured(record),  # type: ignore[arg-type]
         tolerance=row.tolerance if row is not None and explained else None,
         loosened=loosened,
+        as_cann=bool(explained_by),
         reason=reason if explained else "",
         link=link if explained else "",
     )
@@ -286,8 +321,9 @@ def _unjudged(record: CaseRecord, row: ExpectedRow | None) -> str:
 
 def _accept(record: CaseRecord, command: str, *, worse: bool) -> str:
     parts = [command, f"-k 'test_accuracy[{record.case_id}]'", "--update-expected"]
-    if worse:
+    known = bool(as_cann(record))  # gives reason and address
+    if worse and not known:
         parts.append("--expected-reason 'WHY'")
-    if not record.status.is_pass:
+    if not record.status.is_pass and not known:
         parts.append("--expected-link 'ADDRESS'")
     return f"Accept it with: {' '.join(parts)}"

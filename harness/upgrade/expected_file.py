@@ -87,14 +87,20 @@ def write(
     numerics: str,
     rows: Mapping[str, ExpectedRow],
     kernels: str | None = None,
+    gone: Collection[str] = (),
 ) -> None:
     """Replace or add these rows; the rest of the file stays as it is, new rows go in by id.
 
-    Raises UsageProblem when the file cannot be read or written.
+    `gone`: ids whose rows are taken out.  Raises UsageProblem when the file cannot be read or
+    written.
     """
     if path.exists():
         read(path, device, numerics, kernels=kernels)
-        lines = _text(path).splitlines()
+        lines = [
+            line
+            for line in _text(path).splitlines()
+            if not ((match := _ROW.match(line)) and match["id"] in gone)
+        ]
     else:
         emulated = _EMULATED if device.endswith("-emulated") else ""
         named = f'\nkernels = "{kernels}"' if kernels is not None else ""

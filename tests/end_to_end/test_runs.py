@@ -156,6 +156,26 @@ def test_other_kernels_of_the_emulator_change_the_error_and_are_in_the_record(ha
 
 
 @pytest.mark.parametrize(
+    ("mistake", "numerics", "said"),
+    [
+        ("conv_hf32_factors", "strict", "11 bits, ties to even, where float32 is declared"),
+        ("hf32_truncated", "default", "11 bits, truncated, where float32 with HF32 is declared"),
+    ],
+)
+def test_hf32_left_on_and_factors_cut_off_fail_on_canns_kernels(
+    harness_run, copy_of, mistake, numerics, said
+):
+    cases = entry(copy_of("model")).replace('"strict"', f'"{numerics}"')
+    kernels = "--emulated-kernels", f"cann+broken/{mistake}"
+    done = harness_run("--device", "npu-emulated", *kernels, cases=cases)
+    (case,) = done.run.cases
+    assert done.code == 1 and case.status is Status.FAIL_ACCURACY
+    assert said in case.reason
+    assert any(not row.within for row in case.budgets), "end to end as well"
+    assert case.localization.culprits[0].operator == "aten::convolution.default"
+
+
+@pytest.mark.parametrize(
     ("fault", "status", "code"),
     [
         ({"kind": "nan_output", "operator": "Convolution"}, "fail_nan", 1),

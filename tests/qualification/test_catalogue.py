@@ -133,3 +133,23 @@ def test_the_shipped_catalogue_is_of_the_table_of_architectures_and_can_be_read(
         assert signature.text == text and signature.id == name
         assert signature.operator.startswith("aten::") and signature.func is not None
     assert all(found.models_of.values())
+
+
+def test_a_model_that_casts_nothing_makes_the_same_calls_in_another_format(tmp_path):
+    traced = {
+        dtype: building.build(header(dtype=dtype), ["test_resnet"], tmp_path / dtype, print)
+        for dtype in ("float32", "bfloat16")
+    }
+    derived = catalogue.in_format(traced["float32"], "bfloat16")
+    assert derived.header.derived == "float32" and derived.header.dtype == "bfloat16"
+    assert dict(derived.signatures) and derived.models == traced["bfloat16"].models
+    path = tmp_path / "derived.gz"
+    catalogue.write(derived, path)
+    assert catalogue.read(path).header.derived == "float32"
+
+
+def test_a_format_without_a_shipped_catalogue_gets_the_calls_of_float32():
+    found = catalogue.for_installed(None, "float16")
+    assert found.header.derived == "float32" and len(found.models) > 1000
+    assert not any("%float32" in text for text in found.signatures.values())
+    assert all(name == signatures.call_id(text) for name, text in found.signatures.items())

@@ -94,3 +94,11 @@ def test_families_tell_forms_of_convolution_apart():
     dense = depthwise.replace("[8,1,3,3]", "[8,8,3,3]").replace("],8]", "],1]")
     assert grouping.family(depthwise) == "convolution depthwise 3x3"
     assert grouping.family(dense) == "convolution dense 3x3"
+
+
+def test_a_certificate_of_derived_calls_says_so():
+    whole = calls(MODELS)
+    half = dataclasses.replace(whole, header=dataclasses.replace(whole.header, derived="float32"))
+    said = "The calls are those of float32"
+    assert said in certificate.as_text(certificate.certify(half, found()))
+    assert said not in certificate.as_text(certificate.certify(whole, found()))

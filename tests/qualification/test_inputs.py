@@ -30,6 +30,28 @@ def test_another_call_of_the_same_shapes_has_other_numbers():
     assert not torch.equal(one, two)
 
 
+def test_no_row_of_a_great_tensor_repeats_another():
+    size = 1 << 19
+    assert size < inputs.PERIOD < 3 * size  # the third row begins anew within it
+    text = f'["aten::relu.default",["%float32[3,{size}]"],{{}}]'
+    x = inputs.make(parse(text), "typical").args[0]
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        assert (x[one] == x[other]).float().mean() < 1e-3
+
+
+def test_the_numbers_of_a_kind_are_spread_as_it_says():
+    normal = torch.from_numpy(inputs.part("normal", 7, (512, 1024)))
+    assert abs(float(normal.mean())) < 0.01 and abs(float(normal.std()) - 1) < 0.01
+    assert torch.equal(normal, torch.from_numpy(inputs.part("normal", 7, (512, 1024))))
+
+
+def test_a_call_has_numbers_of_its_own():
+    x = inputs.make(parse('["aten::relu_.default",["%float32[64]"],{}]'), "typical").args[0]
+    x.zero_()
+    again = inputs.make(parse('["aten::relu_.default",["%float32[64]"],{}]'), "typical").args[0]
+    assert again.any()
+
+
 def test_a_convolutions_result_keeps_the_size_of_its_image():
     call = inputs.make(parse(CONV), "typical")
     assert 0.7 < call.func(*call.args).std() < 1.3

@@ -83,6 +83,28 @@ def test_a_device_error_costs_one_call_and_the_process(process, tmp_path):
     assert process.stops == 3  # after each error and at the end
 
 
+def test_processes_side_by_side_take_every_call_once(process, tmp_path):
+    process.dies, process.fails = (TEXTS[3],), (TEXTS[4],)
+    found = go(tmp_path, processes=3)
+    assert len((tmp_path / results.FILE).read_text().splitlines()) == len(TEXTS) + 2
+    by_text = statuses(found)
+    assert by_text.pop(TEXTS[3]) is Status.ERROR_CRASH
+    assert by_text.pop(TEXTS[4]) is Status.ERROR_DEVICE
+    assert len(by_text) == len(TEXTS) - 2 and set(by_text.values()) == {Status.PASS}
+
+
+def test_what_goes_wrong_in_one_of_several_processes_ends_the_run(process, tmp_path, monkeypatch):
+    def broken(self, request, timeout):
+        if isinstance(request, device_requests.Describe):
+            return INFO, {}
+        raise OSError("no such pipe")
+
+    monkeypatch.setattr(process, "ask", broken)
+    with pytest.raises(OSError, match="no such pipe"):
+        go(tmp_path, processes=2)
+    assert process.stops == 2
+
+
 def test_a_device_that_lacks_the_dtype_is_bad_input(process, tmp_path):
     process.lacks = "npu:0 does not compute in bfloat16: give another --dtype."
     with pytest.raises(UsageProblem, match="does not compute in bfloat16"):

@@ -3,10 +3,12 @@ import dataclasses
 import pytest
 
 from harness.judgement.budget import EXACT_LIMIT
-from harness.judgement.operator_rows import OperatorCheck, OperatorRow
+from harness.judgement.localization import Localization
+from harness.judgement.operator_rows import CannMethod, OperatorCheck, OperatorRow, summarise
 from harness.records.expectation import ExpectedRow, Outcome
-from harness.system.status import Status
+from harness.system.status import Finding, Stage, Status
 from harness.upgrade.expected import Expected, Update, compare, error_rate_tolerance
+from tests.makers import localization as made
 from tests.makers.records import case_record, measured
 
 LINK = {"reason": "kernel X", "link": "https://tracker/1"}
@@ -166,3 +168,49 @@ def test_only_the_cases_asked_for_are_compared_and_not_their_namesakes():
     namesake = dataclasses.replace(record.case, model=model)
     assert namesake.id == record.case_id
     assert expected(record, ROW, only={record.case_id: namesake}) is None
+
+
+METHOD = CannMethod(True, "variance in one pass", "ops-nn", "https://example.org/ops-nn", 0.2, 0.3)
+OTHER = dataclasses.replace(METHOD, agrees=False)
+
+
+def with_culprits(*methods, worst=9.0, **changes):
+    """A failed case whose localisation has a culprit for each method."""
+    rows = [made.row(number, ratio=5.0, method=method) for number, method in enumerate(methods)]
+    record = measured(worst, status=Status.FAIL_ACCURACY)
+    check = summarise(rows, 1.0)
+    place = Localization("float32", rows=tuple(rows))
+    return record.model_copy(update={"localization": place, "operators": check, **changes})
+
+
+def test_a_failure_as_cann_computes_it_is_written_with_its_reason():
+    found = expected(with_culprits(METHOD, METHOD), ROW, update=Update())
+    assert found.outcome is Outcome.UPDATED and found.row.as_cann
+    assert found.row.reason == "aten::mm.default as CANN computes it: variance in one pass (ops-nn)"
+    assert found.row.link == "https://example.org/ops-nn"
+    told = compare(with_culprits(METHOD), ROW).sentence
+    assert told.endswith("--update-expected") and "--expected-reason" not in told
+    given = expected(with_culprits(METHOD), ROW, update=Update("seen on a card", "https://b"))
+    assert (given.row.reason, given.row.link) == ("seen on a card", "https://b")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        with_culprits(METHOD, OTHER),
+        with_culprits(METHOD, None),
+        with_culprits(METHOD, operators=None, localization=None),
+        with_culprits(METHOD, findings=[Finding(Status.FAIL_ACCURACY, Stage.FORWARD, "HF32")]),
+        with_culprits(
+            METHOD, localization=Localization(rows=(made.row(0, ratio=5.0, method=METHOD),),
+                                              reproduced=False)),
+    ],
+    ids=["another culprit", "unexplained", "not looked for", "undeclared", "not reproduced"],
+)  # fmt: skip
+def test_another_failure_is_not_hidden_by_a_row_as_cann_computes_it(record):
+    row = ExpectedRow(status=Status.FAIL_ACCURACY, budget_ratio=9.0, as_cann=True, **LINK)
+    assert compare(with_culprits(METHOD), row).outcome is Outcome.KNOWN
+    found = compare(record, row)
+    assert found.outcome is Outcome.WORSE
+    assert "culprits all as CANN computes it -> not all as CANN computes it" in found.sentence
+    assert expected(record, row, update=Update()).outcome is Outcome.WORSE, "needs a reason"

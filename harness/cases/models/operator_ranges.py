@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from harness.system.messages import say
+from harness.system.messages import listed, say
 
 # |x| from which on all of these functions are within 0.3 % of what they are at infinity.
 FAR = 6.0
@@ -44,8 +44,19 @@ class OperatorRange:
 def linear_notes(ranges: Iterable[OperatorRange]) -> list[str]:
     """A sentence that names the kinds which saw only their linear range; none where none did."""
     found = [
-        f"{one.operator} ({'rms' if one.spread is None else 'spread'} "
-        f"{one.rms if one.spread is None else one.spread:.2g})"
+        say(
+            "ranges.inputs",
+            "{operator} (inputs with an rms of {value})",
+            operator=one.operator,
+            value=f"{one.rms:.2g}",
+        )
+        if one.spread is None
+        else say(
+            "ranges.scores",
+            "{operator} (scores with a spread of {value})",
+            operator=one.operator,
+            value=f"{one.spread:.2g}",
+        )
         for one in ranges
         if one.nearly_linear
     ]
@@ -54,8 +65,8 @@ def linear_notes(ranges: Iterable[OperatorRange]) -> list[str]:
     return [
         say(
             "ranges.linear",
-            "On these images {operators} saw only the range where it is nearly linear (rms of its "
-            "inputs, or spread of its scores): the case says little about it.",
-            operators=", ".join(found),
+            "On these images {operators} saw only the range where it is nearly linear: the case "
+            "says little about it.",
+            operators=listed(found),
         )
     ]

@@ -14,6 +14,7 @@ from harness.entry.arguments import guarded, parsed, run_arguments
 from harness.entry.commands import (
     large_runs,
     operators,
+    prescribe,
     qualify,
     report,
     support,
@@ -59,7 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     further = {
         name: command
-        for module in (upgrade, report, large_runs, support, operators, qualify, task_accuracy)
+        for module in (
+            upgrade,
+            report,
+            large_runs,
+            support,
+            operators,
+            qualify,
+            task_accuracy,
+            prescribe,
+        )
         for name, command in module.add(commands).items()
     }
     _add_study(commands)

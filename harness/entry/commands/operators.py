@@ -58,8 +58,16 @@ def _add_run(actions: Any) -> None:
     add("--changed-since", type=Path, metavar="RUN", help="results of another version on the same "
         "chip: only what comes out otherwise is judged")  # fmt: skip
     add("--shard", type=_shard, default=(1, 1), metavar="I/N")
+    add(
+        "-n",
+        "--processes",
+        type=quantities.natural,
+        default=min(8, os.cpu_count() or 1),
+        metavar="N",
+        help="of the device, side by side (default: a processor each, at most 8)",
+    )
     add("--variants", action="store_true", help="also in other layouts and batches")
-    add("--largest", type=float, default=4.0, metavar="GFLOP", help="calls beyond are cropped "
+    add("--largest", type=float, default=1.0, metavar="GFLOP", help="calls beyond are cropped "
         "(default: %(default)s)")  # fmt: skip
     add("--call-timeout", type=quantities.seconds, default=120.0, metavar="S")
     add("--emulated-kernels", default=emulated_kernels.DEFAULT, metavar="NAME")
@@ -67,6 +75,8 @@ def _add_run(actions: Any) -> None:
     add("--call", metavar="ID", help="one call of the catalogue again, and nothing else")
     add("--inputs", type=Path, metavar="FILE", help="with --call: its tensor arguments, as "
         "safetensors in the order of their names")  # fmt: skip
+    add("--scripts", type=Path, metavar="DIR", help="with --call: write a script and its tensors "
+        "for what fails, which need no harness")  # fmt: skip
     add("--format", choices=("text", "json"), default="text")
 
 
@@ -126,9 +136,15 @@ def _catalogue(given: argparse.Namespace) -> int:
 def _run(given: argparse.Namespace) -> int:
     from harness.devices import fault_plan
     from harness.devices.choice import choose
-    from harness.qualification import certificate, results, run
+    from harness.execution.worker import DeviceWorker
 
     chosen = choose(given.device)
+    kernels = emulated_kernels.check_for(given.emulated_kernels, chosen.spec)
+    worker = DeviceWorker(chosen.spec, kernels)
+    if given.call:
+        worker.start()  # the device is made ready while torch is imported here
+    from harness.qualification import certificate, results, run
+
     plan = run.Plan(
         device=chosen.spec,
         dtype=given.dtype,
@@ -138,11 +154,15 @@ def _run(given: argparse.Namespace) -> int:
         variants=given.variants,
         call_seconds=given.call_timeout,
         largest=given.largest * 1e9,
-        kernels=emulated_kernels.check_for(given.emulated_kernels, chosen.spec),
+        kernels=kernels,
         fault_plan=fault_plan.read_for(given.fault_plan, chosen.spec) if given.fault_plan else None,
+        processes=max(1, given.processes),
     )
     if given.call:
-        return _again(given, plan)
+        try:
+            return _again(given, plan, worker)
+        finally:
+            worker.stop()
     calls = _calls(given, plan)
     found = run.run(calls, plan, given.results / results.FILE, _say, resume=given.resume)
     made = certificate.certify(calls, found, plan.since)
@@ -151,7 +171,7 @@ def _run(given: argparse.Namespace) -> int:
     return run.exit_code(found)
 
 
-def _again(given: argparse.Namespace, plan: Any) -> int:
+def _again(given: argparse.Namespace, plan: Any, worker: Any) -> int:
     import json
 
     from harness.devices.spec import EMULATED_MEANS
@@ -162,9 +182,10 @@ def _again(given: argparse.Namespace, plan: Any) -> int:
     if text is None:
         raise UsageProblem(
             f"The catalogue has no call {given.call!r}: take an id from a certificate of the same "
-            "timm and dtype, or give its --catalogue."
+            "timm and dtype, or give its --catalogue (operators-catalogue.gz beside the results)."
         )
-    outcome = run.again(given.call, text, plan, given.inputs)
+    scripts = given.scripts.absolute() if given.scripts else None
+    outcome = run.again(worker, given.call, text, plan, given.inputs, scripts)
     if given.format == "json":
         print(json.dumps(outcome.plain))
     else:
@@ -231,6 +252,7 @@ def _calls(given: argparse.Namespace, plan: Any) -> Any:
     part.unlink()
     for name, problem in found.untraced.items():
         raise UsageProblem(f"{name} could not be traced: {problem}.")
+    catalogue.write(found, given.results / catalogue.TRACED)
     return found
 
 

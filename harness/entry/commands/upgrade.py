@@ -1,14 +1,16 @@
-"""Commands of `python -m harness` around an upgrade: compare, precheck."""
+"""Commands of `python -m harness` around an upgrade: upgrade, compare, precheck."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.entry.arguments import add_verify, verify
+from harness.system.shown import document
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -29,6 +31,8 @@ def add(commands: Any) -> Mapping[str, Command]:
     )
     _add_format(compare)
     add_verify(compare)
+
+    _add_upgrade(commands)
 
     precheck = commands.add_parser("precheck", help="try versions of torch_npu on the emulator")
     precheck.add_argument(
@@ -56,12 +60,33 @@ def add(commands: Any) -> Mapping[str, Command]:
         metavar="DIR",
         help="where wheels and venvs are kept (default: in the cache)",
     )
-    _add_format(precheck)
-    return {"compare": _compare, "precheck": _precheck}
+    _add_format(precheck, "json")
+    return {"compare": _compare, "upgrade": _upgrade, "precheck": _precheck}
 
 
-def _add_format(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", choices=("text", "markdown"), default="text")
+def _add_upgrade(commands: Any) -> None:
+    upgrade = commands.add_parser(
+        "upgrade",
+        help="one answer from all that two runs' folders hold: cases, operators by bits, "
+        "fingerprint, support, precheck",
+    )
+    add = upgrade.add_argument
+    add("old", type=Path, metavar="OLD", help="folder of the run before")
+    add("new", type=Path, metavar="NEW")
+    add("--catalogue", type=Path, metavar="FILE", help="of the calls (default: the one shipped for "
+        "this timm, or what `operators run` left beside its results)")  # fmt: skip
+    add("--expected", type=Path, metavar="DIR", help="rows of calls that are known to fail")
+    add("--update-expected", action="store_true", help="write these rows for all that fail now, "
+        "and take out those of calls that pass")  # fmt: skip
+    add("--expected-reason", default="", metavar="TEXT")
+    add("--expected-link", default="", metavar="ADDRESS")
+    add("--output", type=Path, metavar="DIR", help="for upgrade.html, .json, .csv, .xml (JUnit) "
+        "and .txt (default: NEW)")  # fmt: skip
+    add("--format", choices=("text", "json"), default="text")
+
+
+def _add_format(parser: argparse.ArgumentParser, *more: str) -> None:
+    parser.add_argument("--format", choices=("text", "markdown", *more), default="text")
 
 
 def _compare(given: argparse.Namespace) -> int:
@@ -76,6 +101,28 @@ def _compare(given: argparse.Namespace) -> int:
     shown = markdown if given.format == "markdown" else text
     print(shown.render_comparison(comparison))
     return comparison.code
+
+
+def _upgrade(given: argparse.Namespace) -> int:
+    from harness.report import upgrade as report
+    from harness.system.status import UsageProblem
+    from harness.upgrade import decision, folder, operators
+    from harness.upgrade.expected import Update
+
+    if (given.update_expected or given.expected_reason or given.expected_link) and not (
+        given.expected and given.update_expected
+    ):
+        raise UsageProblem(
+            "--update-expected needs --expected DIR, and --expected-reason and --expected-link "
+            "belong to both."
+        )
+    update = Update(given.expected_reason, given.expected_link) if given.update_expected else None
+    rows = operators.Rows(given.expected, update) if given.expected else None
+    found = decision.decide(folder.read(given.old), folder.read(given.new), rows, given.catalogue)
+    written = report.write(found, given.output or given.new)
+    print(report.as_json(found) if given.format == "json" else report.as_text(found))
+    print(f"{written[0]}", file=sys.stderr)
+    return found.code
 
 
 def _precheck(given: argparse.Namespace) -> int:
@@ -97,11 +144,16 @@ def _precheck(given: argparse.Namespace) -> int:
         print(line, file=sys.stderr, flush=True)
 
     if given.bisect:
+        if given.format == "json":
+            raise UsageProblem("--format json is for versions side by side, not for --bisect.")
         old, new = given.bisect
         first = bisect.bisect(old, new, architectures, work, say)
         print(report.bisection(first))
         return first.code
     found = [check.check(v, architectures, work, say) for v in dict.fromkeys(given.torch_npu)]
+    if given.format == "json":
+        print(document([dataclasses.asdict(item) for item in found]))
+        return check.exit_code(found)
     shown = markdown if given.format == "markdown" else text
     parts = [*map(shown.render_table, report.tables(found)), report.changes(found)]
     print("\n\n".join([*filter(None, parts), report.line(found)]))

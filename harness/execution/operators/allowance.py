@@ -66,12 +66,15 @@ def rounds_once(call: Call, result: Tensor) -> bool:
     """Whether a result in a short format is a float32 one, rounded once.
 
     Not so, on devices that are right: norms by statistics, softmax and attention (CANN rounds
-    statistics and weights), pools and resampling (factors), products scaled before they are added.
+    statistics and weights), pools and resampling (factors), products scaled before they are added
+    and those to which more than a row is added (CANN's Addmm stores the product first).
     """
     if result.dtype not in (torch.float16, torch.bfloat16):
         return False
     scaled = any(call.kwargs.get(name, 1) != 1 for name in ("alpha", "beta"))
-    return call.base in _ROUNDED_ONCE and not scaled
+    added = call.args[0] if call.base in ("addmm", "baddbmm") else None
+    matrix = added is not None and added.dim() > 1 and added.shape[-2] != 1
+    return call.base in _ROUNDED_ONCE and not scaled and not matrix
 
 
 def inner(call: Call, exact: list[Tensor]) -> list[Tensor]:
@@ -114,10 +117,13 @@ def _widened(call: Call) -> Call:
     return Call(call.func, mapped(widen, call.args), mapped(widen, call.kwargs))
 
 
-def _normalised(
+def normalised(
     x: Tensor, mean: Tensor, square: Tensor, n: float, rstd: Tensor, weight: Any, bias: Any
 ) -> Tensor:
-    """y = (x - mean) rstd weight + bias, mean and rstd from sums of n terms; `square`: mean x^2."""
+    """y = (x - mean) rstd weight + bias, mean and rstd from sums of n terms; `square`: mean x^2.
+
+    Mean square over v^2 / 3, of the shape to which the arguments broadcast.
+    """
     factor: Tensor = rstd.square() if weight is None else (rstd * weight).square()
     bare = (x - mean).square() * factor
     shift: Tensor = torch.zeros((), dtype=x.dtype) if bias is None else bias.square()
@@ -149,7 +155,7 @@ def _of_statistics(x: Tensor, dims: list[int], weight: Any, bias: Any, eps: floa
     variance = (x - mean).square().mean(dims, keepdim=True)
     n = math.prod(x.shape[dim] for dim in dims)
     square = variance + mean.square()
-    return _normalised(x, mean, square, n, torch.rsqrt(variance + eps), weight, bias)
+    return normalised(x, mean, square, n, torch.rsqrt(variance + eps), weight, bias)
 
 
 def _batch_norm(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
@@ -162,7 +168,7 @@ def _batch_norm(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
     rstd = torch.rsqrt(variance + a["eps"])
     mean, rstd = _channels(mean, x), _channels(rstd, x)
     wide = _channels(a["weight"], x), _channels(a["bias"], x)
-    return _normalised(x, mean, mean.square(), CHAIN, rstd, *wide)
+    return normalised(x, mean, mean.square(), CHAIN, rstd, *wide)
 
 
 def _channels(values: Any, x: Tensor) -> Any:

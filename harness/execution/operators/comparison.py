@@ -39,7 +39,7 @@ import torch
 
 from harness.execution import aten
 from harness.execution.imitation import storage_dtype
-from harness.execution.operators import allowance, source_line, sums
+from harness.execution.operators import allowance, cann_methods, source_line, sums
 from harness.execution.operators.calls import (
     Call,
     declared,
@@ -60,7 +60,9 @@ from harness.judgement.operator_rows import (
     NO_KERNEL,
     RATIO_LIMIT,
     SLICE_RATIO_LIMIT,
+    CannMethod,
     OperatorRow,
+    culprits,
 )
 from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage
@@ -164,11 +166,43 @@ class OperatorComparison:
             # What the format cannot hold is infinite in an honest imitation as well.
             if not near or quick.nonfinite:
                 quick = self._against_float64(call, row, got)
+            if culprits([quick]) and not quick.unstable:
+                quick = dataclasses.replace(quick, method=self.by_method(call, row, got[0]))
             return self._with_standing(call, quick, got[0]) if self._standard else quick
         except _Skipped as why:
             return dataclasses.replace(row, skipped=str(why))
         except (RuntimeError, LookupError, TypeError, ValueError) as error:
             return dataclasses.replace(row, skipped=f"no reference: {_text(error)}")
+
+    def by_method(
+        self, call: Call, row: OperatorRow, got: Sequence[torch.Tensor]
+    ) -> CannMethod | None:
+        """A device's results by CANN's published method; None where there is nothing to say.
+
+        `got`: on the host.  By the formulas and limits that make a culprit, and what is NaN or
+        infinite must be so by the method.
+        """
+        known = cann_methods.published(call)
+        if known is None or not got or not self._device.spec.kind.startswith("npu"):
+            return None
+        host = got[0]
+        try:
+            found = cann_methods.compute(call, storage_dtype(self._arithmetic), host)
+            if found is None or not found.inner.isfinite().any():
+                return None
+            judged = self._judge(call, row, [found.exact], [found.budget], [host], [found.inner])
+        except (RuntimeError, LookupError, TypeError, ValueError):
+            return None  # a form of the call that no source is read for
+        otherwise = cann_methods.kinds_differ(found, host)
+        return CannMethod(
+            agrees=not culprits([judged]) and not otherwise,
+            what=known.what,
+            source=known.source,
+            address=known.address,
+            ratio=judged.ratio,
+            worst_slice_ratio=judged.worst_slice_ratio,
+            nonfinite=otherwise,
+        )
 
     def failed(self, call: Call, module: str, error: Exception) -> str:
         """Why the device did not run a call; raises CaseProblem when the device itself failed."""

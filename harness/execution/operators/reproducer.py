@@ -209,7 +209,7 @@ class Reproducers:
             name=self._device.name,
             emulated=f" ({EMULATED_MEANS})" * self._device.emulated,
             arithmetic=row.arithmetic,
-            finding=describe(row),
+            finding=f"{describe(row)}\n{row.method}" if row.method else describe(row),
             script=path.name,
             emulation=emulation.line(row.module, self._device.details.get("emulated_kernels"))
             if self._device.emulated

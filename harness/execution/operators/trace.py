@@ -74,10 +74,13 @@ def check(
             Choice(model, one, share),
         )
 
-    judges = {torch.float32: judge(dataclasses.replace(arithmetic, autocast=None))}
+    plain = dataclasses.replace(arithmetic, autocast=None, promoted=())
+    judges = {torch.float32: judge(plain)}
     if policy is not None:
         judges[getattr(torch, policy.dtype)] = judge(Arithmetic(policy.dtype, gelu=arithmetic.gelu))
-    checker = _Checker(judges, on_row)
+    promoted = arithmetic.promoted
+    of_promoted = judge(Arithmetic(gelu=arithmetic.gelu)) if promoted else None
+    checker = _Checker(judges, on_row, promoted, of_promoted)
     casts = autocast.imitated(policy) if policy is not None else contextlib.nullcontext()
     with casts, recording(model, dispatch.as_on(device.torch_device), checker.on_call):
         Samples.of(given).call(model)
@@ -88,9 +91,20 @@ def check(
 class _Checker:
     """Compares chosen calls as the reference executes them."""
 
-    def __init__(self, judges: Mapping[torch.dtype, _Judge], on_row: OnRow) -> None:
-        """`judges`: by the dtype in which the reference runs a call."""
+    def __init__(
+        self,
+        judges: Mapping[torch.dtype, _Judge],
+        on_row: OnRow,
+        promoted: tuple[str, ...] = (),
+        of_promoted: _Judge | None = None,
+    ) -> None:
+        """`judges`: by the dtype in which the reference runs a call.
+
+        `of_promoted`: of calls in `promoted` modules, which stay in float32.
+        """
         self.rows: list[OperatorRow] = []
+        self._promoted = tuple(f"{path}." for path in promoted)
+        self._of_promoted = of_promoted
         self._judges = judges
         self._on_row = on_row
         # The last call that could be compared was not chosen: the model's last is always in.
@@ -99,7 +113,10 @@ class _Checker:
     def on_call(self, call: Call, index: int, module: str) -> Any:
         """Compare, before the reference runs a call that writes to its arguments."""
         wide, dtype = in_float32(call)
-        comparison, choice = self._judges[dtype or torch.float32]
+        path = module.partition("#")[0]
+        inside = self._of_promoted is not None and f"{path}.".startswith(self._promoted)
+        judge = self._of_promoted if inside else None
+        comparison, choice = judge or self._judges[dtype or torch.float32]
         row = comparison.describe(wide, index, module)
         if dtype is None and not row.skipped:
             row = dataclasses.replace(row, skipped=_TWO_DTYPES)

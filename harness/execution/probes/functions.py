@@ -15,6 +15,7 @@ from torch import Tensor
 from harness.execution.operators import allowance
 from harness.execution.operators.calls import Call
 from harness.judgement.operator_rows import SLICE_RATIO_LIMIT
+from harness.judgement.published import HALF_DIFFERENCES
 from harness.records.fingerprint import FunctionTraits
 
 _aten = torch.ops.aten
@@ -30,12 +31,13 @@ class Function:
     """An operator of one argument.
 
     `forms`: name -> what it is in float64, by published names; the first is what it should be.
-    `grid`: of the arguments, float64, for a dtype.
+    `grid`: of the arguments, float64, for a dtype; `half_forms`: more forms, in float16 alone.
     """
 
     call: Callable[[Tensor], Call]
     forms: Mapping[str, Callable[[Tensor], Tensor]]
     grid: Callable[[torch.dtype], Tensor]
+    half_forms: Mapping[str, Callable[[Tensor], Tensor]] = dataclasses.field(default_factory=dict)
 
 
 def traits(name: str, device: torch.device, dtype: torch.dtype) -> FunctionTraits:
@@ -44,7 +46,8 @@ def traits(name: str, device: torch.device, dtype: torch.dtype) -> FunctionTrait
     x = function.grid(dtype).to(dtype)
     call = function.call(x.to(device))
     got = call.func(*call.args, **call.kwargs).cpu()
-    exact = {name: form(x.double()) for name, form in function.forms.items()}
+    forms = {**function.forms, **(function.half_forms if dtype == torch.float16 else {})}
+    exact = {name: form(x.double()) for name, form in forms.items()}
     errors = {name: (got.double() - value).abs() for name, value in exact.items()}
     units = {name: errors[name] / _unit(value, dtype) for name, value in exact.items()}
     form = min(units, key=lambda name: float(units[name].nan_to_num(nan=torch.inf).mean()))
@@ -125,6 +128,10 @@ def _erf_gelu(x: Tensor) -> Tensor:
     return x * below
 
 
+def _half_softmax(x: Tensor) -> Tensor:
+    return torch.softmax((x - x.amax(-1, keepdim=True)).half().double(), -1)
+
+
 def _plain(func: Any, **kwargs: Any) -> Callable[[Tensor], Call]:
     return lambda x: Call(func, (x,), kwargs)
 
@@ -144,5 +151,6 @@ FUNCTIONS: Mapping[str, Function] = {
         lambda x: Call(_aten._softmax.default, (x, -1, False), {}),
         {"softmax": lambda x: torch.softmax(x, -1)},
         _rows,
+        {HALF_DIFFERENCES: _half_softmax},
     ),
 }

@@ -6,6 +6,7 @@ The process of the run asks here, and loads no torch itself.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cases.case import InputSource, ModelSource
 from harness.cases.inputs import InputSet
 from harness.cases.models.model_files import ModelFiles
+from harness.cases.precision_plans import PrecisionPlan
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.reference.answers import Answers
 from harness.execution.reference.cache import ReferenceCache
@@ -20,6 +22,7 @@ from harness.execution.settings import RunSettings
 from harness.execution.worker import Worker, hide_torch_npu
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.metrics import Array
+from harness.judgement.shares import Shares
 from harness.system import signing
 from harness.system.status import Stage, StageCallback
 
@@ -61,6 +64,10 @@ class CpuProcess:
         )
         return found
 
+    def check_plan(self, model: ModelFiles, plan: PrecisionPlan) -> None:
+        """Raises CaseProblem (fail_load) for a plan that is not of this model."""
+        self._ask("check_plan", model, plan, stage=Stage.LOAD)
+
     def reference(self, request: LegRequest) -> LegResult:
         """The plain CPU leg in the case's dtype, timed like the device's."""
         self._quieten()
@@ -97,6 +104,18 @@ class CpuProcess:
     def answers(self, request: LegRequest, arithmetic: Arithmetic) -> Answers:
         """All that a verdict needs, for an arithmetic that the device declares."""
         found: Answers = self._ask("answers", request, arithmetic)
+        return found
+
+    def shares(
+        self,
+        request: LegRequest,
+        arithmetic: Arithmetic,
+        names: Sequence[str],
+        directions: int,
+        most_weights: float = math.inf,
+    ) -> Shares:
+        """What every rounding contributes to outputs, as `CpuSide.shares`."""
+        found: Shares = self._ask("shares", request, arithmetic, names, directions, most_weights)
         return found
 
     def _ask(self, name: str, *arguments: Any, stage: Stage = Stage.REFERENCE) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import copy
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from harness.cases.case import InputSource, ModelSource
 from harness.cases.inputs import InputSet
 from harness.cases.models.loading import LoadedModel
 from harness.cases.models.model_files import ModelFiles
+from harness.cases.precision_plans import PrecisionPlan
 from harness.devices.device import Counters
-from harness.execution import legs
+from harness.execution import legs, shares
 from harness.execution.cpu_variants import CpuVariant, VariantCpu
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.own_module import AnyModel, OwnModule
@@ -32,6 +34,7 @@ from harness.execution.reference.keys import Fingerprints, Key
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.budget import Budget
 from harness.judgement.metrics import Array, count_nonfinite
+from harness.judgement.shares import Shares
 from harness.records.leg import LegRecord
 from harness.system.files import default_cache_dir
 from harness.system.messages import say
@@ -85,6 +88,14 @@ class CpuSide:
         shown = pictures.jpegs(images, self._data_config(model), wanted)
         return shown, pictures.names(model, classes, named) if classes else {}
 
+    def check_plan(self, model: ModelFiles, plan: PrecisionPlan) -> None:
+        """Raises CaseProblem (fail_load) for a plan that is not of this model."""
+        loaded = self._models.original(model)
+        modules = [path for path, _ in loaded.model.named_modules() if path]
+        if wrong := plan.check(loaded.weights_sha256, modules):
+            said = say("plan.bad", "{text}", text=wrong)
+            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, said)
+
     def answers(self, request: LegRequest, arithmetic: Arithmetic) -> Answers:
         """All that a verdict needs, for an arithmetic that the device declares."""
         gelu, reference = arithmetic.gelu, self.reference(request)
@@ -102,7 +113,9 @@ class CpuSide:
 
     def reference(self, request: LegRequest) -> LegResult:
         """The plain CPU leg in the case's dtype, timed like the device's, with its ranges."""
-        return self._run(request.on_cpu(repeat=request.repeat, ranges=True))
+        return self._run(
+            request.on_cpu(repeat=request.repeat, ranges=True, promoted=request.promoted)
+        )
 
     def on_images(self, request: LegRequest, images: Array) -> LegResult:
         """One plain forward over other images, float32 [N, C, H, W]; not kept."""
@@ -142,7 +155,7 @@ class CpuSide:
                     "format.overflow",
                     "The model does not fit {arithmetic}: {names} becomes NaN or infinite on the "
                     "CPU too when it rounds to that format (its largest number is exceeded). Use "
-                    "bfloat16 or float32.",
+                    "bfloat16, float32 or a plan (python -m harness prescribe).",
                     arithmetic=arithmetic,
                     names=", ".join(broken),
                 ),
@@ -167,6 +180,35 @@ class CpuSide:
             return self._fresh(request.on_cpu(dtype="float32", fault_plan=fault_plan), variant)
         finally:
             torch.backends.mkldnn.enabled = before
+
+    def shares(
+        self,
+        request: LegRequest,
+        arithmetic: Arithmetic,
+        names: Sequence[str],
+        directions: int,
+        most_weights: float = math.inf,
+    ) -> Shares:
+        """What every rounding of a reduced arithmetic contributes to outputs; not kept.
+
+        Of the model without a plan.  Raises CaseProblem (fail_unsupported) for a model that has
+        none: without a derivative, or with too many weights.
+        """
+        loaded = self._models.own(request.model)
+        plain = dataclasses.replace(arithmetic, promoted=())
+        try:
+            return shares.measure(
+                loaded.model,
+                request.inputs.load(),
+                plain,
+                names,
+                directions,
+                taps_features=loaded.taps_features,
+                most_weights=most_weights,
+            )
+        except (ValueError, RuntimeError, NotImplementedError) as error:
+            said = " ".join(str(error).split())[:400]
+            raise CaseProblem(Status.FAIL_UNSUPPORTED, Stage.REFERENCE, said) from error
 
     def data_config(self, model: ModelFiles) -> dict[str, Any]:
         """A model's preprocessing, from the cache or by loading the model.

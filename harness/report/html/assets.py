@@ -4,3 +4,4 @@ from pathlib import Path
 
 STYLESHEET = Path(__file__).with_name("harness.css")
 SCRIPT = Path(__file__).with_name("harness.js")
+UPGRADE_SCRIPT = Path(__file__).with_name("upgrade.js")

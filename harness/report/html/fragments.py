@@ -9,9 +9,17 @@ import jinja2
 from markupsafe import Markup, escape
 
 from harness.records.lines import CaseRecord
-from harness.report.html import glossary, images, plots, speed_plots
+from harness.report.html import glossary, images, plots, share_plots, speed_plots
 from harness.report.html.figures import Drawing
-from harness.report.tables import cells, detection, localization, per_case, throughput, two_runs
+from harness.report.tables import (
+    cells,
+    detection,
+    localization,
+    per_case,
+    shares,
+    throughput,
+    two_runs,
+)
 from harness.report.tables.cells import Table
 from harness.system import shown
 from harness.upgrade.compare import RunComparison
@@ -64,6 +72,7 @@ _CASE = ENVIRONMENT.from_string(
 {% if detection %}<p>{{ detection }}</p>{% endif %}
 {% for line in throughput %}<p>{{ line }}</p>{% endfor %}
 {% if depth %}{{ depth }}{% endif %}
+{% if shares %}{{ shares }}{% endif %}
 {% if panels %}<div class="harness-panels">
 {% for panel in panels %}{{ panel }}{% endfor %}</div>{% endif %}
 {% if speed %}{{ speed }}{% endif %}
@@ -169,18 +178,21 @@ def render_case(
     worst, budget = localization.worst(case), per_case.budget(case)
     # Without classes the protocol has no table: what the raw outputs show stands in its place.
     raw = per_case.outputs(case) if case.gate is None else None
-    first = list(filter(None, [worst, *per_case.documented(case), raw, budget]))
+    first = list(
+        filter(None, [worst, *per_case.documented(case), raw, budget, shares.greatest(case)])
+    )
     every = [*per_case.everything(case), *filter(None, [throughput.memory(case)])]
     drawn = _drawn(case, "full" if full else "brief") if plots else _Plots()
     return _CASE.render(
         case=case,
         conclusion=per_case.conclusion(case),
         detection=detection.line(case),
-        localization=localization.lines(case),
+        localization=[*localization.lines(case), *shares.lines(case)],
         throughput=throughput.lines(case),
         depth=drawn.depth,
         panels=drawn.panels,
         speed=drawn.speed,
+        shares=drawn.shares,
         images=images.render(case, ENVIRONMENT, source),
         first=map(render_table, first),
         tables=[
@@ -216,6 +228,7 @@ class _Plots:
     depth: Drawing | None = None
     panels: Sequence[Drawing] = ()
     speed: Drawing | None = None
+    shares: Drawing | None = None
 
 
 def _drawn(case: CaseRecord, copy: str) -> _Plots:
@@ -228,4 +241,5 @@ def _drawn(case: CaseRecord, copy: str) -> _Plots:
         plots.error_over_depth(found, name, copy=copy) if found is not None and traced else None,
         plots.agreement(case, copy=copy),
         speed_plots.of_case(case, copy=copy),
+        share_plots.blocks(case, copy=copy),
     )

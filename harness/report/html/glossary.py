@@ -41,6 +41,13 @@ MEANING: Mapping[str, str] = {
     "inherited error": "rms(device - reference) of the activation in the device's own forward "
     "pass.",
     "inherited budget": "The inherited error of an honest CPU run in the declared arithmetic.",
+    "cause": "A rounding: of an operator's result, of a weight, of the input. CULPRIT: what "
+    "operators beyond their limits cause.",
+    "share of the mean square error": "What this rounding causes in the output, mean square to "
+    "first order, over the sum of all. Of a culprit: 1 - (rmse of the budget / rmse of "
+    "the device)^2.",
+    "block": "What the model repeats, by its path.",
+    "share": "Sum of the shares of all roundings in the block.",
     "CPU Top-1 margin": "Greatest minus second greatest logit on the CPU.",
     "greatest logit error": "Greatest |device - CPU| of the image's logits.",
     "logit spread between images": "Root mean square of the logits' deviation from their mean over "
@@ -107,7 +114,9 @@ MEANING: Mapping[str, str] = {
     "operator": "Name of the operator in PyTorch (aten).",
     "module": "Path of the innermost module that calls the operator.",
     "arithmetic": "Declared arithmetic of the operator, and layout of its first input.",
-    "culprit": "The operator whose own error no honest rounding explains.",
+    "culprit": "The operator whose own error no honest rounding explains. As CANN computes it: "
+    "the result is that of the method which CANN publishes for the operator, within the limits of "
+    "a culprit; the case fails all the same.",
     "ratio": "rms(device - exact) of this operator on the reference's input / the same of honest "
     "rounding. No unit.",
     "level of the worst": "Level of CANN's withdrawn commercial standard (opbase, commit 6049643) "

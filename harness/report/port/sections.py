@@ -7,7 +7,7 @@ from typing import Any
 from harness.judgement import documented
 from harness.judgement.arithmetic import declared
 from harness.records.lines import CaseRecord
-from harness.report.port import features, throughput
+from harness.report.port import features, precision, throughput
 from harness.report.port.content import Port
 from harness.report.port.texts import Texts
 from harness.report.tables import cells, missing, per_case
@@ -32,6 +32,7 @@ def sections(found: Port, t: Texts) -> dict[str, Any]:
         "per_image": _per_image(main, accuracy_why, t),
         **_features(main, t),
         "budget": _budget(main, t),
+        "plan": precision.plan(main, t),
         "cases": _cases(found, t),
         "limits": _limits(found, t),
     }

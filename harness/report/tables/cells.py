@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from harness.devices.spec import CAVEAT
 from harness.judgement.documented import DocumentedGate
+from harness.judgement.operator_rows import OperatorRow
 from harness.records.lines import CaseRecord
 
 EMULATED = "EMULATED"
@@ -110,6 +111,11 @@ def device_word(case: CaseRecord) -> str:
     """What the device's columns are called: NPU as documented, else the kind of device."""
     kind = case.candidate.device.kind if case.candidate else "npu"
     return "NPU" if kind.startswith("npu") else kind.upper()
+
+
+def culprit(row: OperatorRow) -> str:
+    """A culprit in a cell, with what CANN's published method says of it."""
+    return "CULPRIT" + (f", {row.method.verdict}" if row.method is not None else "")
 
 
 def first(names: Sequence[str], shown: int = 20) -> str:

@@ -8,6 +8,7 @@ from harness.judgement import batchings
 from harness.judgement.localization import Localization
 from harness.judgement.operator_rows import OperatorRow
 from harness.records.lines import CaseRecord
+from harness.report.tables import cells
 from harness.report.tables.cells import Table, label
 
 _SHOWN = 5
@@ -55,7 +56,7 @@ def worst(case: CaseRecord) -> Table | None:
             f"{row.worst_slice_ratio:.3g} ({row.worst_slice or 'all of it'})",
             f"{row.inherited_rmse:.3g}",
             f"{row.inherited_budget_rmse:.3g}",
-            "CULPRIT" if row.index in culprits else "no",
+            cells.culprit(row) if row.index in culprits else "no",
         )
         for row in found.worst[:_SHOWN]
     )

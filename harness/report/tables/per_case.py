@@ -5,9 +5,10 @@ from __future__ import annotations
 import collections
 from collections.abc import Sequence
 
+from harness.judgement import operator_rows
 from harness.judgement.documented import ERROR_RATE_LIMIT_PERCENT
 from harness.records.lines import CaseRecord
-from harness.report.tables import detection, performance, provenance
+from harness.report.tables import cells, detection, performance, provenance, shares
 from harness.report.tables.cells import (
     EMULATED,
     NOT_MEASURED,
@@ -154,6 +155,7 @@ def operators(case: CaseRecord) -> Table | None:
         ("ratio", lambda row: f"{row.ratio:.3g}"),
         ("worst slice", lambda row: f"{row.worst_slice_ratio:.3g}"),
         ("NaN, Inf", lambda row: str(row.nonfinite)),
+        ("culprit", lambda row: cells.culprit(row) if operator_rows.culprits([row]) else "no"),
     )
 
 
@@ -213,6 +215,9 @@ def everything(case: CaseRecord) -> list[Table]:
     """All tables of a case."""
     more = (
         budget(case),
+        shares.of_plan(case),
+        shares.greatest(case),
+        shares.blocks(case),
         operators(case),
         standard(case),
         discrimination(case),

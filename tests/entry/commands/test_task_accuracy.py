@@ -91,12 +91,13 @@ def test_labels_of_another_model_are_inconclusive_and_files_that_are_none_are_ac
         (["--device=npu7"], "Unknown device"),
     ],
 )
-def test_bad_input_is_one_sentence(model, dataset, tmp_path, capsys, more, sentence):
-    assert main(command(model, dataset, tmp_path / "r", *more)) == ExitCode.USAGE
+def test_bad_input_is_one_sentence(tiny_model, tmp_path, capsys, more, sentence):
+    assert main(command(tiny_model, tmp_path, tmp_path / "r", *more)) == ExitCode.USAGE
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1 and sentence in error[0]
 
 
+@pytest.mark.slow
 def test_a_dataset_that_does_not_fit_the_model_is_one_sentence(model, tmp_path, capsys):
     (tmp_path / "a.jpg").write_bytes(b"x")
     table = tmp_path / "labels.csv"

@@ -20,6 +20,7 @@ constexpr int64_t kTile = 16;  // of the cube unit, and of whoever counts in suc
 // ---- cube unit (broken_cube.cpp, broken_convolution.cpp)
 Wrong product(const at::Tensor& left, const at::Tensor& right);
 Wrong bias(const at::Tensor& bias);
+Wrong hf32(const at::Tensor& factor);  // a float32 factor that is to be rounded to HF32
 Wrong convolution(kernels::Convolution call);
 
 // ---- sums (broken_sums.cpp)

@@ -78,6 +78,11 @@ Wrong product(const at::Tensor& left, const at::Tensor& right) {
   return std::nullopt;
 }
 
+Wrong hf32(const at::Tensor& factor) {
+  if (none() || !is("hf32_truncated")) return std::nullopt;
+  return factor.view(at::kInt).bitwise_and(~0xFFF).view(at::kFloat);
+}
+
 Wrong bias(const at::Tensor& bias) {
   if (none() || bias.dim() == 0) return std::nullopt;
   const int64_t n = bias.size(-1);

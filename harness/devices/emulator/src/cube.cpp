@@ -30,8 +30,10 @@ bool chip_has_hf32() {
 at::Tensor cube_input(const at::Tensor& value, int8_t cube_math_type, loops::Ties ties) {
   if (value.scalar_type() != at::kFloat) return wide(value);
   const bool lower = cube_math_type == kAllowDownPrecision;
-  if (cube_math_type == kUseHf32 || (lower && chip_has_hf32()))
+  if (cube_math_type == kUseHf32 || (lower && chip_has_hf32())) {
+    if (const auto wrong = broken::hf32(value)) return *wrong;
     return cann::shortened(value, loops::Format::hf32, ties);
+  }
   if (cube_math_type == kUseFp16 || lower) return value.to(at::kHalf).to(at::kFloat);
   return value;
 }

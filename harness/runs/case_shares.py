@@ -1,0 +1,62 @@
+"""The shares of one case's error, for its record."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING
+
+from harness.judgement import arithmetic, metrics, shares
+from harness.judgement.operator_rows import OperatorRow
+from harness.judgement.shares import ErrorShares
+
+if TYPE_CHECKING:
+    from harness.execution.legs import LegRequest, LegResult
+    from harness.execution.sides import Sides
+
+_DIRECTIONS = 2  # enough to rank: six images are twelve samples
+# Held three times, beside every activation of a few images.
+MOST_WEIGHTS = 1e8
+
+
+def measure(
+    sides: Sides, request: LegRequest, candidate: LegResult, culprits: list[OperatorRow]
+) -> ErrorShares | None:
+    """Shares of the first output's error, where there is a reduced format or a culprit.
+
+    None for others, for autocast and for modules of a user's own.  Raises CaseProblem where there
+    are none to be had.
+    """
+    declared = arithmetic.declared(request.dtype, candidate.record.numerics)
+    short = declared.dtype != "float32"
+    if declared.autocast is not None or not (short or culprits):
+        return None
+    started = time.perf_counter()
+    floats = [name for name, array in candidate.outputs.items() if array.dtype.kind == "f"]
+    output = candidate.logits or next(iter(floats), "")
+    answers = sides.cpu.answers(request, declared)
+    if not output or answers.oracle is None or answers.budget is None:
+        return None
+    exact = answers.oracle[output]
+    device = metrics.rmse(exact, candidate.outputs[output])
+    budget = max(metrics.rmse(exact, run[output]) for run in answers.budget.runs)
+    found = ErrorShares(
+        output=output,
+        arithmetic=str(declared),
+        budget_rmse=budget,
+        device_rmse=device,
+        images=min(shares.IMAGES, len(request.inputs.labels)),
+        culprit=shares.culprit(culprits, device, budget),
+    )
+    if not short:
+        return found if found.culprit is not None else None
+    measured = sides.cpu.shares(request, declared, [output], _DIRECTIONS, MOST_WEIGHTS)
+    left = measured.with_promoted(declared.promoted)
+    return dataclasses.replace(
+        found,
+        predicted_rmse=left.rmse(output),
+        greatest=tuple(left.by(shares.described, output)[: shares.GREATEST]),
+        blocks=shares.by_block(left, output),
+        kinds=tuple(left.by(lambda point: point.kind, output)),
+        seconds=time.perf_counter() - started,
+    )
