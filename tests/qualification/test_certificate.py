@@ -1,11 +1,13 @@
 import dataclasses
 import json
+import re
 
 import pytest
 
 from harness.qualification import certificate, changes, grouping
 from harness.qualification.results import Results
 from harness.qualification.signatures import call_id
+from harness.system.files import ROOT
 from harness.system.status import Status
 from tests.makers.operators import RELU, calls, outcome, run, softmax
 
@@ -102,3 +104,12 @@ def test_a_certificate_of_derived_calls_says_so():
     said = "The calls are those of float32"
     assert said in certificate.as_text(certificate.certify(half, found()))
     assert said not in certificate.as_text(certificate.certify(whole, found()))
+
+
+def test_a_certificate_says_how_often_it_and_the_whole_model_disagree():
+    text = certificate.as_text(certificate.certify(calls(MODELS), found()))
+    assert certificate.RATES in text and certificate.BLIND in text
+    documented = (ROOT / "docs" / "operators.md").read_text().replace("\n", " ")
+    for measured in re.findall(r"of (\d+ [^,;]*? \d+) ", certificate.RATES):
+        first, *_, last = measured.split()
+        assert re.search(rf"Of \*\*{first} .*? {last} ", documented), measured

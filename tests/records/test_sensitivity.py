@@ -1,3 +1,5 @@
+import html
+
 from harness.records import results_file
 from harness.report import text
 from harness.report.html import fragments
@@ -27,6 +29,6 @@ def test_the_record_keeps_it_and_the_reports_show_both_columns(tmp_path):
     assert table.rows[1][2:4] == ("PASSED", "PASSED")
     assert table.rows[2][2:4] == ("no effect", "no effect")
     assert table.rows[4][2:] == ("failed", "fail_nan", "not a number")
-    for page in (text.render_case(read), fragments.render_case(read)):
+    for page in (text.render_case(read), html.unescape(fragments.render_case(read))):
         assert "the protocol's gate passed 2, this harness 1" in page
         assert "3e-05" in page

@@ -54,5 +54,5 @@ def render(found: Decision) -> str:
             (name, list(map(fragments.render_table, tables)), now)
             for name, tables, now in upgrade.sections(found)
         ],
-        blind=certificate.BLIND if found.operators else "",
+        blind=f"{certificate.BLIND} {certificate.RATES}" if found.operators else "",
     )

@@ -33,7 +33,7 @@ def test_bad_combinations_are_usage_problems(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     for options, word in (
         (["--model", "x"], "--lang"),
-        (["--lang", "zh", "--format", "text"], "exclude"),
+        (["--lang", "zh", "--format", "text"], "--lang goes with"),
         (["--lang", "zh", "--output", str(tmp_path / "file")], "--output DIR"),
         (["--lang", "fr"], "invalid choice"),
     ):

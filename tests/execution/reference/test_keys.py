@@ -108,6 +108,7 @@ NOT_IN_KEY = {
     "cases/synthetic": "makes inputs, whose content is in the key",
     "devices/fault_plan": "legs with faults are not kept",
     "devices/module_path": "names modules for faults; legs with faults are not kept",
+    "devices/npu_settings": "read by operators one by one, which are no part of a kept leg",
     "devices/spec": "names of devices",
     "execution/factors": "looks at devices that are no CPU",
     "execution/probes/*": "looks at devices that are no CPU",
