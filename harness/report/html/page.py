@@ -209,7 +209,7 @@ def render_scripts(cases: Sequence[CaseRecord], language: Language = "en") -> st
     meanings = Table("Numbers of this report", ("number", "meaning"), tuple(glossary.all_items()))
     return _SCRIPTS.render(
         meanings=fragments.render_table(meanings),
-        words=words.element(language),
+        words=words.element(language, cases),
         packed=base64.b64encode(packed).decode("ascii"),
         script=Markup(SCRIPT.read_text(encoding="utf-8")),
     )

@@ -26,6 +26,14 @@ def chinese(messages: Iterable[Message]) -> str:
     return without_blanks("".join(map(_one, messages)))
 
 
+def known(messages: Iterable[Message]) -> bool:
+    """Whether all of these sentences, and those within them, have their Chinese."""
+    return all(
+        one.id in every() and all(isinstance(v, str) or known(v) for v in one.values.values())
+        for one in messages
+    )
+
+
 def without_blanks(text: str) -> str:
     """Text without blanks beside full-width marks, which are as wide as one already."""
     return _BESIDE.sub("", text)

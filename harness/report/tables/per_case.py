@@ -246,11 +246,14 @@ def overview(cases: Sequence[CaseRecord]) -> Table:
     )
 
 
+PROTOCOL_ALONE = " The port protocol alone would have passed it."
+
+
 def conclusion(case: CaseRecord) -> str:
     """One sentence that follows from the status and the numbers alone."""
     gate = case.gate
     if case.status is not Status.PASS:
-        alone = " The port protocol alone would have passed it." * bool(gate and gate.passed)
+        alone = PROTOCOL_ALONE * bool(gate and gate.passed)
         return shown.line(label(case, f"{case.status.value}: {case.reason}{alone}"))
     if equal(case):
         return label(case, "passed: device and CPU are equal in every value of every output.")
