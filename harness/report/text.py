@@ -57,17 +57,20 @@ def render_run(
 ) -> str:
     """The tables of each case that is not as it should be, a line for each, and the top line.
 
-    `full`: the tables of all cases; those of a single case are always shown.  `folder`: of the
-    results.  `columns`: of the terminal, which tables then fit.
+    `full`: the tables of all cases; those of a single case are always shown, and of one that was
+    timed or had faults planted, which is done where it is asked for.
+    `folder`: of the results.  `columns`: of the terminal, which tables then fit.
     """
     fit = functools.partial(render_table, columns=columns)
     blocks = [
         render_case(case, folder, columns)
         for case in cases
-        if full or len(cases) == 1 or not expected.is_fine(case)
+        if full or len(cases) == 1 or not expected.is_fine(case) or _asked_more(case)
     ]
     if cases:
         blocks.append("\n".join([_LINES, *map(_case_line, cases)]))
+    if devices := dict.fromkeys(case.candidate.device.shown for case in cases if case.candidate):
+        blocks.append(shown.line(f"Device: {cells.first(list(devices))}"))
     if missing:
         blocks.append(shown.line("Cases without a record: " + cells.first(missing)))
     blocks += map(fit, expected.all_tables(cases))
@@ -79,6 +82,10 @@ def render_run(
 
 
 _LINES = "Cases: status, id, greatest budget ratio / allowed, error rate, Top-1"
+
+
+def _asked_more(case: CaseRecord) -> bool:
+    return case.throughput is not None or case.sensitivity is not None
 
 
 def _case_line(case: CaseRecord) -> str:

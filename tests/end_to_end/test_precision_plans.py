@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from harness.cases import precision_plans
 from harness.entry.commands.main import main
+from harness.report.text import render_case
 from harness.system.status import Status
 from tests.makers.runs import run_harness
 
@@ -68,7 +69,8 @@ def test_a_case_passes_with_its_plan_and_not_without(tmp_path, cache_dir, overfl
     assert planned.plan.sha256 == precision_plans.digest(precision_plans.read(plan))
     assert planned.arithmetic == "float16 with modules in float32: 2"
     assert 0.5 < planned.shares.predicted_rmse / planned.shares.budget_rmse < 2
-    assert "Plan plan.json (" in found.text and "Who caused the error of output" in found.text
+    shown = render_case(planned)
+    assert "Plan plan.json (" in shown and "Who caused the error of output" in shown
 
 
 @pytest.mark.parametrize(

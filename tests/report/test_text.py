@@ -39,6 +39,8 @@ def test_wide_cells_are_wrapped_and_long_words_become_paragraphs(rows, lines):
 
 def test_cases_that_passed_take_a_line_each():
     good, bad = full_case("good"), full_case("bad", bad=True)
+    asked = renamed(good, "good-with-faults-planted")
+    good = good.model_copy(update={"throughput": None, "sensitivity": None})
     cases = [renamed(good, f"good-{n}") for n in range(5)] + [bad, crashed("lost", "It died.")]
     rendered = text.render_run(cases, columns=80)
     assert rendered.count("mean cosine similarity") == 1 and "== bad-synthetic" in rendered
@@ -46,3 +48,7 @@ def test_cases_that_passed_take_a_line_each():
     assert len(lines) == 5 and lines[3].startswith("pass  good-3  ") and "6/6" in lines[3]
     alone = text.render_run([good], columns=80)
     assert alone.count("mean cosine similarity") == 1
+    # What was asked for is shown: planted faults, and times.
+    assert asked.sensitivity is not None or asked.throughput is not None
+    both = text.render_run([good, asked], columns=80)
+    assert both.count("mean cosine similarity") == 1 and "== good-with-faults-planted" in both
