@@ -1,10 +1,16 @@
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from harness.system.files import ROOT
+
+
+def _heed_ctrl_c() -> None:
+    """Jobs in the background ignore SIGINT, and so does what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture
@@ -19,7 +25,7 @@ def start(tmp_path, cache_dir):
              f"--results={tmp_path / 'results'}", f"--case-file={tmp_path / 'cases.toml'}",
              *options],
             cwd=ROOT, env={**os.environ, "HARNESS_CACHE_DIR": str(cache_dir)},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=_heed_ctrl_c,
         )  # fmt: skip
         started.append(process)
         return process
