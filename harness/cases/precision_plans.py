@@ -8,20 +8,18 @@ other model.  `python -m harness prescribe` writes it, a case names it (`plan = 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import pydantic
 
-from harness.system import files, foreign, suggestions
+from harness.system import documents, files, suggestions
 from harness.system.status import UsageProblem
 
 if TYPE_CHECKING:
     from torch import nn
 
-SCHEMA_VERSION = 1
 _MOST_MODULES = 10_000
 _Path = Annotated[str, pydantic.Field(pattern=r"^\w+(\.\w+)*$", max_length=1000)]
 
@@ -79,50 +77,20 @@ class PrecisionPlan(pydantic.BaseModel):
         return f"The plan names {missing}, and the model has no such module{hint}"
 
 
-def text(plan: PrecisionPlan) -> str:
-    """The document."""
-    return plan.model_dump_json(indent=1) + "\n"
-
-
 def digest(plan: PrecisionPlan) -> str:
     """A sha256 of what a plan does, whatever else the file says."""
     what = "\n".join([plan.dtype, plan.weights_sha256, *sorted(plan.modules)])
     return hashlib.sha256(what.encode()).hexdigest()
 
 
-def read(path: Path) -> PrecisionPlan:
-    """Read a plan.  Raises UsageProblem, in a sentence, for a file that is none."""
-    try:
-        raw = foreign.loads(foreign.read_bytes(path))
-    except OSError as error:
-        raise UsageProblem(f"The plan {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise UsageProblem(f"{path} is no plan: it is not JSON ({error}).") from error
-    if not isinstance(raw, dict) or raw.get("type") != "precision-plan":
-        raise UsageProblem(f"{path} is no precision plan: `python -m harness prescribe` makes one.")
-    if raw.get("schema_version") != SCHEMA_VERSION:
-        raise UsageProblem(
-            f"{path} has schema version {raw.get('schema_version')!r}, this harness reads "
-            f"{SCHEMA_VERSION}: make the plan anew with it."
-        )
-    try:
-        return PrecisionPlan.model_validate(raw)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        said = re.sub("^Value error, ", "", first["msg"])
-        raise UsageProblem(f"The plan {path}, {where}: {said}.") from error
-
-
-def write(plan: PrecisionPlan, path: Path) -> None:
-    """Write a plan in one step.  Raises UsageProblem."""
-    try:
-        with files.replacing(path) as temporary:
-            temporary.write_text(text(plan), encoding="utf-8")
-    except OSError as error:
-        raise UsageProblem(
-            f"Cannot write the plan to {path} ({error.strerror}): give --output FILE."
-        ) from error
+KIND = documents.Kind(
+    PrecisionPlan,
+    word="plan",
+    name="precision plan",
+    made_by="`python -m harness prescribe` makes one",
+    anew="make the plan anew",
+)
+text, read, write = KIND.text, KIND.read, KIND.write
 
 
 def apply_plan(model: nn.Module, plan: PrecisionPlan | str | Path) -> nn.Module:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
 
 from harness.records.leg import DeviceInfo
-from harness.system import environment, files, foreign
-from harness.system.status import UsageProblem
-
-SCHEMA_VERSION = 1
+from harness.system import documents, environment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,42 +85,11 @@ class Fingerprint(pydantic.BaseModel):
                 yield name, function, "form", seen.form
 
 
-def text(fingerprint: Fingerprint) -> str:
-    """The document."""
-    return fingerprint.model_dump_json(indent=1) + "\n"
-
-
-def read(path: Path) -> Fingerprint:
-    """Read a document.  Raises UsageProblem, in a sentence, for a file that is none."""
-    try:
-        raw = foreign.loads(foreign.read_bytes(path))
-    except OSError as error:
-        raise UsageProblem(f"The fingerprint {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise UsageProblem(f"{path} is no fingerprint: it is not JSON ({error}).") from error
-    if not isinstance(raw, dict) or raw.get("type") != "fingerprint":
-        raise UsageProblem(
-            f"{path} is no fingerprint: `python -m harness fingerprint --output FILE` writes one."
-        )
-    if raw.get("schema_version") != SCHEMA_VERSION:
-        raise UsageProblem(
-            f"{path} has schema version {raw.get('schema_version')!r}, this harness reads "
-            f"{SCHEMA_VERSION}: take the fingerprint anew with it."
-        )
-    try:
-        return Fingerprint.model_validate(raw)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageProblem(f"{path}: {where}: {first['msg']}.") from error
-
-
-def write(fingerprint: Fingerprint, path: Path) -> None:
-    """Write the document in one step.  Raises UsageProblem."""
-    try:
-        with files.replacing(path) as temporary:
-            temporary.write_text(text(fingerprint), encoding="utf-8")
-    except OSError as error:
-        raise UsageProblem(
-            f"Cannot write the fingerprint to {path} ({error.strerror}): give --output FILE."
-        ) from error
+KIND = documents.Kind(
+    Fingerprint,
+    word="fingerprint",
+    name="fingerprint",
+    made_by="`python -m harness fingerprint --output FILE` writes one",
+    anew="take the fingerprint anew",
+)
+text, read, write = KIND.text, KIND.read, KIND.write

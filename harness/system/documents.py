@@ -1,0 +1,73 @@
+"""Versioned JSON documents: read, with a sentence for what is wrong, and written in one step."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import pydantic
+
+from harness.system import files, foreign
+from harness.system.status import UsageProblem
+
+Model = TypeVar("Model", bound=pydantic.BaseModel)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind(Generic[Model]):
+    """One kind of document.
+
+    `model`: with the fields `type` and `schema_version`, whose defaults are what this harness
+    reads.  `word`, `name`: what it is called, in short and in full.  `made_by`: which command
+    makes one, a phrase; `anew`: what to do about another version, a phrase.
+    """
+
+    model: type[Model]
+    word: str
+    name: str
+    made_by: str
+    anew: str
+
+    def text(self, document: Model) -> str:
+        """The document as it is written."""
+        return document.model_dump_json(indent=1) + "\n"
+
+    def read(self, path: Path) -> Model:
+        """Read a document.  Raises UsageProblem, in a sentence, for a file that is none."""
+        try:
+            raw = foreign.loads(foreign.read_bytes(path))
+        except OSError as error:
+            raise UsageProblem(
+                f"The {self.word} {path} cannot be read: {error.strerror}."
+            ) from error
+        except ValueError as error:
+            raise UsageProblem(f"{path} is no {self.word}: it is not JSON ({error}).") from error
+        if not isinstance(raw, dict) or raw.get("type") != self._default("type"):
+            raise UsageProblem(f"{path} is no {self.name}: {self.made_by}.")
+        if raw.get("schema_version") != (version := self._default("schema_version")):
+            raise UsageProblem(
+                f"{path} has schema version {raw.get('schema_version')!r}, this harness reads "
+                f"{version}: {self.anew} with it."
+            )
+        try:
+            return self.model.model_validate(raw)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            said = re.sub("^Value error, ", "", first["msg"])
+            raise UsageProblem(f"{path}: {where}: {said}.") from error
+
+    def write(self, document: Model, path: Path) -> None:
+        """Write a document in one step.  Raises UsageProblem."""
+        try:
+            with files.replacing(path) as temporary:
+                temporary.write_text(self.text(document), encoding="utf-8")
+        except OSError as error:
+            raise UsageProblem(
+                f"Cannot write the {self.word} to {path} ({error.strerror}): give --output FILE."
+            ) from error
+
+    def _default(self, field: str) -> Any:
+        return self.model.model_fields[field].default
