@@ -53,11 +53,13 @@ def parts(name: str) -> tuple[str, str]:
     return kernels, mistake
 
 
-def check_for(name: str, device: DeviceSpec) -> str:
-    """The name, checked.
+def check_for(name: str | None, device: DeviceSpec) -> str:
+    """The name, checked; of None the default.
 
     Raises UsageProblem for an unknown name, or a device whose kernels are its own.
     """
+    if name is None:
+        return DEFAULT
     try:
         parts(name)
     except ValueError as error:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.devices import emulated_kernels
 from harness.entry.arguments import guarded, parsed, run_arguments
 from harness.entry.commands import (
     large_runs,
@@ -164,7 +163,7 @@ def _add_study(commands: Any) -> None:
     add("--seeds", type=quantities.natural, default=3, help="further seeds for the honest runs")
     add("--operator-share", type=quantities.share, default=None, metavar="S", help="part of the "
         "operators to compare one by one (default: as a run does)")  # fmt: skip
-    add("--emulated-kernels", default=emulated_kernels.DEFAULT, metavar="NAME", help="as of a run")
+    add("--emulated-kernels", metavar="NAME", help="as of a run")
     add("--limit", type=quantities.natural, help="faults per setting and format (default: all; "
         "0: honest runs only)")  # fmt: skip
     add("--output", type=Path, default=Path("reports/study"), metavar="DIR")

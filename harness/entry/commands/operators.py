@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.devices import emulated_kernels
 from harness.system import quantities
 from harness.system.status import ExitCode, UsageProblem
 
@@ -70,7 +69,7 @@ def _add_run(actions: Any) -> None:
     add("--largest", type=float, default=1.0, metavar="GFLOP", help="calls beyond are cropped "
         "(default: %(default)s)")  # fmt: skip
     add("--call-timeout", type=quantities.seconds, default=120.0, metavar="S")
-    add("--emulated-kernels", default=emulated_kernels.DEFAULT, metavar="NAME")
+    add("--emulated-kernels", metavar="NAME")
     add("--fault-plan", type=Path, metavar="FILE")
     add("--call", metavar="ID", help="one call of the catalogue again, and nothing else")
     add("--inputs", type=Path, metavar="FILE", help="with --call: its tensor arguments, as "
@@ -134,7 +133,7 @@ def _catalogue(given: argparse.Namespace) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from harness.devices import fault_plan
+    from harness.devices import emulated_kernels, fault_plan
     from harness.devices.choice import choose
     from harness.execution.worker import DeviceWorker
 

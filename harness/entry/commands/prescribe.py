@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.devices import emulated_kernels
 from harness.entry.arguments import add_allow_pickle
 from harness.system import quantities, shown
 from harness.system.files import CASES
@@ -42,6 +41,7 @@ def add(commands: Any) -> Mapping[str, Command]:
 
 def _prescribe(given: argparse.Namespace) -> int:
     from harness.cases import precision_plans
+    from harness.devices import emulated_kernels
     from harness.devices.choice import choose
     from harness.execution.settings import RunSettings
     from harness.execution.sides import Sides
@@ -59,9 +59,7 @@ def _prescribe(given: argparse.Namespace) -> int:
             f"Cannot write the plan to {given.output} ({error.strerror}): give --output FILE."
         ) from error
     spec = choose(given.device).spec
-    kernels = emulated_kernels.DEFAULT
-    if given.emulated_kernels is not None:
-        kernels = emulated_kernels.check_for(given.emulated_kernels, spec)
+    kernels = emulated_kernels.check_for(given.emulated_kernels, spec)
     sides = Sides(RunSettings(spec, emulated_kernels=kernels))
     try:
         found = prescribe.prescribe(

@@ -114,10 +114,7 @@ def _taken(given: argparse.Namespace) -> Fingerprint:
     from harness.qualification import fingerprint
 
     spec = choose(given.device).spec
-    kernels = emulated_kernels.DEFAULT
-    if given.emulated_kernels is not None:
-        kernels = emulated_kernels.check_for(given.emulated_kernels, spec)
-    worker = DeviceWorker(spec, kernels)
+    worker = DeviceWorker(spec, emulated_kernels.check_for(given.emulated_kernels, spec))
     try:
         return fingerprint.take(
             worker,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cases.case import DTYPES, NUMERICS
-from harness.devices import emulated_kernels
 from harness.entry.arguments import add_allow_pickle
 from harness.system import quantities, shown
 from harness.system.status import CaseProblem, ExitCode, UsageProblem
@@ -63,7 +62,7 @@ def _add_run(actions: Any) -> None:
     add("--shard", metavar="I/N", help="one part of N of the images, for `task-accuracy merge`")
     add("--case-timeout", type=quantities.seconds, default=600.0, metavar="S", help="longest that "
         "a side may take for a part of the images")  # fmt: skip
-    add("--emulated-kernels", default=emulated_kernels.DEFAULT, metavar="NAME")
+    add("--emulated-kernels", metavar="NAME")
     add("--fault-plan", type=Path, metavar="FILE")
     add("--format", choices=("text", "json"), default="text")
     add_allow_pickle(add)
@@ -72,7 +71,7 @@ def _add_run(actions: Any) -> None:
 def _run(given: argparse.Namespace) -> int:
     from harness.cases.models import directory
     from harness.cases.models.model_files import ModelFiles
-    from harness.devices import fault_plan
+    from harness.devices import emulated_kernels, fault_plan
     from harness.devices.choice import choose
     from harness.runs import task_accuracy as runs
 
