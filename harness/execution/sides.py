@@ -122,7 +122,7 @@ class Sides:
         Every verdict of the harness comes from here, so that what measures its power to detect
         faults measures the verdict itself.  Raises CaseProblem (fail_load, fail_reference).
         """
-        answers = self._answers(request, candidate)
+        answers = self.answers(request, candidate)
         reference = answers.reference
         if candidate.record.weights_sha256 != reference.record.weights_sha256:
             raise CaseProblem(
@@ -158,7 +158,7 @@ class Sides:
         `request`, `candidate`: of the case.  Raises as `ask` and `judge` do.
         """
         full = request.once(batch_size=batch_size, fill=True)
-        evidence = _evidence(request, self._answers(request, candidate), candidate)
+        evidence = _evidence(request, self.answers(request, candidate), candidate)
         return verdict.judge_batch(evidence, self.ask(full).outputs, batch_size)
 
     def on_images(self, request: LegRequest, images: Array) -> LegResult:
@@ -173,8 +173,11 @@ class Sides:
             plan, self.request(case), self._timed_cpu, self.worker, self.timeout
         )
 
-    def _answers(self, request: LegRequest, candidate: LegResult) -> Answers:
-        """What the CPU says of a request; a case is judged more than once."""
+    def answers(self, request: LegRequest, candidate: LegResult) -> Answers:
+        """What the CPU says of a request in the arithmetic that `candidate` declares, kept.
+
+        A case is judged more than once.  Raises CaseProblem.
+        """
         declared = arithmetic.declared(request.dtype, candidate.record.numerics)
         if self._last is None or self._last[:2] != (request, declared):
             self._last = None  # its memory may be needed

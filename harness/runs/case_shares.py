@@ -34,7 +34,7 @@ def measure(
     started = time.perf_counter()
     floats = [name for name, array in candidate.outputs.items() if array.dtype.kind == "f"]
     output = candidate.logits or next(iter(floats), "")
-    answers = sides.cpu.answers(request, declared)
+    answers = sides.answers(request, candidate)
     if not output or answers.oracle is None or answers.budget is None:
         return None
     exact = answers.oracle[output]

@@ -63,7 +63,7 @@ def test_a_kind_that_saw_only_its_linear_range_is_noted(cache_dir, monkeypatch):
 def test_batches_that_are_timed_are_judged_in_the_arithmetic_of_the_case(tmp_path, monkeypatch):
     both = Sides(RunSettings(DeviceSpec("cpu"), tmp_path))
     asked = []
-    monkeypatch.setattr(both, "_answers", lambda *given: None)
+    monkeypatch.setattr(both, "answers", lambda *given: None)
     monkeypatch.setattr(sides, "_evidence", lambda *given: None)
     monkeypatch.setattr(sides.verdict, "judge_batch", lambda *given: [])
     monkeypatch.setattr(both, "ask", lambda one: asked.append(one) or SimpleNamespace(outputs={}))
