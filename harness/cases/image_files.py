@@ -5,11 +5,13 @@ Pillow is imported inside functions: `--help` must stay quick.
 
 from __future__ import annotations
 
+import base64
 import collections
 import contextlib
 import dataclasses
 import functools
 import importlib.util
+import io
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -236,6 +238,13 @@ def taken(given: str | Path | Image.Image | npt.NDArray[Any]) -> Image.Image:
         ) from None
     _check_shape(image, "The image")
     return _to_rgb(image, None, "The image")
+
+
+def small_jpeg(image: Image.Image, side: int, quality: int) -> str:
+    """An image as JPEG in base64, its longer side at most `side` pixels; it is made smaller."""
+    image.thumbnail((side, side))
+    image.save(file := io.BytesIO(), "JPEG", quality=quality)
+    return base64.b64encode(file.getvalue()).decode("ascii")
 
 
 @contextlib.contextmanager

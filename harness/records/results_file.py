@@ -42,12 +42,16 @@ LINE_BYTES = 256 << 20
 
 
 def append(path: Path, record: AnyRecord) -> None:
+    """Append a record as `append_line` does."""
+    append_line(path, _line(record))
+
+
+def append_line(path: Path, line: bytes) -> None:
     """Append one line with one write and force it to disk.
 
     Several processes may append to the same file: O_APPEND keeps their lines whole.  Raises
     UsageProblem when the disk is full, or the file cannot be written any more.
     """
-    line = _line(record)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:

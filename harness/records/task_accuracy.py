@@ -8,9 +8,7 @@ its hands.  Readers hold one part at a time.
 from __future__ import annotations
 
 import datetime
-import errno
 import itertools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +17,7 @@ import pydantic
 
 from harness.judgement.task_accuracy import Counts
 from harness.records.leg import DeviceInfo
-from harness.records.results_file import LINE_BYTES, set_aside
+from harness.records.results_file import LINE_BYTES, append_line, set_aside
 from harness.system import environment, files, foreign
 from harness.system.status import Status, UsageProblem
 
@@ -213,19 +211,7 @@ class Writer:
 
     def add(self, line: TaskRun | Part | TaskEnd) -> None:
         """Append one line and force it to disk.  Raises UsageProblem when the disk is full."""
-        data = line.model_dump_json().encode() + b"\n"
-        try:
-            with self.path.open("ab", buffering=0) as stream:
-                if files.ends_torn(self.path):
-                    data = b"\n" + data
-                if (stream.write(data) or 0) < len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise UsageProblem(
-                f"The results cannot be written to {self.path} any more ({error.strerror}): make "
-                "room, or give another --results DIR; --resume goes on with what was recorded."
-            ) from error
+        append_line(self.path, line.model_dump_json().encode() + b"\n")
 
 
 def file_of(path: Path) -> Path:

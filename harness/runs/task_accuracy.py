@@ -6,13 +6,11 @@ parts of images are on disk, and one in the memory of each side.
 
 from __future__ import annotations
 
-import base64
 import concurrent.futures
 import contextlib
 import dataclasses
 import datetime
 import hashlib
-import io
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -340,11 +338,7 @@ def _answered(image: Labelled, ours: Answers, theirs: Answers, row: int) -> Answ
 def _picture(path: Path) -> str:
     """A small copy of an image file, as JPEG in base64; "" where it is not there any more."""
     with contextlib.suppress(UsageProblem):
-        image = image_files.read(path)
-        image.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=_PICTURE_QUALITY)
-        return base64.b64encode(stream.getvalue()).decode("ascii")
+        return image_files.small_jpeg(image_files.read(path), _PICTURE_SIDE, _PICTURE_QUALITY)
     return ""
 
 

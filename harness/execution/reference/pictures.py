@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from harness.cases import inputs
+from harness.cases import image_files, inputs
 from harness.cases.inputs import InputSet
 from harness.cases.models import config_values, directory
 from harness.cases.models.class_names import class_name
@@ -34,9 +32,7 @@ def jpegs(images: InputSet, data_config: dict[str, Any], wanted: Sequence[int]) 
     for tensor in tensors:
         pixels = ((tensor * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
         picture = Image.fromarray(pixels.permute(1, 2, 0).squeeze(-1).numpy())
-        picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-        picture.save(file := io.BytesIO(), "JPEG", quality=_QUALITY)
-        found.append(base64.b64encode(file.getvalue()).decode("ascii"))
+        found.append(image_files.small_jpeg(picture, PICTURE_SIDE, _QUALITY))
     return found
 
 
