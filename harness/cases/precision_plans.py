@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import pydantic
 
 from harness.system import documents, files, suggestions
+from harness.system.messages import Said, say
 from harness.system.status import UsageProblem
 
 if TYPE_CHECKING:
@@ -60,21 +61,28 @@ class PrecisionPlan(pydantic.BaseModel):
             raise ValueError("a module is named twice")
         return modules
 
-    def check(self, weights_sha256: str, modules: Iterable[str]) -> str:
-        """Why the plan is not for a model of these weights and modules, a sentence; "" if it is."""
+    def check(self, weights_sha256: str, modules: Iterable[str]) -> Said | None:
+        """Why the plan is not for a model of these weights and modules; None where it is."""
         if weights_sha256 != self.weights_sha256:
-            return (
-                f"The plan was made for another model ({self.model}, weights "
-                f"{self.weights_sha256[:12]}; these are {weights_sha256[:12]}): make one for this "
-                "model with `python -m harness prescribe`."
+            return say(
+                "plan.other_model",
+                "The plan was made for another model ({model}, weights {made_for}; these are "
+                "{weights}): make one for this model with `python -m harness prescribe`.",
+                model=self.model,
+                made_for=self.weights_sha256[:12],
+                weights=weights_sha256[:12],
             )
         known = set(modules)
         missing = next((path for path in self.modules if path not in known), None)
         if missing is None:
-            return ""
+            return None
         near = suggestions.near(missing, known, 1)
-        hint = f": did you mean {near}?" if near else "."
-        return f"The plan names {missing}, and the model has no such module{hint}"
+        return say(
+            "plan.no_module",
+            "The plan names {module}, and the model has no such module{near}.",
+            module=missing,
+            near=say("plan.near", " (did you mean {near}?)", near=near) if near else "",
+        )
 
 
 def digest(plan: PrecisionPlan) -> str:
@@ -85,10 +93,10 @@ def digest(plan: PrecisionPlan) -> str:
 
 KIND = documents.Kind(
     PrecisionPlan,
-    word="plan",
-    name="precision plan",
-    made_by="`python -m harness prescribe` makes one",
-    anew="make the plan anew",
+    word=say("plan.word", "plan"),
+    name=say("plan.name", "precision plan"),
+    made_by=say("plan.made_by", "`python -m harness prescribe` makes one"),
+    anew=say("plan.anew", "make the plan anew"),
 )
 text, read, write = KIND.text, KIND.read, KIND.write
 

@@ -38,6 +38,7 @@ from harness.execution import aten, gelu, outputs
 from harness.execution.imitation import Imitation, round_mantissa, storage_dtype
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.shares import DIRECTIONS, IMAGES, RoundingPoint, Shares, What
+from harness.system.messages import say
 
 _TOGETHER = 4  # images in one pass: its graph holds every activation
 # What these return beside their result is for the backward pass alone, which needs it exact.
@@ -75,20 +76,19 @@ def measure(
 
     `model`: float32, on the CPU, in eval mode; its weights are rounded, and so it is not to be used
     again.  `given`: samples, float32, of which the first `IMAGES` count.  Raises ValueError for
-    an output that the model does not give as floating-point numbers, for autocast, and for a model
-    of more than `most_weights` numbers: each is held three times.
+    an output of no floating-point numbers, autocast, and more weights than `most_weights`.
     """
     if sum(parameter.numel() for parameter in model.parameters()) > most_weights:
-        raise ValueError(f"the model has more than {most_weights / 1e6:g} million weights")
+        most, english = f"{most_weights / 1e6:g}", "the model has more than {most} million weights"
+        raise ValueError(say("shares.large", english, most=most))
     if arithmetic.autocast is not None:
-        raise ValueError("autocast has no shares")
+        raise ValueError(say("shares.autocast", "autocast has no shares"))
     samples = given.rows(slice(IMAGES)) if not given.apart else given
     measured = _Measured(model, arithmetic, names, directions)
     with torch.random.fork_rng(devices=[]), _parameters_differentiable(model):
         torch.manual_seed(0)
         measured.round_weights()
-        batches = [samples] if samples.apart else list(samples.batches(_TOGETHER))
-        for batch in batches:
+        for batch in [samples] if samples.apart else samples.batches(_TOGETHER):
             measured.add(batch, taps_features=taps_features)
     return measured.shares()
 
@@ -177,7 +177,8 @@ class _Measured:
         for number, name in enumerate(self._names):
             end = found.get(name)
             if end is None or not end.is_floating_point() or end.grad_fn is None:
-                raise ValueError(f"the model gives no {name} that follows from its input")
+                english = "the model gives no {name} that follows from its input"
+                raise ValueError(say("shares.no_output", english, name=name))
             self._elements[number] += end.numel()
             self._backward(number, end, recorder.points, points, inputs)
 
@@ -189,7 +190,7 @@ class _Measured:
             for point in self._results:
                 point.squares = [0.0] * len(self._names)
         elif same != [(point.name, point.module) for point in self._results]:
-            raise ValueError("the model runs other operators for other images")
+            raise ValueError(say("shares.vary", "the model runs other operators for other images"))
         else:
             for point, other in zip(self._results, fresh, strict=True):
                 point.beyond += other.beyond

@@ -34,7 +34,7 @@ class Factors:
     ties: Ties = "even"
 
     def __str__(self) -> str:
-        return f"{self.bits} bits, {_TIES[self.ties]}"
+        return say("factors", "{bits} bits, {ties}", bits=self.bits, ties=_TIES[self.ties])
 
     @property
     def name(self) -> str:
@@ -43,9 +43,9 @@ class Factors:
 
 
 _TIES: dict[Ties, str] = {
-    "even": "ties to even",
-    "away": "ties away from zero",
-    "truncate": "truncated",
+    "even": say("ties.even", "ties to even"),
+    "away": say("ties.away", "ties away from zero"),
+    "truncate": say("ties.truncate", "truncated"),
 }
 _BY_TEXT = {str(form): form for form in (Factors(bits, ties) for bits in (10, 11) for ties in TIES)}
 

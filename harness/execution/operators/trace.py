@@ -28,14 +28,15 @@ from harness.execution.outputs import collect, flatten
 from harness.judgement import metrics
 from harness.judgement.arithmetic import Arithmetic, Factors
 from harness.judgement.operator_rows import NO_LAYER, OperatorRow
+from harness.system.messages import say
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
 
 # Of 23 mantissa bits: one less rounds factors as coarsely as float32 rounds their products.
 _LAST_BIT = Arithmetic(short_conv=Factors(22), short_matmul=Factors(22))
-_NOT_CHOSEN = "not in the share"
-_TWO_DTYPES = "arguments of two floating-point dtypes"
+_NOT_CHOSEN = say("skipped.share", "not in the share")
+_TWO_DTYPES = say("skipped.dtypes", "arguments of two floating-point dtypes")
 
 _Judge = tuple[OperatorComparison, Choice]
 

@@ -16,7 +16,9 @@ from markupsafe import Markup
 from harness.records.lines import CaseRecord
 from harness.report.html import glossary
 from harness.report.port import translation
+from harness.report.tables import detection, localization, throughput
 from harness.report.tables.per_case import PROTOCOL_ALONE
+from harness.system.messages import Said
 from harness.system.toml import tomllib
 
 Language = Literal["en", "zh"]
@@ -38,6 +40,12 @@ def sentences(cases: Iterable[CaseRecord]) -> dict[str, str]:
         said.append((case.reason, case.reason_messages, case.status.value))
         notes = zip(case.notes, case.note_messages, strict=False)
         said += [(text, tuple(messages), "Note") for text, messages in notes]
+        lines = [*localization.lines(case), *throughput.lines(case), detection.line(case) or ""]
+        found |= {
+            line: translation.chinese(line.messages)
+            for line in lines
+            if isinstance(line, Said) and translation.known(line.messages)
+        }
         for text, messages, word in said:
             if messages and translation.known(messages):
                 chinese = translation.chinese(messages)
