@@ -53,6 +53,9 @@
     all("img[data-picture]", place).forEach((image) => {
       image.src = `data:image/jpeg;base64,${details.pictures[image.dataset.picture]}`;
     });
+    all("[data-meaning]", place).forEach((name) => {
+      name.title = details.meanings[name.dataset.meaning];
+    });
     translate(place);
     settle();
   };

@@ -200,11 +200,18 @@ def render_scripts(cases: Sequence[CaseRecord], language: Language = "en") -> st
     def place(jpeg: str) -> Markup:
         return Markup('data-picture="{}"').format(pictures.setdefault(jpeg, len(pictures)))
 
+    explanations: dict[str, int] = {}  # each once: every table of a case repeats them
+
+    def explained(text: str) -> Markup:
+        return Markup(" data-meaning={}").format(explanations.setdefault(text, len(explanations)))
+
     bodies = {
-        case.case_id: fragments.render_case(case, plots=case.case_id in plotted, source=place)
+        case.case_id: fragments.render_case(
+            case, plots=case.case_id in plotted, source=place, explained=explained
+        )
         for case in cases
     }
-    document = {"cases": bodies, "pictures": list(pictures)}
+    document = {"cases": bodies, "pictures": list(pictures), "meanings": list(explanations)}
     packed = gzip.compress(json.dumps(document).encode(), mtime=0)
     meanings = Table("Numbers of this report", ("number", "meaning"), tuple(glossary.all_items()))
     return _SCRIPTS.render(
