@@ -41,8 +41,8 @@ NPU hardware.</p>{% endif %}
 {% for group in groups %}
 <details class="harness-details"><summary>{{ group.line }}</summary>
 <ul>{% for case in group.cases[:most] %}
-<li><a href="#harness-results" data-case="{{ case.case_id }}">{{ case.case_id }}</a>: {{
-because(case) }}</li>{% endfor %}</ul>
+<li><a href="#harness-results" data-case="{{ case.case_id }}">{{ case.case_id }}</a>
+<span>{{ group.detail(case) }}</span></li>{% endfor %}</ul>
 {% if group.cases|length > most %}<p>{{ group.cases|length - most }} more: search the results for
 the operator.</p>{% endif %}
 </details>
@@ -129,7 +129,6 @@ def render_summary(
         other_rules=consistency.other_rules(cases),
         sides=fragments.render_table(provenance.sides(cases)) if cases else "",
         groups=groups,
-        because=failures.because,
         most=_LISTED,
         sentences=expected.sentences(shown),
         expected_line=expected.line(cases),
