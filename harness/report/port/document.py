@@ -51,7 +51,7 @@ def render(found: Port, language: Language) -> str:
         sample=_sample(found, t),
         tell=diagnosis.section(told, t) if told is not None else [],
         bug=told is not None,
-        table=lambda table: _table(table, mark),
+        table=lambda table: _table(table, mark, t),
         code=_code,
         verdict=_verdict(found, t),
         drafts=[_draft(found, draft, t) for draft in found.drafts],
@@ -143,7 +143,9 @@ def _verdict(found: Port, t: Texts) -> Verbatim:
     if status is None:
         return t("verdict_none")
     passed = status is Status.PASS and not found.missing
-    word = " - ".join(filter(None, [t(f"word.{'' if passed else 'not_'}passed"), _mark(found, t)]))
+    word = t(f"word.{'' if passed else 'not_'}passed")
+    if mark := _mark(found, t):
+        word = t("verdict_marked", word=word, mark=mark)
     count = len(found.cases) + len(found.missing)
     if passed:
         return t("verdict_passed", word=word, count=count)
@@ -161,8 +163,10 @@ def _mark(found: Port, t: Texts) -> str:
     return t.listed([t("draft.mark"), *([EMULATED] if found.emulated else [])])
 
 
-def _table(table: Table, mark: str) -> Verbatim:
-    caption = " - ".join(filter(None, [table.title, mark]))
+def _table(table: Table, mark: str, t: Texts) -> Verbatim:
+    caption = table.title or mark
+    if table.title and mark:
+        caption = t("captioned", title=table.title, mark=mark)
     lines = [f"**{escaped(caption)}**", ""] if caption else []
     return Verbatim("\n".join([*lines, *markdown.rows(table)]))
 
