@@ -42,19 +42,19 @@ PERIOD = 1_048_573
 Values = np.ndarray[Any, Any]
 Generator = np.random.Generator
 
-_FUNCTIONS = frozenset(
+FUNCTIONS = frozenset(
     """gelu silu mish hardswish hardsigmoid sigmoid tanh erf exp softplus elu selu celu relu
     leaky_relu hardtanh clamp clamp_min clamp_max log_sigmoid sin cos abs neg sign square""".split()
 )
 _POSITIVE = frozenset("sqrt rsqrt log log2 log10 log1p pow reciprocal".split())
-_NORMS = frozenset(
+NORMALISATIONS = frozenset(
     """native_batch_norm _native_batch_norm_legit_no_training native_layer_norm native_group_norm
     layer_norm group_norm batch_norm _fused_rms_norm rms_norm var var_mean std std_mean""".split()
 )
-_SOFTMAX = frozenset("_softmax _log_softmax softmax log_softmax _safe_softmax".split())
+SOFTMAX = frozenset("_softmax _log_softmax softmax log_softmax _safe_softmax".split())
 _PAIRS = frozenset("add sub mul maximum minimum where".split())
 # Every element by itself, in one way only: infinities have one right answer.
-_EXACT_NONFINITE = _FUNCTIONS - {"pow"}
+_EXACT_NONFINITE = FUNCTIONS - {"pow"}
 _OFF_CENTRE = 30.0
 
 
@@ -109,10 +109,10 @@ def _values(
     if dtype.is_complex:
         parts = part("normal", key, (*shape, 2))
         return torch.view_as_complex(torch.from_numpy(parts))
-    base = _base(signature.operator)
+    base = base_of(signature.operator)
     short = dtype != torch.float32
     values = _floats(base, name, shape, which, key, short=short)
-    if which == "hard" and base in _NORMS and name in (*_NORMALISED, *_STATISTICS):
+    if which == "hard" and base in NORMALISATIONS and name in (*_NORMALISED, *_STATISTICS):
         _near_constant(values, base, name, key, ranges.arguments)
     single = torch.from_numpy(values)
     # As the call's own format holds it, so that every format is judged on numbers that it has.
@@ -155,7 +155,7 @@ def _floats(
     def of(kind: str) -> Values:
         return part(kind, key, shape, spoiled=which == NONFINITE)
 
-    if base in _NORMS:
+    if base in NORMALISATIONS:
         if name in ("weight", "bias", "running_var"):
             return of(f"norm {name}")
         return of("off-centre" if hard else "normal")
@@ -171,13 +171,13 @@ def _floats(
         score = name in ("query", "key")
         return of(("tied query" if score else "tied value") if hard else
                   ("query" if score else "normal"))  # fmt: skip
-    if base in _SOFTMAX:
+    if base in SOFTMAX:
         return of("tied scores" if hard else "scores")
     if base in _POSITIVE or (base == "div" and name == "other"):
         return of(("positive short" if short else "positive wide") if hard else "positive")
     if base == "grid_sampler_2d" and name == "grid":
         return of("grid")
-    if base in _FUNCTIONS:
+    if base in FUNCTIONS:
         return of("edges" if hard else "wide")
     if hard and (base in _PAIRS or base in _MOVED):
         return of("magnitudes short" if short else "magnitudes")
@@ -313,7 +313,8 @@ _KINDS: dict[str, Callable[[Values, Generator], Values]] = {
 }
 
 
-def _base(operator: str) -> str:
+def base_of(operator: str) -> str:
+    """Name without namespace, overload and the mark of writing in place: "relu"."""
     return operator.partition("::")[2].partition(".")[0].rstrip("_")
 
 
@@ -339,7 +340,7 @@ class _IntegerRanges:
 
     def of(self, name: str) -> tuple[int, int]:
         """[low, high) for the integers of an argument."""
-        base = _base(self._signature.operator)
+        base = base_of(self._signature.operator)
         first = next(iter(_layouts(self.arguments.get("self"))), None)
         if base in ("index", "index_put") and first is not None and name == "indices":
             return 0, max(1, min(first.shape))
