@@ -23,6 +23,30 @@ _WINOGRAD = 335.0
 _WINOGRAD_TILE = 4
 
 
+_PLAIN_SUMS = frozenset(
+    """mm bmm addmm baddbmm linear matmul mv addmv convolution _convolution conv2d sum""".split()
+)
+
+
+def shared_roundings(call: Call) -> int | None:
+    """Roundings that all elements of a sum of many terms share, at most; None for no such sum.
+
+    The result is stored once, by truncation where a device likes; a mean's divisor, and the scalars
+    of a product, are one factor for all.  Not so where one argument is several: then results
+    repeat each other.
+    """
+    if any(step == 0 < size - 1 for x in call.tensors() for size, step in _steps(x)):
+        return None
+    if call.base == "mean":
+        return 2
+    scaled = any(call.kwargs.get(name, 1) != 1 for name in ("alpha", "beta"))
+    return 1 + scaled if call.base in _PLAIN_SUMS else None
+
+
+def _steps(x: Tensor) -> zip[tuple[int, int]]:
+    return zip(x.shape, x.stride(), strict=True)
+
+
 def squared(call: Call) -> Tensor:
     """The same operator on squared terms: sums, products and means of squares."""
 
