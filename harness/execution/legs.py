@@ -223,6 +223,7 @@ def run(
         facts = loaded.num_classes, f"{loaded.weights_description}: {loaded.description}"
         passes.close()
         del loaded, batches, first
+        device.release()
         check = None
         if request.operator_share != 0:
             rows = operators_alone(device, request, samples, record.numerics)

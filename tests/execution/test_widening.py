@@ -40,7 +40,7 @@ def test_every_bit_is_that_of_the_whole_float64_model(name):
 
 
 class Odd(nn.Module):
-    """Weights read by their dtype, used outside of their module, tied, and what a forward writes to."""
+    """Weights read by their dtype, used outside of their module, tied, and written to."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -339,16 +339,24 @@ def materialise(source: ModelSource, cache_dir: Path) -> Path:
     return _random_model(source, cache_dir)
 
 
-def _random_model(source: ModelSource, cache_dir: Path) -> Path:
+def random_directory(source: ModelSource, cache_dir: Path) -> tuple[Path, dict[str, Any]]:
+    """Where an architecture's random weights are, or will be, and what they depend on.
+
+    Neither torch nor timm is imported; every torch gives the same weights.
+    """
     from harness.cases.models import random_weights
 
-    # Where the model is stored, timm need not be imported; every torch gives the same weights.
     versions = {"recipe": random_weights.RECIPE, "timm": environment.version("timm")}
     if own := own_models.fingerprint():
         versions["own_models"] = own
     key = files.sha256_json(versions)[:12]
     classes = "own" if source.num_classes is None else str(source.num_classes)
-    target = Path(cache_dir) / "models" / f"{source.ref}-c{classes}-s{source.seed}-{key}"
+    name = f"{source.ref}-c{classes}-s{source.seed}-{key}"
+    return Path(cache_dir) / "models" / name, versions
+
+
+def _random_model(source: ModelSource, cache_dir: Path) -> Path:
+    target, versions = random_directory(source, cache_dir)
     if timm_config.is_whole(target):
         return target
     with files.exclusive(cache_dir, hashlib.sha256(target.name.encode()).hexdigest()):

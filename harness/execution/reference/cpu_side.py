@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from harness.cases import needed_memory
 from harness.cases.case import InputSource, ModelSource
 from harness.cases.inputs import InputSet
 from harness.cases.models.loading import LoadedModel
@@ -42,8 +43,7 @@ from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 # Cases that share answers follow each other: a default and a strict one need five legs.
 _KEPT = 8
-# Bytes of the greatest model of which one more copy is held: the host's memory may be tight.
-_KEPT_MODEL = 1 << 30
+_KEPT_MODEL = needed_memory.KEPT
 
 _PLAIN = CpuVariant()
 
