@@ -124,7 +124,7 @@ def _whole_attention(
 
 
 def round_weights(model: torch.nn.Module, arithmetic: Arithmetic) -> torch.nn.Module:
-    """Round a float32 model's parameters and buffers to the storage format, in place.
+    """Put what the storage format makes of them in the place of a float32 model's numbers.
 
     Those of promoted modules stay.
     """
@@ -134,5 +134,5 @@ def round_weights(model: torch.nn.Module, arithmetic: Arithmetic) -> torch.nn.Mo
         with torch.no_grad():
             for tensor in (*model.parameters(), *model.buffers()):
                 if tensor.dtype == torch.float32 and id(tensor) not in kept:
-                    tensor.copy_(tensor.to(store))
+                    tensor.data = tensor.to(store).to(torch.float32)
     return model

@@ -134,7 +134,8 @@ class _Measured:
             with torch.no_grad():
                 rounded, point.beyond = _rounded(parameter, self._store)
                 point.error = rounded - parameter
-                parameter.copy_(rounded)
+                # Its own memory: other models may share the one that it came with.
+                parameter.data = rounded.clone()
             parameter.requires_grad_(not name.endswith(("running_mean", "running_var")))
             self._weights[parameter] = point
 

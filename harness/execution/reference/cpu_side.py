@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from harness.cases import needed_memory
 from harness.cases.case import InputSource, ModelSource
 from harness.cases.inputs import InputSet
 from harness.cases.models.loading import LoadedModel
@@ -42,8 +43,7 @@ from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 # Cases that share answers follow each other: a default and a strict one need five legs.
 _KEPT = 8
-# Bytes of the greatest model of which one more copy is held: the host's memory may be tight.
-_KEPT_MODEL = 1 << 30
+_KEPT_MODEL = needed_memory.KEPT
 
 _PLAIN = CpuVariant()
 
@@ -66,6 +66,9 @@ class CpuSide:
         self._kept: collections.OrderedDict[tuple[LegRequest, CpuVariant], LegResult] = (
             collections.OrderedDict()
         )
+
+    def release(self) -> None:
+        """Nothing is kept that a later case could not use."""
 
     def prepare(self, source: ModelSource, images: InputSource) -> tuple[ModelFiles, InputSet]:
         """A case's model, whose weights are all accounted for, and its images.
@@ -311,13 +314,13 @@ def _same_outputs(ours: dict[str, Array], theirs: dict[str, Array]) -> bool:
 class _Models:
     """Loads models, and keeps the last one while its files stay what they were.
 
-    A copy of it takes a third of the time of building a model, filling and hashing it, and a
-    tenth for a transformer, whose weights are first drawn from a truncated normal distribution.
+    A leg gets a copy of its own that shares the weights: no leg writes to them, but puts others
+    in their place.
     """
 
     def __init__(self, fingerprints: Fingerprints) -> None:
         self._fingerprints = fingerprints
-        self._last: tuple[Key, LoadedModel] | None = None
+        self._last: tuple[Key, LoadedModel, list[int]] | None = None
 
     def key(self, model: AnyModel) -> Key | None:
         """What loading depends on; None for a model that cannot be loaded."""
@@ -326,20 +329,34 @@ class _Models:
     def original(self, model: AnyModel) -> LoadedModel:
         """A model to look at only.  Raises as `ModelFiles.load` does."""
         key = self.key(model)
-        if self._last is None or self._last[0] != key:
+        if self._last is None or self._last[0] != key or self._last[2] != _versions(self._last[1]):
             self._last = None  # its memory may be needed
             loaded = model.load()
             if key is None or self.key(model) != key or _bytes(loaded) > _KEPT_MODEL:
                 return loaded
-            self._last = (key, loaded)
+            self._last = (key, loaded, _versions(loaded))
         return self._last[1]
 
     def own(self, model: AnyModel) -> LoadedModel:
-        """A model that a leg may change.  Raises as `ModelFiles.load` does."""
+        """A model that a leg may change, but for the numbers in its parameters.
+
+        Raises as `ModelFiles.load` does.
+        """
         loaded = self.original(model)
         if self._last is None or self._last[1] is not loaded:
             return loaded
-        return dataclasses.replace(loaded, model=copy.deepcopy(loaded.model))
+        shared = {id(one): _sharing(one) for one in loaded.model.parameters()}
+        return dataclasses.replace(loaded, model=copy.deepcopy(loaded.model, shared))
+
+
+def _versions(loaded: LoadedModel) -> list[int]:
+    """What changes when a forward pass writes to a parameter, here or through a copy."""
+    return [parameter._version for parameter in loaded.model.parameters()]
+
+
+def _sharing(parameter: torch.nn.Parameter) -> torch.nn.Parameter:
+    """A parameter of its own on the same numbers."""
+    return torch.nn.Parameter(parameter.detach(), requires_grad=False)
 
 
 def _form(gelu: str) -> CpuVariant:

@@ -1,7 +1,9 @@
 """The CPU's side: one loading of a model serves all legs; none sees another's changes."""
 
 import dataclasses
+import gc
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -65,6 +67,50 @@ def test_the_reference_has_its_ranges_from_the_cache_as_well(leg_request, cache_
     again = CpuSide(ReferenceCache(tmp_path))
     assert fresh and again.reference(request).record.ranges == fresh
     assert again.computed == 0
+
+
+def test_the_shared_model_keeps_its_numbers(leg_request):
+    """Each leg has its own weights in the place of those that all share."""
+    cpu = CpuSide()
+    kept = cpu._models.original(leg_request.model)
+    before = {name: tensor.clone() for name, tensor in kept.model.state_dict().items()}
+    legs_of(cpu, leg_request)
+    assert cpu._models.original(leg_request.model) is kept
+    after = kept.model.state_dict()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    own = cpu._models.own(leg_request.model).model
+    pairs = zip(own.parameters(), kept.model.parameters(), strict=True)
+    assert all(one is not other and one.data_ptr() == other.data_ptr() for one, other in pairs)
+
+
+def test_a_forward_that_writes_to_a_weight_has_the_model_loaded_again(leg_request, loads):
+    cpu = CpuSide()
+    next(cpu._models.own(leg_request.model).model.parameters()).add_(1)
+    cpu.reference(leg_request)
+    assert len(loads) == 2
+
+
+def test_a_leg_frees_its_model_before_the_next_one(leg_request, monkeypatch):
+    """Without the garbage collector, which comes when it likes."""
+    monkeypatch.setattr(cpu_side, "_KEPT_MODEL", 0)
+    loaded = []
+    cpu = CpuSide()
+    load = cpu._models.own
+
+    def remembered(model):
+        found = load(model)
+        loaded.append(weakref.ref(found.model))
+        return found
+
+    monkeypatch.setattr(cpu._models, "own", remembered)
+    gc.disable()
+    try:
+        cpu.reference(leg_request)
+        assert loaded[-1]() is None
+        cpu.oracle(leg_request)
+        assert loaded[-1]() is None
+    finally:
+        gc.enable()
 
 
 def test_preprocessing_and_legs_share_one_loading(leg_request, loads):
