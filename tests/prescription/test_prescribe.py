@@ -34,7 +34,7 @@ def shares(beyond=()):
         for number, path in enumerate(ORDER[:-1])
     ]  # fmt: skip
     points.append(RoundingPoint("input", "", "", frozenset({""}), (unit * 0.01,)))
-    return Shares("bfloat16", ("output",), tuple(points), ORDER)
+    return Shares("bfloat16", ("output",), tuple(points), ORDER, (SIZE**2,))
 
 
 @dataclasses.dataclass
