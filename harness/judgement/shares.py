@@ -151,10 +151,10 @@ class ErrorShares:
     """What a record says of them, for one output.
 
     `predicted_rmse`: the sum of the roundings, to first order; `budget_rmse`, `device_rmse`: as
-    observed, of the imitation on the CPU and of the device.  `greatest`: single roundings; `blocks`: in order
-    of execution, the smallest of many as one; `kinds`: weights, input, kinds of operators.
-    `culprit`: see `culprit`.  `images`: how many went in.  Where no format is reduced only the
-    culprit is known, and the other parts are empty.
+    observed, of the imitation on the CPU and of the device.  `greatest`: single roundings;
+    `blocks`: in order of execution, the smallest of many as one; `kinds`: weights, input, kinds of
+    operators.  `culprit`: see `culprit`.  `images`: how many went in.  Where no format is reduced
+    only the culprit is known, and the other parts are empty.
     """
 
     output: str
