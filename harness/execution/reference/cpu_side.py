@@ -192,16 +192,15 @@ class CpuSide:
     ) -> Shares:
         """What every rounding of a reduced arithmetic contributes to outputs; not kept.
 
-        Of the model without a plan.  Raises CaseProblem (fail_unsupported) for a model that has
+        Raises CaseProblem (fail_unsupported) for a model that has
         none: without a derivative, or with too many weights.
         """
         loaded = self._models.own(request.model)
-        plain = dataclasses.replace(arithmetic, promoted=())
         try:
             return shares.measure(
                 loaded.model,
                 request.inputs.load(),
-                plain,
+                arithmetic,
                 names,
                 directions,
                 taps_features=loaded.taps_features,
