@@ -65,8 +65,8 @@ def measure(
     """
     weights = sum(parameter.numel() for parameter in model.parameters())
     if weights > most_weights:
-        most, english = f"{most_weights / 1e6:g}", "the model has more than {most} million weights"
-        raise ValueError(say("shares.large", english, most=most))
+        english = "the model has more than {most} million weights"
+        raise ValueError(say("shares.large", english, most=f"{most_weights / 1e6:g}"))
     images = IMAGES if weights <= _LARGE else _IMAGES_OF_LARGE
     samples = given.rows(slice(images)) if not given.apart else given
     measured = _Measured(model, arithmetic, names, directions, taps_features)
