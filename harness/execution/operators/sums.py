@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.execution.operators.calls import Call, rerun, results
+from harness.execution.operators.calls import Call, bound, rerun, results
 
 # Roundings inside any operator that rounds at all.
 CHAIN = 8
@@ -32,9 +32,11 @@ def shared_roundings(call: Call) -> int | None:
     """Roundings that all elements of a sum of many terms share, at most; None for no such sum.
 
     The result is stored once, by truncation where a device likes; a mean's divisor, and the scalars
-    of a product, are one factor for all.  Not so where one argument is several: then results
-    repeat each other.
+    of a product, are one factor for all.  None too where errors repeat each other: one argument is
+    several, or Winograd's transform rounds a filter once for all places.
     """
+    if call.base in ("convolution", "_convolution", "conv2d") and _by_winograd(bound(call)):
+        return None
     if any(step == 0 < size - 1 for x in call.tensors() for size, step in _steps(x)):
         return None
     if call.base == "mean":
@@ -75,14 +77,17 @@ def convolution(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
     """Convolutions, a bias among the terms; Winograd where it can be used."""
     squares, terms = squared(call), call.terms()
     allowed = summed(terms + 1, squares, o)
-    weight = a["weight"]
-    plain = tuple(weight.shape[2:]) == (3, 3) and not a.get("transposed", False)
-    if plain and set(a["stride"]) == {1} and set(a["dilation"]) == {1}:
+    if _by_winograd(a):
         # A tile's error goes to all its places, however small their own terms.
         window = 2 * _WINOGRAD_TILE - 1
         around = torch.nn.functional.max_pool2d(squares, window, 1, window // 2)
         allowed += _WINOGRAD * (terms / 9 / 2 + CHAIN) * around
     return allowed
+
+
+def _by_winograd(a: dict[str, Any]) -> bool:
+    plain = tuple(a["weight"].shape[2:]) == (3, 3) and not a.get("transposed", False)
+    return plain and set(a["stride"]) == {1} and set(a["dilation"]) == {1}
 
 
 def total(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
