@@ -17,6 +17,7 @@ from harness.cases.models import (
     directory,
     sample,
     timm_config,
+    undrawn,
     weight_account,
 )
 from harness.cases.models.directory import fail
@@ -97,7 +98,7 @@ def build(
     with weights as timm draws them (not `drawn`: with whatever numbers there were, which takes a
     tenth of the time for a large transformer), and notes.  Raises CaseProblem (fail_load).
     """
-    from harness.cases.models.random_weights import seeded_cpu, without_draws
+    from harness.cases.models.random_weights import seeded_cpu
 
     timm = import_timm()
     check_architecture(config["architecture"])
@@ -148,7 +149,7 @@ def build(
         arguments = {**arguments, "num_classes": wanted}
     try:
         # Allowed missing keys get the same values in every process.
-        with seeded_cpu(0), contextlib.nullcontext() if drawn else without_draws():
+        with seeded_cpu(0), contextlib.nullcontext() if drawn else undrawn.without_draws():
             model = timm.create_model(
                 config["architecture"],
                 pretrained=False,
@@ -195,12 +196,6 @@ def _converted(
     if len(names ^ set(result)) >= len(names ^ set(state)):
         return state, []
     return result, [f"{len(state)} tensors of the file converted by timm's checkpoint_filter_fn"]
-
-
-def _fits(model: nn.Module, state: dict[str, torch.Tensor]) -> bool:
-    """Whether a state dict has every number that the model has, and no other."""
-    own = model.state_dict()
-    return own.keys() == state.keys() and all(own[n].shape == t.shape for n, t in state.items())
 
 
 def _load_state(
@@ -283,7 +278,7 @@ def load_model(
     path = checkpoint.find_weights(source_dir, allow_pickle=allow_pickle)
     state, read = checkpoint.read(path)
     model, notes = build(config, num_classes, where, drawn=False)
-    if not _fits(model, state):
+    if not undrawn.fits(model, state):
         model, notes = build(config, num_classes, where)
     account = _load_state(model, state, allow_keys, path)
     del state  # its memory may be needed

@@ -117,33 +117,6 @@ def seeded_cpu(seed: int) -> Iterator[None]:
         torch.set_rng_state(state)
 
 
-_DRAWS = frozenset(
-    "normal_ uniform_ trunc_normal_ log_normal_ bernoulli_ kaiming_uniform_ kaiming_normal_ "
-    "xavier_uniform_ xavier_normal_ orthogonal_ erfinv_ mul_ add_ sub_ div_ clamp_".split()
-)
-
-
-def without_draws() -> Any:
-    """While inside, parameters are not drawn: all of them are about to come from a file.
-
-    What a constructor fills with one number stays filled, and every other tensor is made as ever.
-    """
-    from torch import nn
-    from torch.overrides import TorchFunctionMode
-
-    class WithoutDraws(TorchFunctionMode):
-        def __torch_function__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            kwargs = kwargs or {}
-            drawn = args[0] if args else kwargs.get("tensor")
-            if getattr(func, "__name__", "") in _DRAWS and isinstance(drawn, nn.Parameter):
-                return drawn
-            return func(*args, **kwargs)
-
-    return WithoutDraws()
-
-
 def _is_scale(module: nn.Module, name: str, value: float) -> bool:
     """Whether a constant parameter multiplies (a gain) rather than adds."""
     return (

@@ -7,30 +7,28 @@ and runs on other devices, versions of torch_npu and hosts find them in the refe
 from __future__ import annotations
 
 import collections
-import copy
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from harness.cases import needed_memory
 from harness.cases.case import InputSource, ModelSource
 from harness.cases.inputs import InputSet
-from harness.cases.models.loading import LoadedModel
 from harness.cases.models.model_files import ModelFiles
 from harness.cases.precision_plans import PrecisionPlan
 from harness.devices.device import Counters
 from harness.execution import legs, shares
 from harness.execution.cpu_variants import CpuVariant, VariantCpu
 from harness.execution.legs import LegRequest, LegResult
-from harness.execution.own_module import AnyModel, OwnModule
-from harness.execution.reference import keys, pictures
+from harness.execution.own_module import OwnModule
+from harness.execution.reference import held_models, keys, pictures
 from harness.execution.reference.answers import Answers
 from harness.execution.reference.cache import ReferenceCache, false
 from harness.execution.reference.entries import Stored
+from harness.execution.reference.held_models import HeldModels
 from harness.execution.reference.keys import Fingerprints, Key
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.budget import Budget
@@ -43,7 +41,6 @@ from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 # Cases that share answers follow each other: a default and a strict one need five legs.
 _KEPT = 8
-_KEPT_MODEL = needed_memory.KEPT
 
 _PLAIN = CpuVariant()
 
@@ -62,7 +59,7 @@ class CpuSide:
         self._cache = cache if cache is not None and cache.size else None
         self._data_configs: dict[ModelFiles, dict[str, Any]] = {}
         self._fingerprints = Fingerprints()
-        self._models = _Models(self._fingerprints)
+        self._models = HeldModels(self._fingerprints)
         self._kept: collections.OrderedDict[tuple[LegRequest, CpuVariant], LegResult] = (
             collections.OrderedDict()
         )
@@ -264,7 +261,7 @@ class CpuSide:
         def make_key() -> Key:
             return keys.leg_key(request, variant, self._fingerprints)
 
-        key = _key(make_key) if self._cache is not None else None
+        key = held_models.key_or_none(make_key) if self._cache is not None else None
         if self._cache is None or key is None:
             return self._fresh(request, variant)
         stored = self._cache.get(key)
@@ -277,7 +274,7 @@ class CpuSide:
             result = self._fresh(request, variant)
             facts = _facts(result)
             # The key again: files that changed meanwhile make this another model's answer.
-            if facts is not None and _key(make_key) == key:
+            if facts is not None and held_models.key_or_none(make_key) == key:
                 about = {
                     "model": request.model.name,
                     "inputs": request.inputs.description,
@@ -310,69 +307,8 @@ def _same_outputs(ours: dict[str, Array], theirs: dict[str, Array]) -> bool:
     )
 
 
-class _Models:
-    """Loads models, and keeps the last one while its files stay what they were.
-
-    A leg gets a copy of its own that shares the weights: no leg writes to them, but puts others
-    in their place.
-    """
-
-    def __init__(self, fingerprints: Fingerprints) -> None:
-        self._fingerprints = fingerprints
-        self._last: tuple[Key, LoadedModel, list[int]] | None = None
-
-    def key(self, model: AnyModel) -> Key | None:
-        """What loading depends on; None for a model that cannot be loaded."""
-        return _key(lambda: keys.model_key(model, self._fingerprints))
-
-    def original(self, model: AnyModel) -> LoadedModel:
-        """A model to look at only.  Raises as `ModelFiles.load` does."""
-        key = self.key(model)
-        if self._last is None or self._last[0] != key or self._last[2] != _versions(self._last[1]):
-            self._last = None  # its memory may be needed
-            loaded = model.load()
-            if key is None or self.key(model) != key or _bytes(loaded) > _KEPT_MODEL:
-                return loaded
-            self._last = (key, loaded, _versions(loaded))
-        return self._last[1]
-
-    def own(self, model: AnyModel) -> LoadedModel:
-        """A model that a leg may change, but for the numbers in its parameters.
-
-        Raises as `ModelFiles.load` does.
-        """
-        loaded = self.original(model)
-        if self._last is None or self._last[1] is not loaded:
-            return loaded
-        shared = {id(one): _sharing(one) for one in loaded.model.parameters()}
-        return dataclasses.replace(loaded, model=copy.deepcopy(loaded.model, shared))
-
-
-def _versions(loaded: LoadedModel) -> list[int]:
-    """What changes when a forward pass writes to a parameter, here or through a copy."""
-    return [parameter._version for parameter in loaded.model.parameters()]
-
-
-def _sharing(parameter: torch.nn.Parameter) -> torch.nn.Parameter:
-    """A parameter of its own on the same numbers."""
-    return torch.nn.Parameter(parameter.detach(), requires_grad=False)
-
-
 def _form(gelu: str) -> CpuVariant:
     return CpuVariant(imitate=Arithmetic(gelu=gelu)) if gelu else _PLAIN
-
-
-def _bytes(loaded: LoadedModel) -> int:
-    tensors = (*loaded.model.parameters(), *loaded.model.buffers())
-    return sum(tensor.nbytes for tensor in tensors)
-
-
-def _key(make: Callable[[], Key]) -> Key | None:
-    """A key, or None for a model that cannot be loaded: loading it says why."""
-    try:
-        return make()
-    except (CaseProblem, OSError):
-        return None
 
 
 def _facts(result: LegResult) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from harness.cases.case import ModelSource
 from harness.cases.models import loading
 from harness.cases.models.model_files import ModelFiles
-from harness.execution.reference import cpu_side
+from harness.execution.reference import held_models
 from harness.execution.reference.cache import ReferenceCache
 from harness.execution.reference.cpu_side import CpuSide
 from harness.judgement.arithmetic import Arithmetic
@@ -49,7 +49,7 @@ def legs_of(cpu: CpuSide, request) -> list[dict]:
 def test_legs_share_one_loading_and_give_the_same_bits(leg_request, loads, monkeypatch):
     shared = legs_of(CpuSide(), leg_request)
     assert len(loads) == 1
-    monkeypatch.setattr(cpu_side, "_KEPT_MODEL", 0)
+    monkeypatch.setattr(held_models, "KEPT", 0)
     loads.clear()
     alone = legs_of(CpuSide(), leg_request)
     assert len(loads) == 5  # the reference counts once, and is an honest run of exact float32
@@ -92,7 +92,7 @@ def test_a_forward_that_writes_to_a_weight_has_the_model_loaded_again(leg_reques
 
 def test_a_leg_frees_its_model_before_the_next_one(leg_request, monkeypatch):
     """Without the garbage collector, which comes when it likes."""
-    monkeypatch.setattr(cpu_side, "_KEPT_MODEL", 0)
+    monkeypatch.setattr(held_models, "KEPT", 0)
     loaded = []
     cpu = CpuSide()
     load = cpu._models.own
