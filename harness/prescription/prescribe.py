@@ -83,13 +83,15 @@ def prescribe(
 ) -> Prescription:
     """Find the smallest plan for a case that reaches a target on the device.
 
-    Raises UsageProblem for a case without a short dtype, or a target about classes for a model
-    without any; CaseProblem when the model does not run.
+    Raises UsageProblem for a case without a reduced arithmetic, or a target about classes for a
+    model without any; CaseProblem when the model does not run.
     """
-    if case.dtype not in ("float16", "bfloat16"):
+    short = case.dtype in ("float16", "bfloat16")
+    if not short and (case.dtype != "float32" or case.numerics != "default"):
         raise UsageProblem(
-            f"A plan keeps modules of a float16 or bfloat16 model in float32, not of {case.dtype}: "
-            "give --dtype float16 or bfloat16."
+            "A plan keeps modules of a float16 or bfloat16 model in float32, or has them run "
+            f"without HF32, not of {case.dtype} with {case.numerics} numerics: give --dtype "
+            "float16 or bfloat16, or --dtype float32 --numerics default."
         )
     request = dataclasses.replace(
         sides.request(case), repeat=0, batch_checks=False, operator_share=0.0,
@@ -118,6 +120,11 @@ class _Search:
         self._say("pair 1: without a plan")
         device = self._on_device(())
         declared = arithmetic.declared(self._case.dtype, device.record.numerics)
+        if declared.full:
+            raise UsageProblem(
+                f"{device.record.device.name} computes float32 without HF32 or TF32: no module "
+                "needs a plan."
+            )
         if device.logits is None and self._target.of_classes:
             raise UsageProblem(
                 f"--target {self._target.text}: the model has no classes; give budget_ratio."

@@ -9,7 +9,7 @@ import pytest
 from harness.cases.case import Case, InputSource, ModelSource
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.reference.answers import Answers
-from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.arithmetic import Arithmetic, Factors
 from harness.judgement.budget import Budget
 from harness.judgement.shares import RoundingPoint, Shares, closure
 from harness.prescription import plan_of, search, targets
@@ -45,8 +45,9 @@ class Inputs:
 class Sides:
     """Both sides; `off`: how much more the device errs than predicted with a plan."""
 
-    def __init__(self, beyond=(), off=1.0):
+    def __init__(self, beyond=(), off=1.0, numerics=None):
         self.cpu = self
+        self._numerics = numerics or {}
         self._shares, self._beyond, self._off = shares(beyond), set(beyond), off
         self.asked = []
 
@@ -61,7 +62,7 @@ class Sides:
             outputs = outputs * np.inf
         record = LegRecord(
             device=DeviceInfo(spec="cpu", kind="cpu", name="toy", emulated=False),
-            numerics={},
+            numerics=self._numerics,
             timing=Timing(batch_size=8, images=6, forward_seconds=[0.1], first_forward_seconds=1),
             operators={},
             fallback_operators=[],
@@ -86,7 +87,8 @@ class Sides:
         return Answers(None, budget=Budget(arithmetic, (run,)))
 
     def shares(self, request, arithmetic, names, directions):
-        assert arithmetic == Arithmetic(CASE.dtype) and names == ("output",)
+        short = Arithmetic(short_conv=Factors(11)) if self._numerics else Arithmetic(CASE.dtype)
+        assert arithmetic == short and names == ("output",)
         return self._shares
 
 
@@ -166,9 +168,16 @@ def test_no_pair_is_tried_twice():
         assert len(set(sides.asked)) == len(sides.asked) <= PAIRS
 
 
-def test_float32_has_no_plan():
-    with pytest.raises(UsageProblem, match="not of float32"):
-        prescribe(Sides(), dataclasses.replace(CASE, dtype="float32"), targets.parse("mae<1"))
+def test_float32_has_a_plan_where_hf32_is_allowed_and_used():
+    strict = dataclasses.replace(CASE, dtype="float32", numerics="strict")
+    with pytest.raises(UsageProblem, match="not of float32 with strict numerics"):
+        prescribe(Sides(), strict, targets.parse("mae<1"))
+    default = dataclasses.replace(strict, numerics="default")
+    with pytest.raises(UsageProblem, match="computes float32 without HF32 or TF32"):
+        prescribe(Sides(), default, targets.parse("budget_ratio<0.5"))
+    sides = Sides(numerics={"conv.allow_hf32": "True"})
+    found = prescribe(sides, default, targets.parse("budget_ratio<0.5"))
+    assert found.met and plan_of.plan_of(found).dtype == "float32"
 
 
 def test_roots_are_named_in_the_order_of_a_model():
