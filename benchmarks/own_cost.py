@@ -31,28 +31,35 @@ _FORMATS = {
 }
 
 
-def runs(device: str, rounds: int, parts: str, say: Callable[[str], None]) -> list[Target]:
+def runs(
+    device: str, rounds: int, parts: str, say: Callable[[str], None], architecture: str = MODEL
+) -> list[Target]:
     """Parts a and b: cold and warm runs of pytest beside the bare scripts, in alternation."""
     from harness.cases.case import ModelSource
     from harness.cases.models import loading
     from harness.system import files
 
-    model = loading.materialise(ModelSource("architecture", MODEL), files.default_cache_dir())
+    source = ModelSource("architecture", architecture)
+    model = loading.materialise(source, files.default_cache_dir())
     found: dict[str, list[Cost]] = {"bare": [], "cold": [], "warm": [], "minimal": []}
     with tempfile.TemporaryDirectory() as directory:
         scratch = Path(directory)
         one_case(
-            scratch, device, "unmeasured", _WITHOUT_OPERATORS
+            scratch, device, "unmeasured", _WITHOUT_OPERATORS, architecture=architecture
         )  # builds the emulator, pages packages in
         for number in range(1, rounds + 1):
             found["bare"].append(bare(scratch, model))
             for state in ("cold", "warm"):
-                cost = one_case(scratch, device, f"cache{number}", _WITHOUT_OPERATORS)
+                cost = one_case(
+                    scratch, device, f"cache{number}", _WITHOUT_OPERATORS,
+                    architecture=architecture,
+                )  # fmt: skip
                 found[state].append(cost)
             found["minimal"].append(bare(scratch, model, "--minimal"))
             last = {name: costs[-1] for name, costs in found.items()}
             say(f"round {number}: " + "; ".join(
-                f"{name} {cost.wall:.1f} s (processor {cost.processor:.1f} s)"
+                f"{name} {cost.wall:.1f} s (processor {cost.processor:.1f} s, peak memory "
+                f"{cost.memory / 1e9:.2f} GB)"
                 for name, cost in last.items()))  # fmt: skip
     targets = []
     for part, name, wanted in (("a", "cold", 1.25), ("b", "warm", 1.0)):
@@ -113,10 +120,13 @@ def bare(scratch: Path, model: Path, *options: str) -> Cost:
     return measured.run(command, scratch, variables={"TASK_QUEUE_ENABLE": "0"})
 
 
-def one_case(scratch: Path, device: str, cache: str, *options: str, keys: str = _DEFAULT) -> Cost:
+def one_case(
+    scratch: Path, device: str, cache: str, *options: str, keys: str = _DEFAULT,
+    architecture: str = MODEL,
+) -> Cost:  # fmt: skip
     """One run of pytest, through `harness run`, over one case; a new `cache` is a cold one."""
     case_file = scratch / "case.toml"
-    case_file.write_text(_CASE + keys, encoding="utf-8")
+    case_file.write_text(_CASE.replace(MODEL, architecture) + keys, encoding="utf-8")
     results = scratch / "results"
     command = measured.python(
         *("-m", "harness", "run", f"--device={device}", f"--case-file={case_file}"),

@@ -183,7 +183,10 @@ class OperatorComparison:
         except _Skipped as why:
             return dataclasses.replace(row, skipped=str(why))
         except (RuntimeError, LookupError, TypeError, ValueError) as error:
-            return dataclasses.replace(row, skipped=f"no reference: {_text(error)}")
+            return dataclasses.replace(
+                row,
+                skipped=say("skipped.no_reference", "no reference: {error}", error=_text(error)),
+            )
 
     def by_method(
         self, call: Call, row: OperatorRow, got: Sequence[torch.Tensor]
@@ -227,7 +230,7 @@ class OperatorComparison:
                 reason=explained.reason,
             )
             raise CaseProblem(explained.status, Stage.FORWARD, where) from error
-        return f"the device raised {_text(error)}"
+        return say("skipped.raised", "the device raised {error}", error=_text(error))
 
     def _on_device(self, call: Call, row: OperatorRow) -> list[list[torch.Tensor]]:
         """Results of every repeat, on the host."""
@@ -316,7 +319,14 @@ class OperatorComparison:
                         ratio=ratio,
                         worst_slice_ratio=error.worst_slice_ratio,
                         nonfinite=error.nonfinite,
-                        worst_slice=f"dimension {where[0]}, index {where[1]}" if where else "",
+                        worst_slice=say(
+                            "operators.slice",
+                            "dimension {dimension}, index {index}",
+                            dimension=where[0],
+                            index=where[1],
+                        )
+                        if where
+                        else "",
                     )
                 )
         return max(judged, key=lambda candidate: candidate.severity)
