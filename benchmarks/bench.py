@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument("--only", type=parts, default=PARTS, metavar="a,b,...")
     parser.add_argument("--rounds", type=quantities.positive, default=3)
     parser.add_argument("--device", default="npu-emulated")
+    parser.add_argument("--model", default=own_cost.MODEL, help="architecture of parts a and b")
     parser.add_argument(
         "--tools",
         type=tools,
@@ -52,7 +53,7 @@ def main() -> int:
 
     targets = []
     if set(given.only) & set("ab"):
-        targets += own_cost.runs(given.device, given.rounds, given.only, say)
+        targets += own_cost.runs(given.device, given.rounds, given.only, say, given.model)
     if "c" in given.only:
         targets += own_cost.collection(given.rounds, say)
     if "d" in given.only:

@@ -34,7 +34,7 @@ def memory(device: str, rounds: int, say: Callable[[str], None]) -> list[Target]
                 cost = own_cost.one_case(
                     *(scratch, device, f"{model}{number}"),
                     keys='numerics = ["strict"]\n',
-                    model=model,
+                    architecture=model,
                 )
                 peaks.append(cost.memory / weights)
                 say(f"{model}: peak {cost.memory / 1e6:.0f} MB")

@@ -30,28 +30,35 @@ _FORMATS = {
 }
 
 
-def runs(device: str, rounds: int, parts: str, say: Callable[[str], None]) -> list[Target]:
+def runs(
+    device: str, rounds: int, parts: str, say: Callable[[str], None], architecture: str = MODEL
+) -> list[Target]:
     """Parts a and b: cold and warm runs of pytest beside the bare scripts, in alternation."""
     from harness.cases.case import ModelSource
     from harness.cases.models import loading
     from harness.system import files
 
-    model = loading.materialise(ModelSource("architecture", MODEL), files.default_cache_dir())
+    source = ModelSource("architecture", architecture)
+    model = loading.materialise(source, files.default_cache_dir())
     found: dict[str, list[Cost]] = {"bare": [], "cold": [], "warm": [], "minimal": []}
     with tempfile.TemporaryDirectory() as directory:
         scratch = Path(directory)
         one_case(
-            scratch, device, "unmeasured", _WITHOUT_OPERATORS
+            scratch, device, "unmeasured", _WITHOUT_OPERATORS, architecture=architecture
         )  # builds the emulator, pages packages in
         for number in range(1, rounds + 1):
             found["bare"].append(bare(scratch, model))
             for state in ("cold", "warm"):
-                cost = one_case(scratch, device, f"cache{number}", _WITHOUT_OPERATORS)
+                cost = one_case(
+                    scratch, device, f"cache{number}", _WITHOUT_OPERATORS,
+                    architecture=architecture,
+                )  # fmt: skip
                 found[state].append(cost)
             found["minimal"].append(bare(scratch, model, "--minimal"))
             last = {name: costs[-1] for name, costs in found.items()}
             say(f"round {number}: " + "; ".join(
-                f"{name} {cost.wall:.1f} s (processor {cost.processor:.1f} s)"
+                f"{name} {cost.wall:.1f} s (processor {cost.processor:.1f} s, peak memory "
+                f"{cost.memory / 1e9:.2f} GB)"
                 for name, cost in last.items()))  # fmt: skip
     targets = []
     for part, name, wanted in (("a", "cold", 1.25), ("b", "warm", 1.0)):
@@ -61,7 +68,8 @@ def runs(device: str, rounds: int, parts: str, say: Callable[[str], None]) -> li
         minimal = measured.ratio(found[name], found["minimal"])
         targets.append(
             Target(
-                f"({part}) {name} run / bare script with the same builds and forwards",
+                f"({part}) {name} run / bare script with the same builds and forwards"
+                + ("" if architecture == MODEL else f", {architecture}"),
                 against.wall,
                 wanted,
                 ratios=against.walls,
@@ -119,11 +127,11 @@ def one_case(
     cache: str,
     *options: str,
     keys: str = _DEFAULT,
-    model: str = MODEL,
+    architecture: str = MODEL,
 ) -> Cost:
     """One run of pytest, through `harness run`, over one case; a new `cache` is a cold one."""
     case_file = scratch / "case.toml"
-    case_file.write_text(_case(model) + keys, encoding="utf-8")
+    case_file.write_text(_case(architecture) + keys, encoding="utf-8")
     results = scratch / "results"
     command = measured.python(
         *("-m", "harness", "run", f"--device={device}", f"--case-file={case_file}"),
@@ -133,8 +141,8 @@ def one_case(
     return measured.run(command, scratch)
 
 
-def _case(model: str) -> str:
-    return f'[[case]]\narchitecture = "{model}"\ninputs = ["synthetic"]\n'
+def _case(architecture: str) -> str:
+    return f'[[case]]\narchitecture = "{architecture}"\ninputs = ["synthetic"]\n'
 
 
 def collection(rounds: int, say: Callable[[str], None]) -> list[Target]:

@@ -8,7 +8,7 @@ from harness.devices import dispatcher
 from harness.devices.device import TimingEvent, WithoutFaults
 from harness.devices.spec import DeviceSpec
 from harness.records.leg import DeviceInfo
-from harness.system.messages import say
+from harness.system.messages import Said, say
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 
@@ -67,9 +67,13 @@ class CudaDevice(WithoutFaults):
         """Events of the device's stream."""
         return torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
 
+    def release(self) -> None:
+        """Give back what PyTorch's allocator keeps."""
+        torch.cuda.empty_cache()
+
     def reset_peak_memory(self) -> None:
         """Give unused memory back and count anew."""
-        torch.cuda.empty_cache()
+        self.release()
         torch.cuda.reset_peak_memory_stats(self.torch_device)
 
     def peak_memory(self) -> tuple[int, int]:
@@ -94,7 +98,7 @@ class CudaDevice(WithoutFaults):
         return None
 
 
-def _said(what: str, device: DeviceSpec, error: BaseException) -> str:
+def _said(what: str, device: DeviceSpec, error: BaseException) -> Said:
     if what == "memory":
         return say("device.memory", "{device} ran out of memory: {error}", device=device,
                    error=_first(error))  # fmt: skip

@@ -174,9 +174,13 @@ class NpuDevice(Plain):
         """Events of the device's stream; the emulator's read the host's clock."""
         return self._npu.Event(enable_timing=True), self._npu.Event(enable_timing=True)
 
+    def release(self) -> None:
+        """Give back what torch_npu's allocator keeps."""
+        self._npu.empty_cache()
+
     def reset_peak_memory(self) -> None:
         """Give unused memory back and count anew."""
-        self._npu.empty_cache()
+        self.release()
         self._npu.reset_peak_memory_stats(self.torch_device)
 
     def peak_memory(self) -> tuple[int, int]:
@@ -309,4 +313,6 @@ def _is_emulator() -> bool:
 
 
 def _operators(names: Sequence[str]) -> str:
-    return f"an operator of this model ({', '.join(names)})" if names else "what this model needs"
+    if not names:
+        return say("device.needs", "what this model needs")
+    return say("device.operators", "an operator of this model ({names})", names=", ".join(names))

@@ -47,6 +47,7 @@ SOURCES = (
     "execution/legs.py",
     "execution/outputs.py",
     "execution/own_module.py",
+    "execution/widening.py",
     "judgement/arithmetic.py",
     "system/files.py",
     "system/foreign.py",
