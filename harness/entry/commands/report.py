@@ -109,6 +109,7 @@ def _port(given: argparse.Namespace) -> int:
     found = content.choose(results_file.read_run(given.results), given.model)
     folder = results_file.folder(given.results)
     output = given.output or folder / "port" / found.directory_name
+    document.claim(output)
     script = document.write_script(found, output)
     found = dataclasses.replace(found, sample=_sample(found, script, given.model))
     languages = list(dict.fromkeys(given.lang))

@@ -6,7 +6,9 @@ keep the documented columns and rows; what else users ask for stands in tables o
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from harness.report import markdown, text
 from harness.report.markdown import Verbatim, escaped
 from harness.report.port import card, content, diagnosis, sample, score, sections, setup
 from harness.report.port.content import Draft, Port
-from harness.report.port.texts import Language, Texts, as_text
+from harness.report.port.texts import LANGUAGES, Language, Texts, as_text
 from harness.report.tables import cells
 from harness.report.tables.cells import EMULATED, Table
 from harness.system import environment, shown
@@ -51,7 +53,7 @@ def render(found: Port, language: Language) -> str:
         sample=_sample(found, t),
         tell=diagnosis.section(told, t) if told is not None else [],
         bug=told is not None,
-        table=lambda table: _table(table, mark),
+        table=lambda table: _table(table, mark, t),
         code=_code,
         verdict=_verdict(found, t),
         drafts=[_draft(found, draft, t) for draft in found.drafts],
@@ -96,6 +98,24 @@ def write(found: Port, language: Language, directory: Path, records: Path) -> Pa
             f"Cannot write the report to {directory} ({error.strerror}): give --output DIR."
         ) from error
     return document
+
+
+def claim(directory: Path) -> None:
+    """Make a folder ready for a report: what an older one said of itself goes.
+
+    Raises UsageProblem where a file of somebody else's would be overwritten.
+    """
+    written = ("README.md", *(f"README_{language}.md" for language in LANGUAGES), "inference.py")
+    found = next((name for name in written if os.path.lexists(directory / name)), None)
+    if found is None:
+        return
+    if not (directory / "results" / "score.json").is_file():
+        raise UsageProblem(
+            f"{directory} holds a {found} that is no part of a port report: give another --output "
+            "DIR, or move it away."
+        )
+    (directory / "logs" / "inference.log").unlink(missing_ok=True)
+    shutil.rmtree(directory / diagnosis.FOLDER, ignore_errors=True)
 
 
 def write_script(found: Port, directory: Path) -> Path:
@@ -143,7 +163,9 @@ def _verdict(found: Port, t: Texts) -> Verbatim:
     if status is None:
         return t("verdict_none")
     passed = status is Status.PASS and not found.missing
-    word = " - ".join(filter(None, [t(f"word.{'' if passed else 'not_'}passed"), _mark(found, t)]))
+    word = t(f"word.{'' if passed else 'not_'}passed")
+    if mark := _mark(found, t):
+        word = t("verdict_marked", word=word, mark=mark)
     count = len(found.cases) + len(found.missing)
     if passed:
         return t("verdict_passed", word=word, count=count)
@@ -161,8 +183,10 @@ def _mark(found: Port, t: Texts) -> str:
     return t.listed([t("draft.mark"), *([EMULATED] if found.emulated else [])])
 
 
-def _table(table: Table, mark: str) -> Verbatim:
-    caption = " - ".join(filter(None, [table.title, mark]))
+def _table(table: Table, mark: str, t: Texts) -> Verbatim:
+    caption = table.title or mark
+    if table.title and mark:
+        caption = t("captioned", title=table.title, mark=mark)
     lines = [f"**{escaped(caption)}**", ""] if caption else []
     return Verbatim("\n".join([*lines, *markdown.rows(table)]))
 

@@ -124,8 +124,9 @@ def _host(main: CaseRecord | None, t: Texts) -> str:
         return t("missing.cell", why=t("missing.not_recorded"))
     shares: str = throughput.host_shares(use, None, t)
     if use.megahertz_low is not None and use.megahertz_high is not None:
-        clock = t("host.clock", low=f"{use.megahertz_low:.0f}", high=f"{use.megahertz_high:.0f}")
-        shares = t.listed([shares, clock])
+        low, high = f"{use.megahertz_low:.0f}", f"{use.megahertz_high:.0f}"
+        key = "host.one_clock" if low == high else "host.clock"
+        shares = t.listed([shares, t(key, low=low, high=high)])
     return t("host.busy", shares=shares) if timing.busy else shares
 
 

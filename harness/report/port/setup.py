@@ -191,7 +191,7 @@ def _directory(found: Port, t: Texts) -> dict[str, str]:
         f"{synthetic}        # {t('inference.synthetic')}",
         "python": "from inference import TimmClassifier\n"
         f'clf = TimmClassifier(model_path={_literal(path)}, device="npu")\n'
-        f'probs = clf.{call}(["photo.jpg"])        # {result}',
+        f'{"features" if features else "probs"} = clf.{call}(["photo.jpg"])        # {result}',
     }
 
 

@@ -97,10 +97,16 @@ def _latency(timing: BatchTiming | None, t: Texts, none: str) -> str:
         return none
     wall = timing.wall
     shown = [
-        t("batches.few", repeats=needed(point)) if value is None else f"{1e3 * value:.4g}"
+        t("batches.few", repeats=needed(point)) if value is None else _milliseconds(value)
         for point, value in zip(_POINTS, (wall.p50, wall.p90, wall.p95, wall.p99), strict=True)
     ]
     return " / ".join(shown)
+
+
+def _milliseconds(seconds: float) -> str:
+    """Four digits, without an exponent."""
+    value = 1e3 * seconds
+    return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _notes(main: CaseRecord, found: Throughput, t: Texts) -> list[str]:

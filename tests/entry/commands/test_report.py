@@ -39,3 +39,22 @@ def test_bad_combinations_are_usage_problems(tmp_path, capsys):
     ):
         assert main(["report", str(tmp_path), *options]) == 4
         assert word in capsys.readouterr().err
+
+
+def test_a_file_of_somebody_else_is_not_overwritten_and_an_older_report_is(tmp_path, capsys):
+    results_file.write(run_of(case_of()), tmp_path / "results.jsonl")
+    out = tmp_path / "my clone é"
+    out.mkdir()
+    (out / "README.md").write_text("mine")
+    (out / "notes.txt").write_text("mine")
+    command = ["report", str(tmp_path), "--lang", "zh", "--output", str(out)]
+    assert main(command) == 4
+    assert "is no part of a port report" in capsys.readouterr().err
+    assert (out / "README.md").read_text() == "mine"
+    (out / "README.md").unlink()
+    assert main(command) == 0
+    (out / "bug-report").mkdir()
+    (out / "logs" / "inference.log").write_text("of an older run")
+    assert main(command) == 0
+    assert not (out / "bug-report").exists() and not (out / "logs" / "inference.log").exists()
+    assert (out / "notes.txt").read_text() == "mine"

@@ -51,7 +51,7 @@ def test_the_nearest_case_to_the_documented_settings_is_chosen_whatever_it_gave(
     document = report.render(found, "en")
     assert "the port protocol" in document
     assert "Of the 5 cases of this model" in document
-    assert "1 of 5 cases of this model in the run did not pass." in document
+    assert "Cases of this model in the run: 5, of which 1 did not pass." in document
     rows = with_header(
         document, "case", "status", "error rate", "Top-1 agreement", "budget ratio"
     )  # fmt: skip

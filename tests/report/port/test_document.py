@@ -128,7 +128,7 @@ def test_all_failed_is_no_success_anywhere():
     cases = [broken(), broken(Status.ERROR_CRASH, "Died.", dtype="float16")]
     document = rendered(run_of(*cases))
     assert "**Result: not passed**" in document
-    assert "2 of 2 cases of this model in the run did not pass." in document
+    assert "Cases of this model in the run: 2, of which 2 did not pass." in document
     assert "; passed" not in document
 
 

@@ -109,9 +109,7 @@ def test_a_busy_host_and_a_cached_time_give_no_speed_up_in_any_language():
         made = content.performance_document(content.choose(run_of(case), None))
         assert made["speed_up"] is None and made["missing"]["speed_up"]
         assert made["device_images_per_second"]
-    assert "86 % of the time" in rendered(run_of(busy)) and "2596 to 2596 MHz" in rendered(
-        run_of(busy)
-    )
+    assert "86 % of the time" in rendered(run_of(busy)) and ", 2596 MHz" in rendered(run_of(busy))
 
 
 def test_the_front_matter_is_yaml_that_a_hub_reads():

@@ -30,8 +30,7 @@ def test_the_port_report_has_every_batch_size_in_both_languages():
         assert eight[3].startswith("10 x") and f"{fair.low:.4g}" in eight[3]
         assert eight[4].startswith("10.05 / 10.1 / 10.1 / 10.1")
         assert (
-            eight[6]
-            == {"en": "4 thread(s), channels_last", "zh": "4 线程，channels_last"}[language]
+            eight[6] == {"en": "threads: 4, channels_last", "zh": "4 线程，channels_last"}[language]
         )
         assert large[0] == "32" and reading in large[1] and reading in large[3]
         assert "error_oom: too large" in document.replace("\\", "")
