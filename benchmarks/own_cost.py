@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 MODEL = "efficientnet_b0"
 CASES = 1000
 _VERDICTS = 20  # a round: other work on the machine disturbs short ones most
-_CASE = f'[[case]]\narchitecture = "{MODEL}"\ninputs = ["synthetic"]\n'
 _DEFAULT = 'numerics = ["default"]\n'
 _WITHOUT_OPERATORS = "--operator-share=0"
 _FORMATS = {
@@ -31,28 +30,35 @@ _FORMATS = {
 }
 
 
-def runs(device: str, rounds: int, parts: str, say: Callable[[str], None]) -> list[Target]:
+def runs(
+    device: str, rounds: int, parts: str, say: Callable[[str], None], architecture: str = MODEL
+) -> list[Target]:
     """Parts a and b: cold and warm runs of pytest beside the bare scripts, in alternation."""
     from harness.cases.case import ModelSource
     from harness.cases.models import loading
     from harness.system import files
 
-    model = loading.materialise(ModelSource("architecture", MODEL), files.default_cache_dir())
+    source = ModelSource("architecture", architecture)
+    model = loading.materialise(source, files.default_cache_dir())
     found: dict[str, list[Cost]] = {"bare": [], "cold": [], "warm": [], "minimal": []}
     with tempfile.TemporaryDirectory() as directory:
         scratch = Path(directory)
         one_case(
-            scratch, device, "unmeasured", _WITHOUT_OPERATORS
+            scratch, device, "unmeasured", _WITHOUT_OPERATORS, architecture=architecture
         )  # builds the emulator, pages packages in
         for number in range(1, rounds + 1):
             found["bare"].append(bare(scratch, model))
             for state in ("cold", "warm"):
-                cost = one_case(scratch, device, f"cache{number}", _WITHOUT_OPERATORS)
+                cost = one_case(
+                    scratch, device, f"cache{number}", _WITHOUT_OPERATORS,
+                    architecture=architecture,
+                )  # fmt: skip
                 found[state].append(cost)
             found["minimal"].append(bare(scratch, model, "--minimal"))
             last = {name: costs[-1] for name, costs in found.items()}
             say(f"round {number}: " + "; ".join(
-                f"{name} {cost.wall:.1f} s (processor {cost.processor:.1f} s)"
+                f"{name} {cost.wall:.1f} s (processor {cost.processor:.1f} s, peak memory "
+                f"{cost.memory / 1e9:.2f} GB)"
                 for name, cost in last.items()))  # fmt: skip
     targets = []
     for part, name, wanted in (("a", "cold", 1.25), ("b", "warm", 1.0)):
@@ -62,12 +68,14 @@ def runs(device: str, rounds: int, parts: str, say: Callable[[str], None]) -> li
         minimal = measured.ratio(found[name], found["minimal"])
         targets.append(
             Target(
-                f"({part}) {name} run / bare script with the same builds and forwards",
+                f"({part}) {name} run / bare script with the same builds and forwards"
+                + ("" if architecture == MODEL else f", {architecture}"),
                 against.wall,
                 wanted,
-                detail=f"wall, median of {rounds}, {against.wall_range[0]:.2f} to "
-                f"{against.wall_range[1]:.2f}; processor {against.processor:.2f}; of the "
-                f"published protocol alone {minimal.wall:.2f} (processor {minimal.processor:.2f})",
+                ratios=against.walls,
+                detail=f"wall, median of {rounds}, {against.range}; processor "
+                f"{against.processor:.2f}; of the published protocol alone {minimal.wall:.2f} "
+                f"(processor {minimal.processor:.2f})",
             )
         )
     return targets
@@ -99,9 +107,9 @@ def operators(device: str, rounds: int, say: Callable[[str], None]) -> list[Targ
                     f"(f) {name}: cold case / the same with --operator-share 0",
                     cold.wall,
                     1.5,
-                    detail=f"wall, median of {rounds}, {cold.wall_range[0]:.2f} to "
-                    f"{cold.wall_range[1]:.2f}; processor {cold.processor:.2f}; warm / the same "
-                    f"cold {warm.wall:.2f}",
+                    ratios=cold.walls,
+                    detail=f"wall, median of {rounds}, {cold.range}; processor "
+                    f"{cold.processor:.2f}; warm / the same cold {warm.wall:.2f}",
                 )
             )
     return targets
@@ -113,10 +121,17 @@ def bare(scratch: Path, model: Path, *options: str) -> Cost:
     return measured.run(command, scratch, variables={"TASK_QUEUE_ENABLE": "0"})
 
 
-def one_case(scratch: Path, device: str, cache: str, *options: str, keys: str = _DEFAULT) -> Cost:
+def one_case(
+    scratch: Path,
+    device: str,
+    cache: str,
+    *options: str,
+    keys: str = _DEFAULT,
+    architecture: str = MODEL,
+) -> Cost:
     """One run of pytest, through `harness run`, over one case; a new `cache` is a cold one."""
     case_file = scratch / "case.toml"
-    case_file.write_text(_CASE + keys, encoding="utf-8")
+    case_file.write_text(_case(architecture) + keys, encoding="utf-8")
     results = scratch / "results"
     command = measured.python(
         *("-m", "harness", "run", f"--device={device}", f"--case-file={case_file}"),
@@ -124,6 +139,10 @@ def one_case(scratch: Path, device: str, cache: str, *options: str, keys: str = 
         *("-p", "no:cacheprovider", *options),
     )
     return measured.run(command, scratch)
+
+
+def _case(architecture: str) -> str:
+    return f'[[case]]\narchitecture = "{architecture}"\ninputs = ["synthetic"]\n'
 
 
 def collection(rounds: int, say: Callable[[str], None]) -> list[Target]:
@@ -189,12 +208,14 @@ def verdict(device_name: str, rounds: int, say: Callable[[str], None]) -> list[T
 def _verdict_of(model: str, device_name: str, rounds: int, say: Callable[[str], None]) -> Target:
     from harness.execution.reference.cpu_side import CpuSide
 
-    judged, processor, on_cpu, on_device = [], [], [], []
+    judged, processor, on_cpu, on_device, ratios = [], [], [], [], []
     with prepared(device_name, model) as (sides, request):
         for _ in range(rounds):
             candidate = sides.ask(request)
-            on_device += candidate.record.timing.forward_seconds
-            on_cpu += CpuSide().reference(request).record.timing.forward_seconds
+            forwards = candidate.record.timing.forward_seconds
+            on_device += forwards
+            reference = CpuSide().reference(request).record.timing.forward_seconds
+            on_cpu += reference
             sides.judge(request, candidate)  # runs the CPU's legs where they are not there yet
             before = time.process_time()
             judged += [
@@ -202,6 +223,8 @@ def _verdict_of(model: str, device_name: str, rounds: int, say: Callable[[str], 
                 for _ in range(_VERDICTS)
             ]
             processor.append((time.process_time() - before) / _VERDICTS)
+            both = statistics.median(forwards) + statistics.median(reference)
+            ratios.append(100 * statistics.median(judged[-_VERDICTS:]) / both)
     taken, cpu, device = map(statistics.median, (judged, on_cpu, on_device))
     say(f"{model}: verdict {1e3 * taken:.1f} ms; forward {1e3 * cpu:.0f} ms on the CPU, "
         f"{1e3 * device:.0f} ms on the device")  # fmt: skip
@@ -213,6 +236,7 @@ def _verdict_of(model: str, device_name: str, rounds: int, say: Callable[[str], 
         f"{1e3 * taken:.1f} ms of {1e3 * cpu:.0f} ms on the CPU and {1e3 * device:.0f} ms on "
         f"the device, medians; of the CPU's alone {100 * taken / cpu:.1f} %; "
         f"processor of the verdict {1e3 * statistics.median(processor):.1f} ms",
+        tuple(ratios),
     )
 
 
@@ -226,7 +250,7 @@ def prepared(device_name: str, model: str = MODEL) -> Iterator[tuple[Sides, LegR
 
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "case.toml"
-        path.write_text((_CASE + _DEFAULT).replace(MODEL, model), encoding="utf-8")
+        path.write_text(_case(model) + _DEFAULT, encoding="utf-8")
         [case] = case_files.read(path)
         spec = choose(device_name).spec
         sides = Sides(RunSettings(spec))

@@ -1,4 +1,4 @@
-"""Precision plans: which modules of a model stay in float32 while the rest runs in a short dtype.
+"""Precision plans: which modules stay in float32 while the rest runs in a short dtype or HF32.
 
 A plan is a JSON file that names the model's weights by their digest, so that it is applied to no
 other model.  `python -m harness prescribe` writes it, a case names it (`plan = "FILE"`), and
@@ -29,6 +29,7 @@ class PrecisionPlan(pydantic.BaseModel):
     """A plan.
 
     `modules`: paths as `named_modules` gives them; what lies in them is in float32 as well.
+    `dtype`: of the rest; where that is float32 the rest may use HF32 and they do not.
     `model`: to show; `weights_sha256`: of the weights it was made for; `target`: what it was to
     reach; `device`, `observed`: where it was tried last, and what came out, by metric; `seconds`:
     of one pass over the images there, without the plan and with it.
@@ -39,7 +40,7 @@ class PrecisionPlan(pydantic.BaseModel):
     schema_version: Literal[1] = 1
     model: str
     weights_sha256: Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]
-    dtype: Literal["float16", "bfloat16"]
+    dtype: Literal["float16", "bfloat16", "float32"]
     modules: Annotated[list[_Path], pydantic.Field(min_length=1, max_length=_MOST_MODULES)]
     target: str = ""
     device: str = ""

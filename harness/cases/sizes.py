@@ -64,7 +64,7 @@ def apply(cases: Sequence[Case], limits: Limits) -> list[Case]:
 
 def of(model: ModelSource) -> Architecture | None:
     """The size of a model's architecture; None when it is not known."""
-    name = _architecture(model)
+    name = architecture(model)
     return architectures.find(name) if name else None
 
 
@@ -92,7 +92,7 @@ def weights(cases: Sequence[Case]) -> dict[str, float]:
     Cases that the table does not know are left out, not measured: another timm would say otherwise.
     """
     stored = architectures.table()[1]
-    known = [case for case in cases if (_architecture(case.model) or "").split(".")[0] in stored]
+    known = [case for case in cases if (architecture(case.model) or "").split(".")[0] in stored]
     costs = ((case.id, gmacs(case)) for case in known)
     return {name: cost + _FIXED_GMACS for name, cost in costs if cost is not None}
 
@@ -119,7 +119,8 @@ def show(value: float | None, unit: str = "") -> str:
     return f"{value:.3g} {unit}".rstrip()
 
 
-def _architecture(model: ModelSource) -> str | None:
+def architecture(model: ModelSource) -> str | None:
+    """The name of a model's architecture; None where it says none."""
     if model.kind == "architecture":
         return model.ref
     if model.kind == "sample":

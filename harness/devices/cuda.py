@@ -67,9 +67,13 @@ class CudaDevice(WithoutFaults):
         """Events of the device's stream."""
         return torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
 
+    def release(self) -> None:
+        """Give back what PyTorch's allocator keeps."""
+        torch.cuda.empty_cache()
+
     def reset_peak_memory(self) -> None:
         """Give unused memory back and count anew."""
-        torch.cuda.empty_cache()
+        self.release()
         torch.cuda.reset_peak_memory_stats(self.torch_device)
 
     def peak_memory(self) -> tuple[int, int]:

@@ -100,6 +100,9 @@ class Device(Protocol):
     def event_pair(self) -> tuple[TimingEvent, TimingEvent] | None:
         """Two events on the device's own clock; None where it has none."""
 
+    def release(self) -> None:
+        """Give back memory that nothing uses: its allocator keeps what models have freed."""
+
     def reset_peak_memory(self) -> None:
         """Count peak memory anew."""
 
@@ -145,6 +148,9 @@ class Plain:
     def around_forward(self) -> contextlib.AbstractContextManager[Any]:
         """Nothing has to be in force."""
         return contextlib.nullcontext()
+
+    def release(self) -> None:
+        """Nothing is kept."""
 
     def watching(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
         """No fault asks for it."""

@@ -174,9 +174,13 @@ class NpuDevice(Plain):
         """Events of the device's stream; the emulator's read the host's clock."""
         return self._npu.Event(enable_timing=True), self._npu.Event(enable_timing=True)
 
+    def release(self) -> None:
+        """Give back what torch_npu's allocator keeps."""
+        self._npu.empty_cache()
+
     def reset_peak_memory(self) -> None:
         """Give unused memory back and count anew."""
-        self._npu.empty_cache()
+        self.release()
         self._npu.reset_peak_memory_stats(self.torch_device)
 
     def peak_memory(self) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from torch import nn
 from harness.cases.models import promotion
 from harness.devices.cpu import CpuDevice
 from harness.devices.device import Counters
-from harness.execution import autocast, imitation
+from harness.execution import autocast, imitation, widening
 from harness.execution.fault_hooks import FaultHooks
 from harness.judgement.arithmetic import Arithmetic
 
@@ -74,6 +74,8 @@ class VariantCpu(CpuDevice):
                 lambda tensor: tensor.to(store).float(),
                 self._imitation.entered,
             )
+        if dtype == torch.float64:
+            return widening.by_operator(model).eval()
         placed = super().place(model, dtype, promoted)
         if self.variant.reorder:
             # Not model.to(memory_format=...), which refuses models with weights of five dimensions.

@@ -72,6 +72,8 @@ class Imitation(TorchDispatchMode):
             with self:
                 return func.decompose(*args, **kwargs)
         if self.arithmetic.dtype == "float32":
+            if self._promoted:
+                return func(*args, **kwargs)
             if func is CPU_ATTENTION and self.arithmetic.short_matmul is not None:
                 return self._attention(args, kwargs)
             return func(*self._short_factors(func, args), **kwargs)
@@ -124,7 +126,7 @@ def _whole_attention(
 
 
 def round_weights(model: torch.nn.Module, arithmetic: Arithmetic) -> torch.nn.Module:
-    """Round a float32 model's parameters and buffers to the storage format, in place.
+    """Put what the storage format makes of them in the place of a float32 model's numbers.
 
     Those of promoted modules stay.
     """
@@ -134,5 +136,5 @@ def round_weights(model: torch.nn.Module, arithmetic: Arithmetic) -> torch.nn.Mo
         with torch.no_grad():
             for tensor in (*model.parameters(), *model.buffers()):
                 if tensor.dtype == torch.float32 and id(tensor) not in kept:
-                    tensor.copy_(tensor.to(store))
+                    tensor.data = tensor.to(store).to(torch.float32)
     return model

@@ -219,6 +219,11 @@ def run(
             ranges=list(meter_of_ranges.found()) if meter_of_ranges else [],
             model=loaded.facts,
         )
+        # Their memory may be needed.
+        facts = loaded.num_classes, f"{loaded.weights_description}: {loaded.description}"
+        passes.close()
+        del loaded, batches, first
+        device.release()
         check = None
         if request.operator_share != 0:
             rows = operators_alone(device, request, samples, record.numerics)
@@ -229,10 +234,10 @@ def run(
         raise problem(device, error, stage, executed.failed) from error
     return LegResult(
         outputs=results[-1],
-        logits=outputs.logits_name(results[-1], loaded.num_classes),
+        logits=outputs.logits_name(results[-1], facts[0]),
         unstable=outputs.unstable(results),
         record=record,
-        weights=f"{loaded.weights_description}: {loaded.description}",
+        weights=facts[1],
         counters=counters,
         variants=variants,
         operators=check,
@@ -300,6 +305,11 @@ class Passes:
                 return self._features
 
             self.model.forward_features = tapped  # type: ignore[assignment]
+
+    def close(self) -> None:
+        """Let go of the model, which holds itself through `tapped`."""
+        vars(self.model).pop("forward_features", None)
+        del self.model
 
     def load(self, samples: Samples, batch_size: int | None = None) -> list[Samples]:
         """Move samples to the device in batches, floating-point ones in the leg's dtype."""

@@ -54,6 +54,7 @@ class Sides:
         self.timeout = settings.case_timeout
         self.worker = DeviceWorker(settings.device, settings.emulated_kernels)
         self.cpu = CpuProcess(settings, self.worker.settle)
+        self.worker.beside, self.cpu.worker.beside = self.cpu.worker, self.worker
         # One more for timing the CPU, whose settings are tried there; started when it is asked.
         self._timed_cpu = DeviceWorker(DeviceSpec("cpu"))
         self._last: tuple[LegRequest, Arithmetic, Answers] | None = None

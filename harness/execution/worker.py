@@ -67,6 +67,7 @@ class Worker(Generic[_Side]):
     def __init__(self, opening: Opening) -> None:
         self.opening = opening
         self.started_processes = 0
+        self.beside: Worker[Any] | None = None  # the other side, whose memory is told as well
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: Connection[Any, Any] | None = None
         self._answers: Connection[Any, Any] | None = None
@@ -180,6 +181,10 @@ class Worker(Generic[_Side]):
         except (EOFError, ConnectionError):
             raise self._crashed(stage, process.killed_for_memory() > killed_before) from None
 
+    def resident(self) -> int:
+        """Bytes of memory that the process holds now; 0 where there is none."""
+        return process.resident(self._process.pid) or 0 if self._process is not None else 0
+
     def log_tail(self, lines: int = 20) -> str:
         """Return the last lines that the process printed."""
         if self._log is None:
@@ -242,11 +247,7 @@ class Worker(Generic[_Side]):
         return _WithLog(status, stage, reason, tail)
 
     def _crashed(self, stage: Stage, for_memory: bool = False) -> CaseProblem:
-        assert self._process is not None
-        try:
-            code = self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            code = 0
+        code, peak = self._ended(10)
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         if code == -signal.SIGKILL and for_memory:
             return _WithLog(
@@ -254,10 +255,15 @@ class Worker(Generic[_Side]):
                 stage,
                 say(
                     "process.killed",
-                    "The process of {process} was killed in stage {stage} while the host was out "
-                    "of memory: end other programs, or use fewer images or a smaller batch.",
+                    "The process of {process} was killed in stage {stage} for want of memory "
+                    "(peaks: {peaks}): end other programs, or use fewer images or a smaller batch.",
                     process=self.opening,
                     stage=stage.value,
+                    peaks=", ".join(
+                        f"{side.opening} {size / 1e9:.2f} GB"
+                        for side, size in ((self, peak), *self._peak_beside())
+                        if size
+                    ),
                 ),
                 self.log_tail(),
             )
@@ -274,6 +280,28 @@ class Worker(Generic[_Side]):
             ),
             self.log_tail(),
         )
+
+    def _ended(self, seconds: float) -> tuple[int, int | None]:
+        """Exit code and peak memory in bytes of a process that is ending; 0 where it does not."""
+        assert self._process is not None
+        deadline = time.monotonic() + seconds
+        while self._process.returncode is None and time.monotonic() < deadline:
+            # Popen.wait would not say what the kernel counted.
+            try:
+                pid, status, used = os.wait4(self._process.pid, os.WNOHANG)
+            except ChildProcessError:  # somebody else has waited for it
+                break
+            if pid:
+                self._process.returncode = os.waitstatus_to_exitcode(status)
+                return self._process.returncode, used.ru_maxrss * 1024
+            time.sleep(0.01)
+        return self._process.poll() or 0, None
+
+    def _peak_beside(self) -> list[tuple[Worker[Any], int | None]]:
+        other = self.beside
+        if other is None or other._process is None:
+            return []
+        return [(other, process.host_peak(other._process.pid))]
 
 
 def hide_torch_npu() -> None:

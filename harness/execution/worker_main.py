@@ -70,9 +70,13 @@ def main(requests_descriptor: int, answers_descriptor: int) -> int:
         stage = new
         answers.send(("stage", new))
 
+    def release() -> None:
+        with contextlib.suppress(Exception):  # after a device error, which the run was told
+            side.release()
+
     while True:
         if not requests.poll(_IDLE_SECONDS):
-            process.release()
+            process.release(release)
         try:
             request = requests.recv()
         except EOFError:

@@ -24,7 +24,7 @@ from harness.records.lines import CaseRecord, StartRecord, UsedPlan
 from harness.records.sensitivity import Sensitivity
 from harness.records.throughput import Throughput, ThroughputPlan
 from harness.records.views import ImageView
-from harness.runs import case_shares, views
+from harness.runs import case_shares, memory, views
 from harness.system import messages, process
 from harness.system.messages import say
 from harness.system.status import (
@@ -130,6 +130,7 @@ class CaseRunner:
 
     def _measure(self, case: Case, progress: _Progress) -> None:
         sides = self.sides
+        memory.check(case, sides)
         sides.start()
         request = sides.request(case)
         progress.request = request

@@ -130,11 +130,19 @@ def save_tensors(
 ) -> None:
     """Write a safetensors file so that readers see either nothing or all of it.
 
-    Tensors are cloned, since safetensors refuses views of one storage (tied weights).
+    Views of one storage (tied weights), which safetensors refuses, are cloned, and nothing else.
     """
     from safetensors.torch import save_file
 
-    own = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    own: dict[str, torch.Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        dense = tensor.detach().contiguous()
+        storage = dense.untyped_storage()
+        if storage.data_ptr() in storages or storage.nbytes() != dense.nbytes:
+            dense = dense.clone()
+        storages.add(storage.data_ptr())
+        own[name] = dense
     with replacing(path) as temporary:
         save_file(own, temporary, metadata=metadata)
 

@@ -12,8 +12,10 @@ import gc
 import re
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from harness.system import control_group
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # proc(5): resets the peak resident set size
@@ -21,22 +23,36 @@ _VMSTAT = Path("/proc/vmstat")
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 
-def host_peak() -> int | None:
-    """The greatest resident set of this process, in bytes, since it began or was reset."""
-    found = _field("VmHWM")
+def host_peak(process: int | str = "self") -> int | None:
+    """The greatest resident set of a process, in bytes, since it began or was reset.
+
+    `process`: its number; None for another one that is gone or hidden.
+    """
+    found = _field("VmHWM", Path("/proc", str(process), "status"))
     if found is not None:
         return found
+    if process != "self":
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kB, but bytes on macOS
     return peak * (1 if sys.platform == "darwin" else 1024) or None
 
 
+def resident(process: int) -> int | None:
+    """Bytes of memory that a process holds now."""
+    return _field("VmRSS", Path("/proc", str(process), "status"))
+
+
 def available() -> int | None:
-    """Bytes of the host's memory that can still be used."""
-    return _field("MemAvailable", Path("/proc/meminfo"))
+    """Bytes of memory that can still be used, of the host's and within this process' limits."""
+    found = (_field("MemAvailable", Path("/proc/meminfo")), control_group.available())
+    return min((one for one in found if one is not None), default=None)
 
 
 def killed_for_memory() -> int:
-    """How many processes Linux has ended for want of memory since the host started."""
+    """How many processes Linux has ended for want of memory, in this group or on this host."""
+    ours = control_group.killed()
+    if ours is not None:
+        return ours
     try:
         match = re.search(r"^oom_kill (\d+)$", _VMSTAT.read_text(), re.MULTILINE)
     except OSError:
@@ -83,12 +99,13 @@ def importing() -> Iterator[None]:
             gc.enable()
 
 
-def release() -> None:
+def release(also: Callable[[], None] = lambda: None) -> None:
     """Give back what was freed: glibc keeps it in its arenas, more of it with every other model.
 
-    A process that has run twenty models holds half as much with this.
+    `also`: what else keeps memory.  A process that has run twenty models holds half as much.
     """
     gc.collect()  # models hold themselves in cycles
+    also()
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 

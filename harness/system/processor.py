@@ -95,6 +95,12 @@ def name() -> str:
     return cpu_model(_read(Path("/proc/cpuinfo"))) or platform.processor() or platform.machine()
 
 
+@functools.cache
+def instruction_sets() -> tuple[str, ...]:
+    """What the CPU has of the instruction sets that matter here."""
+    return cpu_flags(_read(Path("/proc/cpuinfo")))
+
+
 def cpu_model(cpuinfo: str) -> str:
     """The CPU's name in the text of /proc/cpuinfo; "" where that has none."""
     fields = _fields(cpuinfo)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from harness.devices.spec import DeviceSpec
 from harness.execution import worker as workers
 from harness.execution.reference.cache import ReferenceCacheWarning
 from harness.execution.worker import DeviceWorker
-from harness.system import process
+from harness.system import control_group, process
 from harness.system.files import ROOT
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 from tests.makers import requests
@@ -160,9 +161,13 @@ def test_a_process_that_linux_ends_for_want_of_memory_is_told_from_a_crash(
     counts = tmp_path / "vmstat"
     counts.write_text("nr_free_pages 1\noom_kill 6\n")
     monkeypatch.setattr(process, "_VMSTAT", counts)
+    monkeypatch.setattr(control_group, "killed", lambda: None)
+    monkeypatch.setattr(worker, "beside", worker)
     problem = problem_of(worker, Calls(functools.partial(requests.killed, str(counts))))
     assert (problem.status, problem.stage) == (Status.ERROR_OOM, Stage.FORWARD)
-    assert "cpu was killed in stage forward while the host was out of memory" in problem.reason
+    assert "cpu was killed in stage forward for want of memory (peaks: cpu 0." in problem.reason
+    (peak,) = re.findall(r"cpu ([\d.]+) GB", problem.reason)  # what is beside it has ended too
+    assert 0.1 < float(peak) < 2
     # Another process was ended for memory; this one died by itself.
     counts.write_text("oom_kill 6\n")
     problem = problem_of(worker, Calls(functools.partial(requests.killed, str(counts), "SIGABRT")))

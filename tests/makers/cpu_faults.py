@@ -1,6 +1,7 @@
 """A pytest plugin for runs in a process of their own: what befalls the CPU side's process, from
 outside.  $CPU_FAULTS, a JSON object, names the fault for the model of each case: "killed",
-"hanging" or "memory".  When the run ends it prints which large packages its own process has loaded.
+"hanging", "memory" or "hungry", which takes all there is.  When the run ends it prints which large
+packages its own process has loaded.
 """
 
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.entry.pytest_plugin import state
+from tests.makers.requests import Calls, takes_all
 
 HEAVY = ("torch", "torch_npu", "torchvision", "timm")
 
@@ -39,7 +41,9 @@ def pytest_runtest_protocol(item):
     ask = worker.ask
 
     def struck(request, *more):
-        if request.name == "reference":
+        if request.name == "reference" and fault == "hungry":
+            request = Calls(takes_all)
+        elif request.name == "reference":
             _strike(fault, worker._process.pid)
         return ask(request, *more)
 

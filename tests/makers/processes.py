@@ -6,8 +6,9 @@ from pathlib import Path
 
 
 def children(process: subprocess.Popen) -> list[int]:
-    text = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-    return [int(pid) for pid in text.split()]
+    """Of all its threads: the kernel lists them by the thread that started them."""
+    lists = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return [int(pid) for path in lists for pid in path.read_text().split()]
 
 
 def state(pid: int) -> str:

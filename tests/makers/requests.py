@@ -63,6 +63,13 @@ def runs_out_of_memory() -> None:
     raise MemoryError
 
 
+def takes_all() -> int:
+    """Take memory until there is no more."""
+    held = []
+    while True:
+        held.append(bytearray(b"x") * 50_000_000)
+
+
 def killed(counts: str, how: str = "SIGKILL") -> None:
     """Die by a signal, after Linux has counted one more process that it ended for memory."""
     with open(counts, "w") as stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import sys
@@ -16,6 +17,7 @@ from harness.cases.models import (
     directory,
     sample,
     timm_config,
+    undrawn,
     weight_account,
 )
 from harness.cases.models.directory import fail
@@ -88,12 +90,13 @@ def check_architecture(name: str) -> None:
 
 
 def build(
-    config: dict[str, Any], num_classes: int | None, where: str
+    config: dict[str, Any], num_classes: int | None, where: str, *, drawn: bool = True
 ) -> tuple[nn.Module, list[str]]:
     """Make the model that a config describes, with timm's values for what it does not say.
 
     `config`: at least `architecture`; `where`: what it is called in errors.  Returns the model,
-    with weights as timm draws them, and notes.  Raises CaseProblem (fail_load).
+    with weights as timm draws them (not `drawn`: with whatever numbers there were, which takes a
+    tenth of the time for a large transformer), and notes.  Raises CaseProblem (fail_load).
     """
     from harness.cases.models.random_weights import seeded_cpu
 
@@ -145,7 +148,8 @@ def build(
         overlay["num_classes"] = wanted
         arguments = {**arguments, "num_classes": wanted}
     try:
-        with seeded_cpu(0):  # allowed missing keys get the same values in every process
+        # Allowed missing keys get the same values in every process.
+        with seeded_cpu(0), contextlib.nullcontext() if drawn else undrawn.without_draws():
             model = timm.create_model(
                 config["architecture"],
                 pretrained=False,
@@ -273,8 +277,11 @@ def load_model(
     where = str(source_dir / "config.json")
     path = checkpoint.find_weights(source_dir, allow_pickle=allow_pickle)
     state, read = checkpoint.read(path)
-    model, notes = build(config, num_classes, where)
+    model, notes = build(config, num_classes, where, drawn=False)
+    if not undrawn.fits(model, state):
+        model, notes = build(config, num_classes, where)
     account = _load_state(model, state, allow_keys, path)
+    del state  # its memory may be needed
     account = dataclasses.replace(account, notes=(*read, *account.notes, *notes))
     classes = int(getattr(model, "num_classes", 0))
     said = "num_classes" in config or "num_classes" in (config.get("pretrained_cfg") or {})
@@ -329,16 +336,24 @@ def materialise(source: ModelSource, cache_dir: Path) -> Path:
     return _random_model(source, cache_dir)
 
 
-def _random_model(source: ModelSource, cache_dir: Path) -> Path:
+def random_directory(source: ModelSource, cache_dir: Path) -> tuple[Path, dict[str, Any]]:
+    """Where an architecture's random weights are, or will be, and what they depend on.
+
+    Neither torch nor timm is imported; every torch gives the same weights.
+    """
     from harness.cases.models import random_weights
 
-    # Where the model is stored, timm need not be imported; every torch gives the same weights.
     versions = {"recipe": random_weights.RECIPE, "timm": environment.version("timm")}
     if own := own_models.fingerprint():
         versions["own_models"] = own
     key = files.sha256_json(versions)[:12]
     classes = "own" if source.num_classes is None else str(source.num_classes)
-    target = Path(cache_dir) / "models" / f"{source.ref}-c{classes}-s{source.seed}-{key}"
+    name = f"{source.ref}-c{classes}-s{source.seed}-{key}"
+    return Path(cache_dir) / "models" / name, versions
+
+
+def _random_model(source: ModelSource, cache_dir: Path) -> Path:
+    target, versions = random_directory(source, cache_dir)
     if timm_config.is_whole(target):
         return target
     with files.exclusive(cache_dir, hashlib.sha256(target.name.encode()).hexdigest()):

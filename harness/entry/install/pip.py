@@ -137,8 +137,12 @@ class Pip:
         ]
 
     def install(self, requirements: Sequence[str], *more: str) -> None:
-        """Install.  Raises UsageProblem."""
-        self._run(["install", "--quiet", *more], requirements)
+        """Install.  Raises UsageProblem.
+
+        Python compiles a module when it is first imported: pip would compile all of them, one
+        after the other, of which most are never imported.
+        """
+        self._run(["install", "--quiet", "--no-compile", *more], requirements)
 
     def download(self, requirements: Sequence[str], folder: Path, *more: str) -> None:
         """Fetch wheels into a folder.  Raises UsageProblem."""

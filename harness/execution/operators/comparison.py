@@ -54,7 +54,13 @@ from harness.execution.operators.on_device import DeviceSide, memory_format
 from harness.judgement import vendor_standard
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.metrics import Array
-from harness.judgement.operator_error import NEAREST_LIMIT, Rounding, misrounding, own_error
+from harness.judgement.operator_error import (
+    NEAREST_LIMIT,
+    Rounding,
+    misrounding,
+    one_sided,
+    own_error,
+)
 from harness.judgement.operator_rows import (
     EMPTY,
     NO_KERNEL,
@@ -106,11 +112,15 @@ class OperatorComparison:
         repeats: int = 1,
         rehearse: bool = False,
         standard: bool = False,
+        independent: bool = False,
     ) -> None:
         """Compare with `repeats` runs of every call on the device, which must agree bit by bit.
 
         `rehearse`: planned faults do not count these calls; the forward pass comes later.
         `standard`: also say how each call stands by CANN's own standards (a float64 run of each).
+        `independent`: the calls' numbers are drawn, so that roundings of different elements are
+        independent, and sums in float32 that are rounded to one side show it.  In a model they are
+        not: an even part of an image gives the same error everywhere.
         """
         self.side = DeviceSide(model, device, arithmetic)
         self._device = device
@@ -118,6 +128,7 @@ class OperatorComparison:
         self._repeats = repeats
         self._rehearse = rehearse
         self._standard = standard
+        self._independent = independent
         self._lacking: dict[str, bool] = {}
 
     def describe(self, call: Call, index: int, module: str) -> OperatorRow:
@@ -297,6 +308,8 @@ class OperatorComparison:
                         within = rounding.inner / math.sqrt(3) * np.abs(exact)
                     nearest = _array(oracle.to(host.dtype))
                     ratio = max(ratio, misrounding(nearest, got, within, rounding))
+                if (shared := self._shared(call)) is not None:
+                    ratio = max(ratio, one_sided(exact, got, shared * rounding.unit))
                 judged.append(
                     dataclasses.replace(
                         row,
@@ -317,6 +330,16 @@ class OperatorComparison:
                     )
                 )
         return max(judged, key=lambda candidate: candidate.severity)
+
+    def _shared(self, call: Call) -> int | None:
+        """Roundings that all elements of a sum may share; None where one side is not looked for.
+
+        Factors that are rounded to a shorter format err alike in whole rows and columns.
+        """
+        exact = self._arithmetic.dtype == "float32"
+        if not (self._independent and exact) or self._arithmetic.factors(aten.kind(call.func)):
+            return None
+        return sums.shared_roundings(call)
 
     def _with_standing(self, call: Call, row: OperatorRow, got: list[torch.Tensor]) -> OperatorRow:
         """By CANN's standards: golden is float64, the benchmark the CPU in declared arithmetic."""

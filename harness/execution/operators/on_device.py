@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,12 +16,15 @@ if TYPE_CHECKING:
 
 # torch_npu refuses to create a tensor with its channels last.
 _CHANNELS_LAST_DEVICES = ("cpu", "cuda", "meta")
+# Bytes of parameters that stay on the device: those of many layers, or one call's that are larger.
+_STAYING = 1 << 28
 
 
 class DeviceSide:
-    """Runs calls on a device in a declared dtype; parameters are moved there once.
+    """Runs calls on a device in a declared dtype; parameters stay there from call to call.
 
-    `model`: its parameters and buffers are the tensors that stay on the device.
+    `model`: its parameters and buffers are the tensors that stay on the device, those that were
+    used last: a pass uses most of them in one layer, and a second copy of all may not fit.
     """
 
     def __init__(self, model: torch.nn.Module, device: Device, arithmetic: Arithmetic) -> None:
@@ -34,7 +38,10 @@ class DeviceSide:
             for tensor in (*model.parameters(), *model.buffers())
             if tensor.numel()
         }
-        self._moved: dict[tuple[Any, ...], torch.Tensor] = {}
+        self._moved: collections.OrderedDict[tuple[Any, ...], torch.Tensor] = (
+            collections.OrderedDict()
+        )
+        self._bytes = 0
 
     def run(self, call: Call) -> list[torch.Tensor]:
         """The call on the device; raises what the device raises."""
@@ -67,6 +74,10 @@ class DeviceSide:
         key = (*place, tuple(tensor.shape), tensor.stride(), tensor.dtype)
         if key not in self._moved:
             self._moved[key] = self._move(tensor)
+            self._bytes += self._moved[key].nbytes
+            while self._bytes > _STAYING and len(self._moved) > 1:
+                self._bytes -= self._moved.popitem(last=False)[1].nbytes
+        self._moved.move_to_end(key)
         return self._moved[key]
 
 

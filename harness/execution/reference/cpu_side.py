@@ -7,10 +7,9 @@ and runs on other devices, versions of torch_npu and hosts find them in the refe
 from __future__ import annotations
 
 import collections
-import copy
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,18 @@ import torch
 
 from harness.cases.case import InputSource, ModelSource
 from harness.cases.inputs import InputSet
-from harness.cases.models.loading import LoadedModel
 from harness.cases.models.model_files import ModelFiles
 from harness.cases.precision_plans import PrecisionPlan
 from harness.devices.device import Counters
 from harness.execution import legs, shares
 from harness.execution.cpu_variants import CpuVariant, VariantCpu
 from harness.execution.legs import LegRequest, LegResult
-from harness.execution.own_module import AnyModel, OwnModule
-from harness.execution.reference import keys, pictures
+from harness.execution.own_module import OwnModule
+from harness.execution.reference import held_models, keys, pictures
 from harness.execution.reference.answers import Answers
 from harness.execution.reference.cache import ReferenceCache, false
 from harness.execution.reference.entries import Stored
+from harness.execution.reference.held_models import HeldModels
 from harness.execution.reference.keys import Fingerprints, Key
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.budget import Budget
@@ -42,8 +41,6 @@ from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 # Cases that share answers follow each other: a default and a strict one need five legs.
 _KEPT = 8
-# Bytes of the greatest model of which one more copy is held: the host's memory may be tight.
-_KEPT_MODEL = 1 << 30
 
 _PLAIN = CpuVariant()
 
@@ -62,10 +59,13 @@ class CpuSide:
         self._cache = cache if cache is not None and cache.size else None
         self._data_configs: dict[ModelFiles, dict[str, Any]] = {}
         self._fingerprints = Fingerprints()
-        self._models = _Models(self._fingerprints)
+        self._models = HeldModels(self._fingerprints)
         self._kept: collections.OrderedDict[tuple[LegRequest, CpuVariant], LegResult] = (
             collections.OrderedDict()
         )
+
+    def release(self) -> None:
+        """Nothing is kept that a later case could not use."""
 
     def prepare(self, source: ModelSource, images: InputSource) -> tuple[ModelFiles, InputSet]:
         """A case's model, whose weights are all accounted for, and its images.
@@ -189,16 +189,15 @@ class CpuSide:
     ) -> Shares:
         """What every rounding of a reduced arithmetic contributes to outputs; not kept.
 
-        Of the model without a plan.  Raises CaseProblem (fail_unsupported) for a model that has
+        Raises CaseProblem (fail_unsupported) for a model that has
         none: without a derivative, or with too many weights.
         """
         loaded = self._models.own(request.model)
-        plain = dataclasses.replace(arithmetic, promoted=())
         try:
             return shares.measure(
                 loaded.model,
                 request.inputs.load(),
-                plain,
+                arithmetic,
                 names,
                 directions,
                 taps_features=loaded.taps_features,
@@ -262,7 +261,7 @@ class CpuSide:
         def make_key() -> Key:
             return keys.leg_key(request, variant, self._fingerprints)
 
-        key = _key(make_key) if self._cache is not None else None
+        key = held_models.key_or_none(make_key) if self._cache is not None else None
         if self._cache is None or key is None:
             return self._fresh(request, variant)
         stored = self._cache.get(key)
@@ -275,7 +274,7 @@ class CpuSide:
             result = self._fresh(request, variant)
             facts = _facts(result)
             # The key again: files that changed meanwhile make this another model's answer.
-            if facts is not None and _key(make_key) == key:
+            if facts is not None and held_models.key_or_none(make_key) == key:
                 about = {
                     "model": request.model.name,
                     "inputs": request.inputs.description,
@@ -308,55 +307,8 @@ def _same_outputs(ours: dict[str, Array], theirs: dict[str, Array]) -> bool:
     )
 
 
-class _Models:
-    """Loads models, and keeps the last one while its files stay what they were.
-
-    A copy of it takes a third of the time of building a model, filling and hashing it, and a
-    tenth for a transformer, whose weights are first drawn from a truncated normal distribution.
-    """
-
-    def __init__(self, fingerprints: Fingerprints) -> None:
-        self._fingerprints = fingerprints
-        self._last: tuple[Key, LoadedModel] | None = None
-
-    def key(self, model: AnyModel) -> Key | None:
-        """What loading depends on; None for a model that cannot be loaded."""
-        return _key(lambda: keys.model_key(model, self._fingerprints))
-
-    def original(self, model: AnyModel) -> LoadedModel:
-        """A model to look at only.  Raises as `ModelFiles.load` does."""
-        key = self.key(model)
-        if self._last is None or self._last[0] != key:
-            self._last = None  # its memory may be needed
-            loaded = model.load()
-            if key is None or self.key(model) != key or _bytes(loaded) > _KEPT_MODEL:
-                return loaded
-            self._last = (key, loaded)
-        return self._last[1]
-
-    def own(self, model: AnyModel) -> LoadedModel:
-        """A model that a leg may change.  Raises as `ModelFiles.load` does."""
-        loaded = self.original(model)
-        if self._last is None or self._last[1] is not loaded:
-            return loaded
-        return dataclasses.replace(loaded, model=copy.deepcopy(loaded.model))
-
-
 def _form(gelu: str) -> CpuVariant:
     return CpuVariant(imitate=Arithmetic(gelu=gelu)) if gelu else _PLAIN
-
-
-def _bytes(loaded: LoadedModel) -> int:
-    tensors = (*loaded.model.parameters(), *loaded.model.buffers())
-    return sum(tensor.nbytes for tensor in tensors)
-
-
-def _key(make: Callable[[], Key]) -> Key | None:
-    """A key, or None for a model that cannot be loaded: loading it says why."""
-    try:
-        return make()
-    except (CaseProblem, OSError):
-        return None
 
 
 def _facts(result: LegResult) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ import torch
 
 from harness.execution.cpu_variants import CpuVariant
 from harness.execution.own_module import AnyModel
-from harness.system import environment, files, own_models
+from harness.system import environment, files, own_models, processor
 from harness.system.files import ROOT
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ SOURCES = (
     "execution/legs.py",
     "execution/outputs.py",
     "execution/own_module.py",
+    "execution/widening.py",
     "judgement/arithmetic.py",
     "system/files.py",
     "system/foreign.py",
@@ -126,7 +127,7 @@ def _software() -> Mapping[str, str]:
     }
 
 
-def _cpu() -> Mapping[str, str]:
+def _cpu() -> Key:
     settings = {
         name: environment.masked(value)
         for name, value in os.environ.items()
@@ -134,6 +135,8 @@ def _cpu() -> Mapping[str, str]:
     }
     return {
         "machine": platform.machine(),
+        # MKL and oneDNN look at more than the capability: the maker, and sets such as AMX.
+        "processor": [processor.name(), *processor.instruction_sets()],
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": str(torch.get_num_threads()),
         "mkldnn": str(torch.backends.mkldnn.enabled),

@@ -55,9 +55,9 @@ def test_a_run_is_certified_resumed_in_shards_and_by_bits(made, tmp_path, capsys
     assert kept == 2 and run(made, whole, "--resume") == ExitCode.OK
     assert without_times(whole) == before
 
-    parts = [tmp_path / f"part{number}" for number in (1, 2)]
+    parts = [tmp_path / f"part{number}" for number in (1, 2, 3)]
     for number, part in enumerate(parts, start=1):
-        run(made, part, f"--shard={number}/2")
+        run(made, part, f"--shard={number}/3")
     joined = tmp_path / "joined"
     merge = ["operators", "merge", *map(str, parts), f"--results={joined}", f"--catalogue={made}"]
     assert main(merge) == ExitCode.OK

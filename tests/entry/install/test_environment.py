@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,21 @@ def test_a_cpu_build_is_preferred_where_there_is_one(asked, tmp_path, monkeypatc
     environment.renew(tmp_path / "venv", "", None)
     assert ("install", "torch_npu==2.10.0.post4") in asked
     assert "Stack: 2.10.0.post4 (emulated)" in capsys.readouterr().out
+
+
+def test_a_package_is_compiled_when_it_is_imported_and_not_before(tmp_path):
+    wheel, place = tmp_path / "quick-1.0-py3-none-any.whl", tmp_path / "place"
+    with zipfile.ZipFile(wheel, "w") as packed:
+        packed.writestr("quick.py", "answer = 42\n")
+        for name, text in {
+            "METADATA": "Metadata-Version: 2.1\nName: quick\nVersion: 1.0\n",
+            "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            "RECORD": "",
+        }.items():
+            packed.writestr(f"quick-1.0.dist-info/{name}", text)
+    Pip(Path(sys.executable)).install([str(wheel)], "--no-index", "--target", str(place))
+    assert (place / "quick.py").exists()
+    assert not list(place.rglob("*.pyc"))
 
 
 def test_the_users_packages_are_seen_and_left_alone(tmp_path, monkeypatch, asked):

@@ -1,7 +1,9 @@
 """The CPU's side: one loading of a model serves all legs; none sees another's changes."""
 
 import dataclasses
+import gc
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from harness.cases.case import ModelSource
 from harness.cases.models import loading
 from harness.cases.models.model_files import ModelFiles
-from harness.execution.reference import cpu_side
+from harness.execution.reference import held_models
 from harness.execution.reference.cache import ReferenceCache
 from harness.execution.reference.cpu_side import CpuSide
 from harness.judgement.arithmetic import Arithmetic
@@ -47,7 +49,7 @@ def legs_of(cpu: CpuSide, request) -> list[dict]:
 def test_legs_share_one_loading_and_give_the_same_bits(leg_request, loads, monkeypatch):
     shared = legs_of(CpuSide(), leg_request)
     assert len(loads) == 1
-    monkeypatch.setattr(cpu_side, "_KEPT_MODEL", 0)
+    monkeypatch.setattr(held_models, "KEPT", 0)
     loads.clear()
     alone = legs_of(CpuSide(), leg_request)
     assert len(loads) == 5  # the reference counts once, and is an honest run of exact float32
@@ -65,6 +67,50 @@ def test_the_reference_has_its_ranges_from_the_cache_as_well(leg_request, cache_
     again = CpuSide(ReferenceCache(tmp_path))
     assert fresh and again.reference(request).record.ranges == fresh
     assert again.computed == 0
+
+
+def test_the_shared_model_keeps_its_numbers(leg_request):
+    """Each leg has its own weights in the place of those that all share."""
+    cpu = CpuSide()
+    kept = cpu._models.original(leg_request.model)
+    before = {name: tensor.clone() for name, tensor in kept.model.state_dict().items()}
+    legs_of(cpu, leg_request)
+    assert cpu._models.original(leg_request.model) is kept
+    after = kept.model.state_dict()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    own = cpu._models.own(leg_request.model).model
+    pairs = zip(own.parameters(), kept.model.parameters(), strict=True)
+    assert all(one is not other and one.data_ptr() == other.data_ptr() for one, other in pairs)
+
+
+def test_a_forward_that_writes_to_a_weight_has_the_model_loaded_again(leg_request, loads):
+    cpu = CpuSide()
+    next(cpu._models.own(leg_request.model).model.parameters()).add_(1)
+    cpu.reference(leg_request)
+    assert len(loads) == 2
+
+
+def test_a_leg_frees_its_model_before_the_next_one(leg_request, monkeypatch):
+    """Without the garbage collector, which comes when it likes."""
+    monkeypatch.setattr(held_models, "KEPT", 0)
+    loaded = []
+    cpu = CpuSide()
+    load = cpu._models.own
+
+    def remembered(model):
+        found = load(model)
+        loaded.append(weakref.ref(found.model))
+        return found
+
+    monkeypatch.setattr(cpu._models, "own", remembered)
+    gc.disable()
+    try:
+        cpu.reference(leg_request)
+        assert loaded[-1]() is None
+        cpu.oracle(leg_request)
+        assert loaded[-1]() is None
+    finally:
+        gc.enable()
 
 
 def test_preprocessing_and_legs_share_one_loading(leg_request, loads):

@@ -14,6 +14,7 @@ from harness.execution.cpu_variants import CpuVariant
 from harness.execution.reference import keys
 from harness.execution.reference.keys import Fingerprints, leg_key
 from harness.judgement.arithmetic import Arithmetic, Factors
+from harness.system import processor
 from harness.system.files import ROOT
 
 OTHER = {
@@ -60,7 +61,9 @@ def test_every_part_of_a_request_is_in_the_key(leg_request):
     assert len(set(found)) == len(OTHER) + len(OTHER_LOADING) + len(OTHER_VARIANT) + 2
 
 
-@pytest.mark.parametrize("what", ["weights", "config", "threads", "setting", "versions", "rules"])
+@pytest.mark.parametrize(
+    "what", ["weights", "config", "threads", "setting", "versions", "rules", "processor"]
+)
 def test_what_surrounds_a_request_is_in_the_key(leg_request, copy_of, monkeypatch, what, tmp_path):
     model = copy_of("model")
     leg_request = dataclasses.replace(leg_request, model=ModelFiles(model))
@@ -81,6 +84,8 @@ def test_what_surrounds_a_request_is_in_the_key(leg_request, copy_of, monkeypatc
             torch.set_num_threads(threads + 1)
         elif what == "setting":
             monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+        elif what == "processor":
+            monkeypatch.setattr(processor, "name", lambda: "another of the same capability")
         elif what == "versions":
             monkeypatch.setattr(torch, "__version__", "2.99.0")
         else:
