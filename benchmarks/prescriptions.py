@@ -16,6 +16,7 @@ them.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import statistics
@@ -32,6 +33,7 @@ from harness.judgement.shares import Shares
 from harness.prescription import search, targets
 from harness.prescription.prescribe import prescribe
 from harness.prescription.search import Modules
+from harness.system.status import CaseProblem
 
 MODELS = (
     "test_byobnet,test_coatnet,test_convnext,test_convnext2,test_convnext3,test_efficientnet,"
@@ -234,7 +236,8 @@ def _measured(given: Any, name: str, dtype: str) -> Row | None:
     try:
         row = measure(side, name, dtype, given.target)
         if given.engine and dtype == "float16":
-            row = dataclasses.replace(row, engine=engine(side, name))
+            with contextlib.suppress(CaseProblem):  # a model that the engine does not take
+                row = dataclasses.replace(row, engine=engine(side, name))
     except Exception as error:  # one model must not take the others with it
         print(f"{name} in {dtype}: {type(error).__name__}: {error}", flush=True)
         return None

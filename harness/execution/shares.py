@@ -35,11 +35,12 @@ from torch import nn
 from harness.cases.samples import Samples
 from harness.execution import autocast, outputs
 from harness.execution.imitation import storage_dtype
-from harness.execution.roundings import Added, Casts, Point, Recorder, rounded_to, short_dtype
+from harness.execution.roundings import Added, Casts, Point, Recorder, rounding_of, short_dtype
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.shares import DIRECTIONS, IMAGES, RoundingPoint, Shares, What, closure
 
 _TOGETHER = 4  # images in one pass: its graph holds every activation
+_SMALL = 2e7  # weights, up to which all images are in one
 _STEP = 0.125  # part of the errors that is added, and taken away
 _LARGE = 1e8  # weights, from which on few images have to do
 _IMAGES_OF_LARGE = 2
@@ -66,12 +67,13 @@ def measure(
     if weights > most_weights:
         raise ValueError(f"the model has more than {most_weights / 1e6:g} million weights")
     images = IMAGES if weights <= _LARGE else _IMAGES_OF_LARGE
+    together = images if weights <= _SMALL else _TOGETHER
     samples = given.rows(slice(images)) if not given.apart else given
     measured = _Measured(model, arithmetic, names, directions, taps_features)
     with torch.random.fork_rng(devices=[]), _parameters_differentiable(model):
         torch.manual_seed(0)
         measured.round_weights()
-        batches = [samples] if samples.apart else list(samples.batches(_TOGETHER))
+        batches = [samples] if samples.apart else list(samples.batches(together))
         for batch in batches:
             measured.add(batch)
     return dataclasses.replace(measured.shares(), images=1 if samples.apart else len(samples))
@@ -124,9 +126,8 @@ class _Measured:
             point = self._point("weight", name, name.rpartition(".")[0])
             if self._store != torch.float32:
                 with torch.no_grad():
-                    rounded, point.beyond = rounded_to(parameter, self._store)
-                    point.error = rounded - parameter
-                    parameter.copy_(rounded)
+                    point.error, point.beyond = rounding_of(parameter, self._store)
+                    parameter.add_(point.error)
             parameter.requires_grad_(not name.endswith(("running_mean", "running_var")))
             self._weights[parameter] = point
 
@@ -137,9 +138,9 @@ class _Measured:
         def stored(tensor: torch.Tensor) -> torch.Tensor:
             if tensor.dtype != torch.float32:
                 return tensor
-            rounded, beyond = rounded_to(tensor, self._store)
+            error, beyond = rounding_of(tensor, self._store)
             self._input.beyond += beyond
-            inputs.append((rounded.clone().requires_grad_(True), rounded - tensor))
+            inputs.append(((tensor + error).requires_grad_(True), error))
             return inputs[-1][0]
 
         casts = self._casts()
