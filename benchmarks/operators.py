@@ -1,15 +1,15 @@
 """What the qualification of operators finds: broken kernels of the emulated NPU, and honest ones.
 
     python -m benchmarks.operators --catalogue FILE --output reports/operator-power.jsonl
-        [--kernels honest,broken,NAME,...] [--largest GFLOP] [--calls N]
+        [--kernels honest,broken,onnxruntime,NAME,...] [--largest GFLOP] [--calls N]
 
 Every call runs once with the CPU's own kernels.  With others only those of their operators run, and
 only those whose bits changed are judged, as an upgrade does it.  Broken kernels are effective where
 any bit changed, and found where a call fails whose bits changed; honest ones give a false alarm
-where any call fails.  `--calls`: at most so many calls a kernel family,
-spread over its shapes.  Rows
-are appended, one JSON object a line; those that the output has are not measured again.  All of it
-is EMULATED.
+where any call fails.  Kernels may be an inference engine's (`detection/engines.py`), in this
+process: calls that it does not take are left out.  `--calls`: at most so many calls a kernel
+family, spread over its shapes.  Rows are appended, one JSON object a line; those that the output
+has are not measured again.  All of it is EMULATED.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import harness  # noqa: F401  (before torch)
+from harness.detection.engines import ENGINES, EngineDevice, open_engine
 from harness.devices import emulated_kernels
 from harness.devices.broken_kernels import BROKEN
 from harness.devices.choice import choose
@@ -102,12 +103,20 @@ class Measure:
         self, kernels: str, calls: dict[str, str], known: dict[str, Outcome]
     ) -> dict[str, Outcome]:
         """Of every call; those of a batch that a device error cut short are left out."""
-        self._worker.ask(TakeKernels(kernels), _SECONDS)
-        _, read = self._worker.ask(Describe("strict"), _SECONDS)
         bits = {
             name: {which: (item.bits, item.inputs) for which, item in outcome.sets.items()}
             for name, outcome in known.items()
         }
+        if kernels in ENGINES:
+            device = EngineDevice(open_engine(kernels), self._dtype)
+            alone = (
+                Batch({name: text}, self._dtype, "strict", {}, bits, largest=self._largest)
+                for name, text in calls.items()  # what is not taken ends a batch
+            )
+            found = [item for one in alone for item in one.answer(device, lambda stage: None)]
+            return {item.id: item for item in found if item.status is not Status.FAIL_UNSUPPORTED}
+        self._worker.ask(TakeKernels(kernels), _SECONDS)
+        _, read = self._worker.ask(Describe("strict"), _SECONDS)
         batch = Batch(calls, self._dtype, "strict", read, bits, largest=self._largest)
         return {item.id: item for item in self._worker.ask(batch, _SECONDS)}
 
@@ -137,7 +146,7 @@ class Measure:
         worst = max(failed, key=lambda item: item.worst_ratio or 0.0, default=None)
         return Row(
             kernels=kernels,
-            calls=len(mine),
+            calls=len(got),
             changed=sum(bool(item.sets) for item in changed),
             failed=len(failed),
             unjudged=len(skipped),

@@ -180,12 +180,17 @@ def select(cases: Sequence[Case], selection: Selection) -> list[Case]:
 
 
 def _check_plan(case: Case, path: Path) -> None:
-    """Raise UsageProblem for a plan that cannot be read, or is for another dtype."""
+    """Raise UsageProblem for a plan that cannot be read, or is for another arithmetic."""
     dtype = precision_plans.read(path).dtype
     if case.dtype != dtype:
         raise UsageProblem(
             f"The plan {path} is for {dtype}, the case {case.id} runs in {case.dtype}: give "
             f'dtype = ["{dtype}"] beside it.'
+        )
+    if dtype == "float32" and case.numerics != "default":
+        raise UsageProblem(
+            f"The plan {path} says which modules run without HF32, and the case {case.id} has none "
+            'of it: give numerics = ["default"] beside it.'
         )
 
 

@@ -6,21 +6,21 @@ Pillow is imported inside functions: `--help` must stay quick.
 from __future__ import annotations
 
 import base64
-import collections
 import contextlib
-import dataclasses
 import functools
 import importlib.util
 import io
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cases.case import MOST_IMAGES
+from harness.cases.found_files import Found
 from harness.system import foreign
 from harness.system.files import as_text
+from harness.system.messages import say
 from harness.system.status import UsageProblem
 
 if TYPE_CHECKING:
@@ -45,38 +45,7 @@ _DEEP = frozenset(("I;16", "I;16L", "I;16B", "I;16N"))
 _DEEP_FORMATS = frozenset(("PNG", "PPM"))
 # Cameras of 10 to 14 bits leave the upper bits empty, and the picture nearly black.
 _LEAST_DEEP = 1 << 14
-_COMMON = "BMP, GIF, JPEG, PNG, TIFF, WebP and what else Pillow reads"
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """Files of a path: label -> image, and (name, why) of those that are not read.
-
-    `animated`: labels of files with several frames or pages, of which the first is read.
-    """
-
-    images: dict[str, Path]
-    left_out: tuple[tuple[str, str], ...] = ()
-    animated: tuple[str, ...] = ()
-
-    @property
-    def account(self) -> str:
-        """How many were left out and why, a phrase; "" when all were read whole."""
-        if not self.left_out and not self.animated:
-            return ""
-        whys = collections.defaultdict(list)
-        for name, why in self.left_out:
-            whys[why].append(name)
-        said = [f"{len(names)} {why} {_first(names)}" for why, names in whys.items()]
-        total = len(self.images) + len(self.left_out)
-        found = f"{len(self.images)} of {total} files were read"
-        if self.animated:
-            found += f", of {len(self.animated)} the first frame alone {_first(self.animated)}"
-        return f"{found}; left out: {'; '.join(said)}" if said else found
-
-
-def _first(names: Sequence[str]) -> str:
-    return f"({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
+_COMMON = say("images.common", "BMP, GIF, JPEG, PNG, TIFF, WebP and what else Pillow reads")
 
 
 @functools.cache
@@ -105,7 +74,9 @@ def find(path: Path) -> Found:
     Sorted by name; labels are relative to the folder.  Raises UsageProblem when there is none.
     """
     if not os.path.exists(path):
-        raise UsageProblem(f"Image path {path} does not exist: check the path.")
+        raise UsageProblem(
+            say("images.no_path", "Image path {path} does not exist: check the path.", path=path)
+        )
     if not os.path.isdir(path):
         return _with_frames({as_text(path.name): path}, [])
     images: dict[str, Path] = {}
@@ -121,12 +92,25 @@ def find(path: Path) -> Found:
                     images[name] = file
     except OSError as error:
         raise UsageProblem(
-            f"Folder {as_text(error.filename or path)} cannot be read: {error.strerror}."
+            say(
+                "images.folder",
+                "Folder {path} cannot be read: {error}.",
+                path=as_text(error.filename or path),
+                error=error.strerror,
+            )
         ) from error
     found = _with_frames(images, left_out)
     if not images:
-        said = f" ({found.account})" if left_out else ""
-        raise UsageProblem(f"Folder {path} holds no images{said}: add some ({_COMMON}).")
+        said = say("in_brackets", " ({text})", text=found.account) if left_out else ""
+        raise UsageProblem(
+            say(
+                "images.none",
+                "Folder {path} holds no images{said}: add some ({formats}).",
+                path=path,
+                said=said,
+                formats=_COMMON,
+            )
+        )
     return found
 
 
@@ -145,17 +129,20 @@ def why_not(file: Path) -> str:
     """Why a file of a folder is not read; "" for one that is."""
     suffix = file.suffix.lower()
     if file.name.startswith("."):
-        return "hidden"
+        return say("images.hidden", "hidden")
     if file.is_dir():
-        return "folders more than one level deep"
+        return say("images.deep", "folders more than one level deep")
     if not file.is_file():
-        return "no regular files"
+        return say("images.irregular", "no regular files")
     if suffix in formats()[1]:
         return ""
     package = _PLUGINS.get(suffix)
     if package is not None:
-        return f"{suffix}, which `pip install {package}` lets Pillow read"
-    return f"{suffix} files, no image format that is read" if suffix else "without a suffix"
+        return say("images.plugin", "{suffix}, which `pip install {package}` lets Pillow read",
+                   suffix=suffix, package=package)  # fmt: skip
+    if not suffix:
+        return say("images.no_suffix", "without a suffix")
+    return say("images.no_format", "{suffix} files, no image format that is read", suffix=suffix)
 
 
 def check(path: Path) -> Found:
@@ -182,7 +169,13 @@ def read(path: Path) -> Image.Image:
 
     name = as_text(path)
     if path.is_file() and path.stat().st_size == 0:
-        raise UsageProblem(f"{name} is empty (0 bytes): copy the image again or remove it.")
+        raise UsageProblem(
+            say(
+                "images.empty",
+                "{name} is empty (0 bytes): copy the image again or remove it.",
+                name=name,
+            )
+        )
     try:
         with _opened(path) as opened:
             _check_shape(opened, name)
@@ -192,20 +185,40 @@ def read(path: Path) -> Image.Image:
         return _to_rgb(image, kind, name)
     except UnidentifiedImageError:
         raise UsageProblem(
-            f"{name} is not an image Pillow can read: give one of .jpg, .png, .tif, .webp."
+            say(
+                "images.unknown",
+                "{name} is not an image Pillow can read: give one of .jpg, .png, .tif, .webp.",
+                name=name,
+            )
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UsageProblem(f"{name} is too large ({error}): scale it down.") from None
+        raise UsageProblem(
+            say(
+                "images.too_large",
+                "{name} is too large ({error}): scale it down.",
+                name=name,
+                error=error,
+            )
+        ) from None
     except MemoryError:
         raise UsageProblem(
-            f"{name} needs more memory than there is: scale it down, or end other programs."
+            say(
+                "images.memory",
+                "{name} needs more memory than there is: scale it down, or end other programs.",
+                name=name,
+            )
         ) from None
     except UsageProblem:
         raise
     except Exception as error:  # plugins raise what they like on damaged files
         said = str(error) or type(error).__name__
         raise UsageProblem(
-            f"{name} is a damaged or truncated image ({said}): copy it again or remove it."
+            say(
+                "images.damaged",
+                "{name} is a damaged or truncated image ({said}): copy it again or remove it.",
+                name=name,
+                said=said,
+            )
         ) from None
 
 
@@ -234,7 +247,11 @@ def taken(given: str | Path | Image.Image | npt.NDArray[Any]) -> Image.Image:
         image = Image.fromarray(grey)
     except (TypeError, ValueError):
         raise UsageProblem(
-            f"An array {list(given.shape)} is no image: its last dimension is to be 1, 3 or 4."
+            say(
+                "images.array",
+                "An array {shape} is no image: its last dimension is to be 1, 3 or 4.",
+                shape=list(given.shape),
+            )
         ) from None
     _check_shape(image, "The image")
     return _to_rgb(image, None, "The image")
@@ -263,8 +280,15 @@ def _check_shape(image: Image.Image, name: str) -> None:
     short, long = sorted(image.size)
     if long > _MOST_ASPECT * max(1, short):
         raise UsageProblem(
-            f"{name} is {image.width}x{image.height}: one side is more than {_MOST_ASPECT} times "
-            "the other; crop it."
+            say(
+                "images.strip",
+                "{name} is {width}x{height}: one side is more than {most} times the other; "
+                "crop it.",
+                name=name,
+                width=image.width,
+                height=image.height,
+                most=_MOST_ASPECT,
+            )
         )
 
 
@@ -272,15 +296,28 @@ def check_pixels(paths: Iterable[Path]) -> None:
     """Look at sizes before anything is decoded.  Raises UsageProblem for too much in all."""
     paths = list(paths)
     if len(paths) > MOST_IMAGES:
-        raise UsageProblem(f"{len(paths)} images are too many: give {MOST_IMAGES} or fewer.")
+        raise UsageProblem(
+            say(
+                "images.too_many",
+                "{count} images are too many: give {most} or fewer.",
+                count=len(paths),
+                most=MOST_IMAGES,
+            )
+        )
     total = 0
     for path in paths:
         with contextlib.suppress(Exception), _opened(path) as opened:  # said when it is read
             total += opened.width * opened.height
     if total > _MOST_PIXELS:
         raise UsageProblem(
-            f"The {len(paths)} images have {total / 1e6:.0f} megapixels, more than the "
-            f"{_MOST_PIXELS / 1e6:.0f} that are read: scale them down or give fewer."
+            say(
+                "images.pixels",
+                "The {count} images have {pixels} megapixels, more than the {most} that are "
+                "read: scale them down or give fewer.",
+                count=len(paths),
+                pixels=f"{total / 1e6:.0f}",
+                most=f"{_MOST_PIXELS / 1e6:.0f}",
+            )
         )
 
 
@@ -295,17 +332,32 @@ def _to_rgb(image: Image.Image, kind: str | None, name: str) -> Image.Image:
         top = int(values.max(initial=0.0))
         if 0 < top < _LEAST_DEEP:
             raise UsageProblem(
-                f"{name} has 16-bit pixels of which none exceeds {top}: it uses {top.bit_length()} "
-                "bits, and would come out nearly black; scale it to all 16, or save it with 8."
+                say(
+                    "images.dark",
+                    "{name} has 16-bit pixels of which none exceeds {top}: it uses {bits} bits, "
+                    "and would come out nearly black; scale it to all 16, or save it with 8.",
+                    name=name,
+                    top=top,
+                    bits=top.bit_length(),
+                )
             )
         return Image.fromarray(np.round(values / 257.0).clip(0, 255).astype(np.uint8)).convert(
             "RGB"
         )
     if mode not in _PLAIN:
-        what = {"F": "floating-point pixels", "I": "32-bit integer pixels"}.get(
-            mode, f"pixels of mode {mode}"
+        what = say("images.mode", "pixels of mode {mode}", mode=mode)
+        if mode == "F":
+            what = say("images.floating", "floating-point pixels")
+        elif mode == "I":
+            what = say("images.integer", "32-bit integer pixels")
+        raise UsageProblem(
+            say(
+                "images.range",
+                "{name} holds {what}, whose range is not known: save it with 8 bits.",
+                name=name,
+                what=what,
+            )
         )
-        raise UsageProblem(f"{name} holds {what}, whose range is not known: save it with 8 bits.")
     if mode in ("La", "RGBa"):
         image = image.convert("LA" if mode == "La" else "RGBA")
     elif mode == "P" and "transparency" in image.info:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cases import image_files
+from harness.cases import found_files, image_files
 from harness.cases.case import MOST_IMAGES, InputSource
-from harness.cases.image_files import Found
+from harness.cases.found_files import Found
 from harness.cases.samples import Samples
-from harness.system import environment, foreign
+from harness.system import environment, foreign, messages
 from harness.system.files import (
     as_text,
     mark_used,
@@ -67,7 +67,8 @@ class InputSet:
     def facts(self) -> dict[str, Any]:
         """All but where it is stored and where it came from, as JSON."""
         names = ("sha256", "count", "shape", "labels", "description", "left_out")
-        return {name: getattr(self, name) for name in names}
+        said = [dataclasses.asdict(one) for one in messages.of(self.left_out)]
+        return {**{name: getattr(self, name) for name in names}, "said": said}
 
 
 def photo_paths() -> dict[str, Path]:
@@ -81,8 +82,13 @@ def photo_paths() -> dict[str, Path]:
         path = Path(spec.origin).parent / inside if spec and spec.origin else None
         if path is None or not path.is_file():
             raise UsageProblem(
-                f"The photo {label} comes with the package {package}, which is not installed "
-                f"or lacks it: `pip install {package}`."
+                say(
+                    "images.photo",
+                    "The photo {label} comes with the package {package}, which is not installed "
+                    "or lacks it: `pip install {package}`.",
+                    label=label,
+                    package=package,
+                )
             )
         found[label] = path
     return found
@@ -117,8 +123,12 @@ def preprocess(images: Sequence[Any], data_config: dict[str, Any]) -> torch.Tens
         return torch.stack([*map(preprocessing(data_config), images)])
     except MemoryError:
         raise UsageProblem(
-            f"{len(images)} images of {data_config['input_size']} need more memory than there is: "
-            "give fewer."
+            say(
+                "images.all_memory",
+                "{count} images of {size} need more memory than there is: give fewer.",
+                count=len(images),
+                size=data_config["input_size"],
+            )
         ) from None
 
 
@@ -145,7 +155,14 @@ def _made(source: InputSource, data_config: dict[str, Any]) -> tuple[torch.Tenso
     from harness.cases import synthetic
 
     if not 1 <= source.count <= MOST_IMAGES:
-        raise UsageProblem(f"{source.count} images asked for: give 1 to {MOST_IMAGES}.")
+        raise UsageProblem(
+            say(
+                "images.count",
+                "{count} images asked for: give 1 to {most}.",
+                count=source.count,
+                most=MOST_IMAGES,
+            )
+        )
     channels, height, width = data_config["input_size"]
     make = synthetic.noise_images if source.kind == "noise" else synthetic.synthetic_images
     images, labels = make(source.count, height, width, source.seed)
@@ -161,7 +178,9 @@ def _files(source: InputSource) -> Found:
     if source.kind == "photos":
         return Found(photo_paths())
     if source.path is None:
-        raise UsageProblem("Input kind `images` needs a path: give a file or a folder.")
+        raise UsageProblem(
+            say("images.path", "Input kind `images` needs a path: give a file or a folder.")
+        )
     return image_files.find(Path(source.path))
 
 
@@ -181,7 +200,10 @@ def files_key(source: InputSource, data_config: dict[str, Any]) -> dict[str, Any
         "left_out": found.left_out,
         "data_config": data_config,
         "software": {name: environment.version(name) for name in packages},
-        "harness": [sha256_file(Path(file)) for file in (__file__, image_files.__file__)],
+        "harness": [
+            sha256_file(Path(file))
+            for file in (__file__, image_files.__file__, found_files.__file__)
+        ],
     }
 
 
@@ -194,7 +216,7 @@ def _without_copies(found: Found, images: torch.Tensor) -> tuple[Found, torch.Te
     copies = {}
     for index, label in enumerate(found.images):
         if first.setdefault(sha256_tensors({"image": images[index]}), index) != index:
-            copies[label] = "the same picture as an earlier file"
+            copies[label] = say("images.copy", "the same picture as an earlier file")
     if not copies:
         return found, images
     kept = {label: path for label, path in found.images.items() if label not in copies}
@@ -250,8 +272,10 @@ def recall_inputs(facts: dict[str, Any], source: InputSource, cache_dir: Path) -
     if stored_digest(path) != facts["sha256"]:
         return None
     mark_used(path)
+    facts = dict(facts)
+    said = messages.restored(facts.pop("left_out"), facts.pop("said"))
     tuples = {name: tuple(facts[name]) for name in ("shape", "labels")}
-    return InputSet(**{**facts, **tuples}, path=path, source=source)
+    return InputSet(**{**facts, **tuples}, left_out=said, path=path, source=source)
 
 
 def _read(path: Path) -> tuple[torch.Tensor, list[str]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cases import image_files
-from harness.cases.image_files import Found
+from harness.cases.found_files import Found
 from harness.cases.models import class_names
 from harness.system import files, foreign
 from harness.system.files import as_text

@@ -10,7 +10,7 @@ phases follow each other, and each frees what it held:
   passes.  The float64 oracle widens weights operator by operator, and is counted so;
 - operators one by one, or localisation: W on the host, the layers in use on the device, and
   the operator on both sides in float32 and float64;
-- in a short dtype the shares of the error: W three times, and every activation of four images, with
+- in a short dtype the shares of the error: W three times, and every activation of some images, with
   what its rounding changed.
 
 A model of up to `KEPT` bytes is also held by the CPU's side while the device's works.  The numbers
@@ -27,8 +27,8 @@ from harness.cases.case import Case
 
 # Bytes of the greatest model that the CPU's side keeps between its legs.
 KEPT = 1 << 30
-# Weights of the greatest model of which shares are measured.
-MOST_SHARED = 1e8
+# Weights of the greatest model of which shares are measured, and from which on with few images.
+MOST_SHARED, LARGE_SHARED = 1e9, 1e8
 # Bytes of three processes with torch, timm and a device's libraries, whatever the model.
 _PROCESSES = 1.2e9
 # Images by which weights are set, and what a layer makes of them in float64, in A of one image.
@@ -38,8 +38,8 @@ _MAKING = 1.8
 _FORWARDS = 5.0
 _OPERATORS = 10.0
 _LAYERS = 0.27e9  # of weights on the device meanwhile
-# In A of one image: all activations of a model, twice, of the images that shares take together.
-_SHARES = 2 * 20.0 * 4
+# In A of one image: all activations of a model, and what their rounding changed.
+_SHARES = 2 * 40.0
 _IMAGES = 5.0  # on the host and the device, and in float64
 
 
@@ -71,7 +71,8 @@ def needed(case: Case, way: Way) -> int | None:
     if way.operators:
         phases.append(weights + kept + _LAYERS + _OPERATORS * batch)
     if case.dtype in ("float16", "bfloat16") and found.parameters <= MOST_SHARED:
-        phases.append(3 * weights + kept + _SHARES * 4.0 * found.largest)
+        together = 4 if found.parameters <= LARGE_SHARED else 2
+        phases.append(3 * weights + kept + _SHARES * 4.0 * found.largest * together)
     if not way.made:
         phases.append(2 * weights + _MAKING * 8.0 * found.largest * _MAKING_IMAGES)
     return int(_PROCESSES + images + max(phases))

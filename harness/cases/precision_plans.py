@@ -1,4 +1,4 @@
-"""Precision plans: which modules of a model stay in float32 while the rest runs in a short dtype.
+"""Precision plans: which modules stay in float32 while the rest runs in a short dtype or HF32.
 
 A plan is a JSON file that names the model's weights by their digest, so that it is applied to no
 other model.  `python -m harness prescribe` writes it, a case names it (`plan = "FILE"`), and
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import pydantic
 
 from harness.system import documents, files, suggestions
+from harness.system.messages import Said, say
 from harness.system.status import UsageProblem
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class PrecisionPlan(pydantic.BaseModel):
     """A plan.
 
     `modules`: paths as `named_modules` gives them; what lies in them is in float32 as well.
+    `dtype`: of the rest; where that is float32 the rest may use HF32 and they do not.
     `model`: to show; `weights_sha256`: of the weights it was made for; `target`: what it was to
     reach; `device`, `observed`: where it was tried last, and what came out, by metric; `seconds`:
     of one pass over the images there, without the plan and with it.
@@ -38,7 +40,7 @@ class PrecisionPlan(pydantic.BaseModel):
     schema_version: Literal[1] = 1
     model: str
     weights_sha256: Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]
-    dtype: Literal["float16", "bfloat16"]
+    dtype: Literal["float16", "bfloat16", "float32"]
     modules: Annotated[list[_Path], pydantic.Field(min_length=1, max_length=_MOST_MODULES)]
     target: str = ""
     device: str = ""
@@ -60,21 +62,28 @@ class PrecisionPlan(pydantic.BaseModel):
             raise ValueError("a module is named twice")
         return modules
 
-    def check(self, weights_sha256: str, modules: Iterable[str]) -> str:
-        """Why the plan is not for a model of these weights and modules, a sentence; "" if it is."""
+    def check(self, weights_sha256: str, modules: Iterable[str]) -> Said | None:
+        """Why the plan is not for a model of these weights and modules; None where it is."""
         if weights_sha256 != self.weights_sha256:
-            return (
-                f"The plan was made for another model ({self.model}, weights "
-                f"{self.weights_sha256[:12]}; these are {weights_sha256[:12]}): make one for this "
-                "model with `python -m harness prescribe`."
+            return say(
+                "plan.other_model",
+                "The plan was made for another model ({model}, weights {made_for}; these are "
+                "{weights}): make one for this model with `python -m harness prescribe`.",
+                model=self.model,
+                made_for=self.weights_sha256[:12],
+                weights=weights_sha256[:12],
             )
         known = set(modules)
         missing = next((path for path in self.modules if path not in known), None)
         if missing is None:
-            return ""
+            return None
         near = suggestions.near(missing, known, 1)
-        hint = f": did you mean {near}?" if near else "."
-        return f"The plan names {missing}, and the model has no such module{hint}"
+        return say(
+            "plan.no_module",
+            "The plan names {module}, and the model has no such module{near}.",
+            module=missing,
+            near=say("plan.near", " (did you mean {near}?)", near=near) if near else "",
+        )
 
 
 def digest(plan: PrecisionPlan) -> str:
@@ -85,10 +94,10 @@ def digest(plan: PrecisionPlan) -> str:
 
 KIND = documents.Kind(
     PrecisionPlan,
-    word="plan",
-    name="precision plan",
-    made_by="`python -m harness prescribe` makes one",
-    anew="make the plan anew",
+    word=say("plan.word", "plan"),
+    name=say("plan.name", "precision plan"),
+    made_by=say("plan.made_by", "`python -m harness prescribe` makes one"),
+    anew=say("plan.anew", "make the plan anew"),
 )
 text, read, write = KIND.text, KIND.read, KIND.write
 

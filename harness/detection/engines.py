@@ -26,6 +26,7 @@ from harness.devices.cpu import CpuDevice
 from harness.execution.operators.calls import Call, bound, mapped, tensors_in
 from harness.records.leg import DeviceInfo
 from harness.system import processor
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 Arrays = list[np.ndarray[Any, Any]]
@@ -73,7 +74,8 @@ class _OnnxRuntime:
     def given(self, dtype: torch.dtype) -> torch.dtype:
         """As it stands in the model."""
         if dtype == torch.bfloat16:
-            why = f"{self.title} has no bfloat16 kernels for the CPU."
+            english = "{engine} has no bfloat16 kernels for the CPU."
+            why = say("engine.no_bfloat16", english, engine=self.title)
             raise CaseProblem(Status.FAIL_UNSUPPORTED, Stage.LOAD, why)
         return dtype
 
@@ -263,7 +265,12 @@ class _InEngine(nn.Module):
             raise CaseProblem(
                 Status.FAIL_UNSUPPORTED,
                 Stage.FORWARD,
-                f"{self._device.engine.title} does not take the model: {error}",
+                say(
+                    "engine.refuses",
+                    "{engine} does not take the model: {error}",
+                    engine=self._device.engine.title,
+                    error=error,
+                ),
             ) from error
         for found in features:
             self.forward_features(found)

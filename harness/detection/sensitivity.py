@@ -20,6 +20,7 @@ from harness.detection.catalogue import PlannedFault
 from harness.judgement import arithmetic
 from harness.judgement.documented import documented_gate
 from harness.records.sensitivity import FaultRow, Sensitivity
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, Status
 
 if TYPE_CHECKING:
@@ -142,8 +143,12 @@ def _measure(bench: Bench, limit: int | None, report: Report) -> Sensitivity:
     if result.clean not in (Status.PASS, Status.INCONCLUSIVE):
         return dataclasses.replace(
             result,
-            problem=f"The case ends as {result.clean.value} without any fault, so that faults "
-            "cannot be told from it.",
+            problem=say(
+                "detection.not_clean",
+                "The case ends as {status} without any fault, so that faults cannot be told from "
+                "it.",
+                status=result.clean.value,
+            ),
         )
     faults = spread_over(catalogue.instantiate(bench.operators), limit)
     rows = []

@@ -8,7 +8,7 @@ from harness.devices import dispatcher
 from harness.devices.device import TimingEvent, WithoutFaults
 from harness.devices.spec import DeviceSpec
 from harness.records.leg import DeviceInfo
-from harness.system.messages import say
+from harness.system.messages import Said, say
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 
@@ -98,7 +98,7 @@ class CudaDevice(WithoutFaults):
         return None
 
 
-def _said(what: str, device: DeviceSpec, error: BaseException) -> str:
+def _said(what: str, device: DeviceSpec, error: BaseException) -> Said:
     if what == "memory":
         return say("device.memory", "{device} ran out of memory: {error}", device=device,
                    error=_first(error))  # fmt: skip

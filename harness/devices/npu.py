@@ -313,4 +313,6 @@ def _is_emulator() -> bool:
 
 
 def _operators(names: Sequence[str]) -> str:
-    return f"an operator of this model ({', '.join(names)})" if names else "what this model needs"
+    if not names:
+        return say("device.needs", "what this model needs")
+    return say("device.operators", "an operator of this model ({names})", names=", ".join(names))

@@ -14,7 +14,7 @@ import contextlib
 import itertools
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.library import _scoped_library, fallthrough_kernel
@@ -119,39 +119,64 @@ def _value(argument: Any, tensors: Iterator[torch.Tensor]) -> Any:
     return [1] if "List" in kind else plain.get(kind)
 
 
+class Casting(Protocol):
+    """How numbers are held that autocast casts, and what a cast is."""
+
+    def cast(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """A tensor in a dtype."""
+
+    def dtype_of(self, tensor: torch.Tensor) -> torch.dtype:
+        """The dtype that it counts as."""
+
+
+class _Plain:
+    """Casts that are casts."""
+
+    def cast(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        return tensor.to(dtype)
+
+    def dtype_of(self, tensor: torch.Tensor) -> torch.dtype:
+        return tensor.dtype
+
+
 @contextlib.contextmanager
-def imitated(policy: AutocastPolicy) -> Iterator[None]:
+def imitated(policy: AutocastPolicy, casting: Casting | None = None) -> Iterator[None]:
     """While inside, the CPU casts as a device's policy says.
 
     Operators compute in float32 and round their results to the short dtype, as in
-    `imitation.Imitation`.
+    `imitation.Imitation`; with `casting` that is left to the caller, who holds the numbers.
     """
+    how = casting or _Plain()
     short: torch.dtype = getattr(torch, policy.dtype)
     kernels: dict[str, Callable[..., Any]] = {
         name: fallthrough_kernel for name in _registered(_AUTOCAST_CPU)
     }
-    kernels |= {name: _kernel(name, lambda args: short) for name in policy.short}
-    kernels |= {name: _kernel(name, lambda args: torch.float32) for name in policy.single}
-    kernels |= {name: _kernel(name, _widest) for name in policy.widest}
+    kernels |= {name: _kernel(name, how, lambda args: short) for name in policy.short}
+    kernels |= {name: _kernel(name, how, lambda args: torch.float32) for name in policy.single}
+    kernels |= {name: _kernel(name, how, _widest) for name in policy.widest}
     with _scoped_library("aten", "IMPL") as library, contextlib.ExitStack() as stack:
         with warnings.catch_warnings():  # kernels of the CPU's own are replaced: on purpose
             warnings.simplefilter("ignore")
             for name, kernel in kernels.items():
                 library.impl(name, kernel, _AUTOCAST_CPU)
         stack.enter_context(torch.autocast("cpu", dtype=short, cache_enabled=False))
-        stack.enter_context(_Rounds(short))
+        if casting is None:
+            stack.enter_context(_Rounds(short))
         yield
 
 
-def _kernel(name: str, target: Callable[[list[torch.Tensor]], torch.dtype]) -> Callable[..., Any]:
+def _kernel(
+    name: str, how: Casting, target: Callable[[list[torch.dtype]], torch.dtype]
+) -> Callable[..., Any]:
     func, below = _operator(name), torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
         with torch._C._ExcludeDispatchKeyGuard(below):
-            dtype = target([leaf for leaf in _leaves((args, kwargs)) if _eligible(leaf)])
+            leaves = _leaves((args, kwargs))
+            dtype = target([how.dtype_of(leaf) for leaf in leaves if _eligible(leaf)])
             args, kwargs = tree_map_only(
                 torch.Tensor,
-                lambda leaf: leaf.to(dtype) if _eligible(leaf) else leaf,
+                lambda leaf: how.cast(leaf, dtype) if _eligible(leaf) else leaf,
                 (args, kwargs),
             )
             return func(*args, **kwargs)
@@ -164,10 +189,10 @@ def _eligible(tensor: torch.Tensor) -> bool:
     return tensor.is_floating_point() and tensor.dtype != torch.float64
 
 
-def _widest(tensors: list[torch.Tensor]) -> torch.dtype:
-    if any(tensor.dtype == torch.float32 for tensor in tensors):
+def _widest(dtypes: list[torch.dtype]) -> torch.dtype:
+    if torch.float32 in dtypes:
         return torch.float32
-    return tensors[0].dtype if tensors else torch.float32
+    return dtypes[0] if dtypes else torch.float32
 
 
 def _leaves(value: Any) -> list[torch.Tensor]:

@@ -22,6 +22,7 @@ from harness.judgement import arithmetic, timing
 from harness.records.throughput import BatchTiming, Copies, Setting
 from harness.system import process, processor
 from harness.system.host_use import HostMeter
+from harness.system.messages import Said, say
 from harness.system.processor import HostInfo
 from harness.system.status import CaseProblem, Stage, StageCallback, Status
 
@@ -89,7 +90,8 @@ def run(device: Device, request: MeasureRequest, on_stage: StageCallback) -> Bat
         raise
     except Exception as error:
         if process.exhausted(error):
-            raise _no_memory(request.batch_size, "the host's memory is not enough") from error
+            why = say("batch.host_memory", "the host's memory is not enough")
+            raise _no_memory(request.batch_size, why) from error
         raise legs.problem(device, error, stage) from error
     finally:
         torch.set_num_threads(threads)
@@ -294,9 +296,13 @@ class _Measurement:
         needed = size * images[0].numel() * torch.empty((), dtype=self.dtype).element_size()
         free = process.available()
         if free is not None and needed > free:
-            raise _no_memory(
-                size, f"its images alone are {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free"
+            why = say(
+                "batch.images_memory",
+                "its images alone are {needed} GB, {free} GB are free",
+                needed=f"{needed / 1e9:.3g}",
+                free=f"{free / 1e9:.3g}",
             )
+            raise _no_memory(size, why)
         return images.to(self.dtype)[torch.arange(size) % len(images)].contiguous()
 
 
@@ -304,9 +310,8 @@ def _fastest(search: list[Setting]) -> Setting:
     """The setting with the least median.  Raises CaseProblem where none ran."""
     tried = [(setting.seconds, setting) for setting in search if setting.seconds is not None]
     if not tried:
-        raise CaseProblem(
-            Status.FAIL_REFERENCE, Stage.FORWARD, f"No setting of the CPU works: {search[0].note}"
-        )
+        said = say("batch.no_setting", "No setting of the CPU works: {note}", note=search[0].note)
+        raise CaseProblem(Status.FAIL_REFERENCE, Stage.FORWARD, said)
     return min(tried, key=lambda pair: pair[0])[1]
 
 
@@ -320,5 +325,6 @@ def _describe_host() -> HostInfo:
     )
 
 
-def _no_memory(batch_size: int, why: str) -> CaseProblem:
-    return CaseProblem(Status.ERROR_OOM, Stage.TRANSFER, f"Batch {batch_size} does not fit: {why}.")
+def _no_memory(batch_size: int, why: Said) -> CaseProblem:
+    said = say("batch.memory", "Batch {size} does not fit: {why}.", size=batch_size, why=why)
+    return CaseProblem(Status.ERROR_OOM, Stage.TRANSFER, said)

@@ -26,6 +26,7 @@ from harness.judgement.metrics import Array
 from harness.records.leg import DeviceInfo
 from harness.records.task_accuracy import TOP
 from harness.system import files, foreign, process
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, StageCallback, Status, UsageProblem
 
 if TYPE_CHECKING:
@@ -190,7 +191,11 @@ class Classifier:
                     raise CaseProblem(
                         Status.FAIL_SHAPE,
                         Stage.FORWARD,
-                        f"No output of the model has a row of {classes} classes for each image.",
+                        say(
+                            "task.no_logits",
+                            "No output of the model has a row of {classes} classes for each image.",
+                            classes=classes,
+                        ),
                     )
                 found.append(collected[name].astype(np.float64))
         except CaseProblem:
@@ -287,6 +292,10 @@ class Classify:
             raise CaseProblem(
                 Status.ERROR_HARNESS,
                 Stage.LOAD,
-                f"{self.images.path} is not what was stored there: another program changed it.",
+                say(
+                    "stored.changed",
+                    "{path} is not what was stored there: another program changed it.",
+                    path=self.images.path,
+                ),
             )
         return side.classify(self.setup, tensors["images"], on_stage)

@@ -16,12 +16,12 @@ from harness.execution.probes import rounding, summation
 from harness.execution.probes.rounding import Unknown
 from harness.judgement import published
 from harness.judgement.arithmetic import FULL_BITS, Factors, declared
-from harness.system.messages import say
+from harness.system.messages import Said, say
 
 
 def measure(
     device: torch.device, numerics: Mapping[str, str], chip: str
-) -> tuple[dict[str, str], list[str]]:
+) -> tuple[dict[str, str], list[Said]]:
     """Settings to add to `numerics`, which declare what was measured, and what is not declared.
 
     `numerics`: as the device has them, float32 on both sides of a product; `chip`: its name.
@@ -53,6 +53,11 @@ def _words(left: rounding.Form, right: rounding.Form) -> str:
     """How both factors are rounded, to stand behind a verb."""
 
     def one(form: rounding.Form) -> str:
-        return str(form) if isinstance(form, Unknown) else f"to {form}"
+        if isinstance(form, Unknown):
+            return str(form)
+        return say("factors.to", "to {form}", form=form)
 
-    return one(left) if left == right else f"{one(left)} (left) and {one(right)} (right)"
+    if left == right:
+        return one(left)
+    both = "{left} (left) and {right} (right)"
+    return say("factors.both", both, left=one(left), right=one(right))

@@ -72,6 +72,8 @@ class Imitation(TorchDispatchMode):
             with self:
                 return func.decompose(*args, **kwargs)
         if self.arithmetic.dtype == "float32":
+            if self._promoted:
+                return func(*args, **kwargs)
             if func is CPU_ATTENTION and self.arithmetic.short_matmul is not None:
                 return self._attention(args, kwargs)
             return func(*self._short_factors(func, args), **kwargs)

@@ -22,7 +22,7 @@ from harness.judgement.metrics import Array
 from harness.judgement.operator_rows import OperatorCheck, OperatorRow
 from harness.records.leg import LegRecord, Timing
 from harness.system.host_use import HostMeter
-from harness.system.messages import join, say
+from harness.system.messages import Said, join, say
 from harness.system.status import CaseProblem, Stage, StageCallback, Status
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class LegResult:
     counters: Counters
     variants: dict[str, dict[str, Array]] = dataclasses.field(default_factory=dict)
     operators: OperatorCheck | None = None
-    undeclared: tuple[str, ...] = ()
+    undeclared: tuple[Said, ...] = ()
 
     def returned(self) -> LegResult:
         """Only what the model returned, in its own batches: much less to keep."""
@@ -190,7 +190,7 @@ def run(
         device.plant(None)
         form = gelu.instead(device.torch_device, executed.gelu)
         described = device.describe()
-        undeclared: list[str] = []
+        undeclared: list[Said] = []
         if form is not None:
             numerics = {**numerics, "gelu": form}
         if request.promoted:

@@ -19,6 +19,7 @@ from harness.cases.models.model_files import ModelFiles
 from harness.cases.models.weight_account import WeightAccount
 from harness.cases.samples import Samples
 from harness.system import files
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, Status
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class OwnModule:
 
     def key(self, fingerprint: Callable[[Path], str]) -> dict[str, Any]:
         """There is none: what is imported by name may change unseen.  Raises CaseProblem."""
-        raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, "A module of one's own is in no cache.")
+        said = say("own.no_key", "A module of one's own is in no cache.")
+        raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, said)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,5 +103,8 @@ def _unpickled(path: Path, digest: str) -> Any:
     except Exception as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise CaseProblem(
-            Status.FAIL_LOAD, Stage.LOAD, f"The module cannot be loaded in another process: {said}"
-        ) from error
+            Status.FAIL_LOAD,
+            Stage.LOAD,
+            say("own.unloaded", "The module cannot be loaded in another process: {error}",
+                error=said),
+        ) from error  # fmt: skip

@@ -23,12 +23,17 @@ from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.metrics import Array
 from harness.judgement.verdict import Evidence, Verdict
 from harness.records.throughput import Throughput, ThroughputPlan
-from harness.system.messages import say
+from harness.system.messages import Said, say
 from harness.system.status import CaseProblem, Finding, Stage, Status, UsageProblem
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
 
+DIFFERENT_WEIGHTS = say(
+    "weights.differ",
+    "The two sides loaded different weights (their hashes differ): the files changed during the "
+    "run.",
+)
 _FORM_REMEDY = say(
     "gelu.remedy", "with TORCH_NPU_USE_COMPATIBLE_IMPL=1 torch_npu computes what is asked"
 )
@@ -98,8 +103,7 @@ class Sides:
         try:
             return precision_plans.read(Path(path))
         except UsageProblem as problem:
-            said = say("plan.bad", "{text}", text=problem)
-            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, said) from problem
+            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, problem.said) from problem
 
     def give(self, case: Case, request: LegRequest) -> None:
         """Take a module and inputs of the user's own for a case."""
@@ -129,11 +133,7 @@ class Sides:
             raise CaseProblem(
                 Status.FAIL_LOAD,
                 Stage.COMPARE,
-                say(
-                    "weights.differ",
-                    "The two sides loaded different weights (their hashes differ): the files "
-                    "changed during the run.",
-                ),
+                DIFFERENT_WEIGHTS,
             )
         judged = _judged(request, answers, candidate)
         return dataclasses.replace(
@@ -265,7 +265,7 @@ def _evidence(request: LegRequest, answers: Answers, candidate: LegResult) -> Ev
     )
 
 
-def _idle_faults(request: LegRequest, candidate: LegResult) -> list[str]:
+def _idle_faults(request: LegRequest, candidate: LegResult) -> list[Said]:
     """A planned fault that never acted: the case says nothing about it."""
     if request.fault_plan is None:
         return []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.execution.batch_timing import MeasureRequest
 from harness.records.throughput import BatchTiming, Row, Throughput, ThroughputPlan
+from harness.system.messages import Said, say
 from harness.system.status import CaseProblem, Status
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ class _Side:
         self.plan = plan
         self.timeout = timeout
         self.left = plan.seconds
-        self.ended = ""  # why nothing more is asked
+        self.ended = Said("")  # why nothing more is asked
 
-    def ask(self, leg: LegRequest, batch_size: int, rows: int) -> tuple[BatchTiming | None, str]:
+    def ask(self, leg: LegRequest, batch_size: int, rows: int) -> tuple[BatchTiming | None, Said]:
         """Measure one batch size; `rows`: how many share the time that is left."""
 
         if self.ended:
@@ -36,14 +37,20 @@ class _Side:
             found = self.worker.ask(request, share + self.timeout)
         except CaseProblem as problem:
             self.left -= min(share, time.monotonic() - began)
-            text = f"{problem.status.value}: {problem.reason}"
+            text = say("batch.ended", "{status}: {reason}", status=problem.status.value,
+                       reason=problem.reason)  # fmt: skip
             # A batch that is too large says nothing about the others; a hang would cost each of
             # them the time limit, and a crash is likely to come again.
             if problem.status is not Status.ERROR_OOM:
-                self.ended = f"not measured: batch {batch_size} ended as {problem.status.value}"
+                self.ended = say(
+                    "batch.after",
+                    "not measured: batch {size} ended as {status}",
+                    size=batch_size,
+                    status=problem.status.value,
+                )
             return None, text
         self.left -= found.spent
-        return found, ""
+        return found, Said("")
 
 
 def measure(

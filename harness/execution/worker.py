@@ -22,7 +22,7 @@ from harness.devices import emulated_kernels
 from harness.devices.spec import DeviceSpec
 from harness.system import process
 from harness.system.files import ROOT
-from harness.system.messages import say
+from harness.system.messages import Said, say
 from harness.system.status import CaseProblem, Stage, StageCallback, Status, UsageProblem
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ class Worker(Generic[_Side]):
             raise self._failed(value)
         self._ready = True
 
-    def _failed(self, problem: tuple[str, str, str]) -> CaseProblem:
+    def _failed(self, problem: tuple[str, str, Said]) -> CaseProblem:
         status, stage, reason = Status(problem[0]), Stage(problem[1]), problem[2]
         tail = self.log_tail()
         if status in POISONED or status is Status.ERROR_HARNESS:
@@ -342,7 +342,7 @@ class DeviceWorker(Worker["Device"]):
 class _WithLog(CaseProblem):
     """A problem together with the last lines of the process that had it."""
 
-    def __init__(self, status: Status, stage: Stage, reason: str, log_tail: str) -> None:
+    def __init__(self, status: Status, stage: Stage, reason: Said, log_tail: str) -> None:
         super().__init__(status, stage, reason)
         self.log_tail = log_tail
 

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from harness.system import process
+from harness.system.messages import say
 from harness.system.status import (
     CaseProblem,
     Stage,
@@ -45,12 +46,13 @@ def main(requests_descriptor: int, answers_descriptor: int) -> int:
                 torchvision_shim.import_timm()
         answers.send(("ready", None))
     except UsageProblem as problem:
-        answers.send(("usage", str(problem)))
+        answers.send(("usage", problem.said))
         return 0
     except Exception as error:
         traceback.print_exc()
         text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
-        reason = f"{opening} could not be opened: {text}"
+        reason = say("process.unopened", "{what} could not be opened: {error}", what=opening,
+                     error=text)  # fmt: skip
         answers.send(("failed", (Status.ERROR_DEVICE.value, Stage.LOAD.value, reason)))
         return 1
 
@@ -87,12 +89,20 @@ def main(requests_descriptor: int, answers_descriptor: int) -> int:
             traceback.print_exc()
             answers.send(("failed", (problem.status.value, problem.stage.value, problem.reason)))
         except UsageProblem as problem:
-            answers.send(("usage", str(problem)))
+            answers.send(("usage", problem.said))
         except Exception as error:
             traceback.print_exc()
             status, reason = Status.ERROR_HARNESS, unforeseen(error)
             if process.exhausted(error):
-                status, reason = Status.ERROR_OOM, f"{opening}: {host_trouble(MemoryError())}"
+                status, reason = (
+                    Status.ERROR_OOM,
+                    say(
+                        "process.memory",
+                        "{what}: {trouble}",
+                        what=opening,
+                        trouble=host_trouble(MemoryError()),
+                    ),
+                )
             answers.send(("failed", (status.value, stage.value, reason)))
         request = result = None
 

@@ -34,7 +34,7 @@ class Factors:
     ties: Ties = "even"
 
     def __str__(self) -> str:
-        return f"{self.bits} bits, {_TIES[self.ties]}"
+        return say("factors", "{bits} bits, {ties}", bits=self.bits, ties=_TIES[self.ties])
 
     @property
     def name(self) -> str:
@@ -43,9 +43,9 @@ class Factors:
 
 
 _TIES: dict[Ties, str] = {
-    "even": "ties to even",
-    "away": "ties away from zero",
-    "truncate": "truncated",
+    "even": say("ties.even", "ties to even"),
+    "away": say("ties.away", "ties away from zero"),
+    "truncate": say("ties.truncate", "truncated"),
 }
 _BY_TEXT = {str(form): form for form in (Factors(bits, ties) for bits in (10, 11) for ties in TIES)}
 
@@ -96,7 +96,7 @@ class Arithmetic:
     of convolutions and of matrix products are shortened, None for not at all; `gelu`: the form
     ("erf", "tanh") that every GELU takes whatever the model asks, "" for that; `autocast`: the
     policy of casts of a float32 model, None for none; `promoted`: modules that compute in float32
-    whatever `dtype` is.
+    whatever `dtype` is, their factors not shortened.
     """
 
     dtype: str = "float32"
@@ -183,12 +183,14 @@ def declared(dtype: str, numerics: Mapping[str, str]) -> Arithmetic:
             return measured or Factors(HF32_BITS)
         return (measured or Factors(TF32_BITS)) if numerics.get(tf32) == "True" else None
 
+    promoted = tuple(numerics.get("promoted", "").split())
     if storage(dtype) != "float32":
-        promoted = tuple(numerics.get("promoted", "").split())
         return Arithmetic(dtype, gelu=gelu, promoted=promoted)
+    conv, matmul = short("conv", "cudnn.allow_tf32"), short("matmul", "matmul.allow_tf32")
     return Arithmetic(
-        short_conv=short("conv", "cudnn.allow_tf32"),
-        short_matmul=short("matmul", "matmul.allow_tf32"),
+        short_conv=conv,
+        short_matmul=matmul,
         gelu=gelu,
         autocast=AutocastPolicy.of_settings(numerics),
+        promoted=promoted if conv or matmul else (),
     )

@@ -8,11 +8,11 @@ that where **all** of them were, something was judged that could have failed.
 from __future__ import annotations
 
 from harness.judgement.operator_rows import OperatorCheck
-from harness.system.messages import join, say
+from harness.system.messages import Said, join, listed, say
 from harness.system.status import Finding, Stage, Status
 
 
-def judge(check: OperatorCheck | None, why: str) -> tuple[list[Finding], list[str]]:
+def judge(check: OperatorCheck | None, why: Said) -> tuple[list[Finding], list[Said]]:
     """Findings and notes on a module for which `why`, a sentence, asks for its operators.
 
     `check`: None where none were compared.  What exceeds its budget is a finding elsewhere.
@@ -24,7 +24,12 @@ def judge(check: OperatorCheck | None, why: str) -> tuple[list[Finding], list[st
         english = "None of its operators was compared either: there is no evidence."
         reason = join(why, say("operators.none", english))
     else:
-        left = ", ".join(f"{count} ({reason})" for reason, count in check.left_out.items())
+        left = listed(
+            [
+                say("operators.left", "{count} ({reason})", count=count, reason=reason)
+                for reason, count in check.left_out.items()
+            ]
+        )
         reason = join(
             why,
             say(

@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.judgement import metrics
 from harness.judgement.metrics import Array
-from harness.system.messages import say
+from harness.system.messages import Said, say
 from harness.system.status import Finding, Stage, Status
 
 
@@ -20,7 +20,7 @@ def mismatches(
 ) -> list[Finding]:
     """Outputs that are missing on one side, of another shape or empty; `images`: how many."""
 
-    def finding(reason: str) -> Finding:
+    def finding(reason: Said) -> Finding:
         return Finding(Status.FAIL_SHAPE, Stage.COMPARE, reason)
 
     found = []

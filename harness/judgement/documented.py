@@ -30,18 +30,19 @@ class ImageRow:
     cosine: float
     max_abs_error: float  # of the logits
     margin: float  # CPU's Top-1 logit minus its second
-    cpu_top5: tuple[int, ...] = ()  # likeliest first; () for five classes or fewer
-    device_top5: tuple[int, ...] = ()
+    top5_match: bool | None = None  # of the five likeliest in any order; None where five are all
+    # Of a record from before `views` showed the classes themselves.
+    cpu_top5: dataclasses.InitVar[tuple[int, ...]] = ()
+    device_top5: dataclasses.InitVar[tuple[int, ...]] = ()
+
+    def __post_init__(self, cpu_top5: tuple[int, ...], device_top5: tuple[int, ...]) -> None:
+        if cpu_top5:
+            object.__setattr__(self, "top5_match", set(cpu_top5) == set(device_top5))
 
     @property
     def match(self) -> bool:
         """Whether both sides name the same class."""
         return self.cpu_top1 == self.device_top1
-
-    @property
-    def top5_match(self) -> bool | None:
-        """Whether both sides' five likeliest classes are the same; None where five are all."""
-        return set(self.cpu_top5) == set(self.device_top5) if self.cpu_top5 else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +96,7 @@ def documented_gate(reference: Array, candidate: Array, labels: Sequence[str]) -
             cosine=float(cosines[i]),
             max_abs_error=float(largest[i]),
             margin=float(margins[i]),
-            cpu_top5=top5_cpu[i],
-            device_top5=top5_dev[i],
+            top5_match=top5_cpu[i] == top5_dev[i] if top5_cpu[i] else None,
         )
         for i, label in enumerate(labels)
     )
@@ -111,12 +111,12 @@ def documented_gate(reference: Array, candidate: Array, labels: Sequence[str]) -
     )
 
 
-def _top5(logits: Array) -> list[tuple[int, ...]]:
+def _top5(logits: Array) -> list[set[int]]:
     """The five likeliest classes of each row of [N, C]; none where there are no more than five."""
     if logits.shape[1] <= _FIVE:
-        return [()] * len(logits)
+        return [set()] * len(logits)
     order = np.argsort(-logits, axis=1, kind="stable")[:, :_FIVE]
-    return [tuple(map(int, row)) for row in order]
+    return [set(map(int, row)) for row in order]
 
 
 DOCUMENTED_IMAGES, DOCUMENTED_BATCH, DOCUMENTED_SIZE = 6, 8, "224x224"

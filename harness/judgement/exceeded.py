@@ -10,13 +10,13 @@ from harness.judgement.budget import Allowance, OutputBudget
 from harness.judgement.documented import ERROR_RATE_LIMIT_PERCENT, DocumentedGate
 from harness.judgement.metrics import Array
 from harness.judgement.operator_rows import OperatorCheck
-from harness.system.messages import join, say
+from harness.system.messages import Said, join, say
 from harness.system.status import Finding, Stage, Status
 
 _FLIP_SIGMAS = 4.0
 
 
-def _wrong(reason: str) -> Finding:
+def _wrong(reason: Said) -> Finding:
     return Finding(Status.FAIL_ACCURACY, Stage.COMPARE, reason)
 
 
@@ -113,7 +113,7 @@ def judge_flips(
     as_asked: Array | None,
     gate: DocumentedGate,
     allowed: Allowance,
-) -> tuple[list[Finding], list[str]]:
+) -> tuple[list[Finding], list[Said]]:
     """Findings and notes: a Top-1 flip counts when no allowed error explains it.
 
     `reference`, `candidate`, `as_asked`: logits [N, C] of the CPU, of the device, and in float64
@@ -150,7 +150,7 @@ def judge_flips(
             notes.append(text)
         else:
             found.append(_wrong(text))
-    return found, list(notes)
+    return found, notes
 
 
 def judge_gate(gate: DocumentedGate, *, within: bool) -> list[Finding]:

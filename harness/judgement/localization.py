@@ -13,6 +13,8 @@ from harness.judgement import budget, metrics, operator_rows
 from harness.judgement.budget import OutputBudget
 from harness.judgement.metrics import Array
 from harness.judgement.operator_rows import OperatorRow
+from harness.system import messages
+from harness.system.messages import Message, Said, join, listed, say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Localization:
     since its own did not fit.  `reproduced`: whether the pass, operator by operator, ended where
     the model's own forward pass did on the device; None when the two cannot be compared.
     `reproducers`: scripts, relative to the results; `note`: why there are none though they were
-    wanted.  `problem`: why there are no rows.
+    wanted.  `problem`: why there are no rows, and `problem_messages` what that says, by id.
     """
 
     arithmetic: str = ""
@@ -42,6 +44,10 @@ class Localization:
     problem: str = ""
     full: bool = False
     way: str = ""
+    problem_messages: tuple[Message, ...] = ()
+
+    def __post_init__(self) -> None:
+        messages.put_beside(self, "problem", "problem_messages")
 
     @property
     def culprits(self) -> list[OperatorRow]:
@@ -59,28 +65,39 @@ class Localization:
         limit = budget.limit(exact=self.full)
         return next((row for row in self.rows if row.inherited_ratio > limit), None)
 
-    def conclusion(self) -> str:
+    def conclusion(self) -> Said:
         """What was found, in a sentence or two."""
         if self.problem:
-            return f"Not localised: {self.problem}"
+            why = messages.beside(self.problem, self.problem_messages)
+            return say("culprit.not_localised", "Not localised: {why}", why=why)
         found = self.culprits
         if not found:
-            seen = f"{len(operator_rows.compared(self.rows))} of {len(self.rows)} operators"
-            text = (
-                f"No culprit: none of {seen}, each on the reference's own input, errs by more "
-                f"than {self.arithmetic} explains."
+            text = say(
+                "culprit.none",
+                "No culprit: none of {compared} of {total} operators, each on the reference's own "
+                "input, errs by more than {arithmetic} explains.",
+                compared=len(operator_rows.compared(self.rows)),
+                total=len(self.rows),
+                arithmetic=self.arithmetic,
             )
-            if self.reproduced is False:
-                text += (
-                    " Run one by one they do not give the model's result on the device either: "
-                    "the fault comes and goes, or lies where the model takes another way on the "
-                    "device."
-                )
-            return text
-        said = [describe(found[0]), *([str(found[0].method)] if found[0].method else [])]
-        return (
-            f"Culprit: {' '.join(said)} Beyond what {self.arithmetic} explains are "
-            f"{', '.join(self._kinds())}."
+            if self.reproduced is not False:
+                return text
+            return join(
+                text,
+                say(
+                    "culprit.not_reproduced",
+                    "Run one by one they do not give the model's result on the device either: the "
+                    "fault comes and goes, or lies where the model takes another way on the "
+                    "device.",
+                ),
+            )
+        method = found[0].method
+        return say(
+            "culprit",
+            "Culprit: {culprit} Beyond what {arithmetic} explains are {kinds}.",
+            culprit=join(describe(found[0]), str(method) if method else ""),
+            arithmetic=self.arithmetic,
+            kinds=listed(self._kinds()),
         )
 
     def _kinds(self) -> list[str]:
@@ -88,8 +105,17 @@ class Localization:
         wrong = collections.Counter(row.operator for row in self.culprits)
         seen = collections.Counter(row.operator for row in operator_rows.compared(self.rows))
         rest = seen.total() - sum(seen[name] for name in wrong)
-        kinds = [f"{count} of {seen[name]} {name}" for name, count in wrong.most_common()]
-        return [*kinds, f"0 of {rest} others"]
+        kinds: list[str] = [
+            say(
+                "culprit.kind",
+                "{count} of {seen} {operator}",
+                count=count,
+                seen=seen[name],
+                operator=name,
+            )
+            for name, count in wrong.most_common()
+        ]
+        return [*kinds, say("culprit.others", "0 of {rest} others", rest=rest)]
 
 
 def worst_batch(budgets: Sequence[OutputBudget], images: int, batch_size: int) -> tuple[int, int]:
@@ -126,15 +152,30 @@ def reproduced(
     return all(verdicts) if verdicts else None
 
 
-def describe(row: OperatorRow) -> str:
+def describe(row: OperatorRow) -> Said:
     """One culprit in a sentence."""
-    line = f", called in {row.source}" if row.source else ""
-    where = f"{row.operator} in {row.module} (operator {row.index}{line}): "
+    line = say("culprit.source", ", called in {source}", source=row.source) if row.source else ""
+    where = say(
+        "culprit.where",
+        "{operator} in {module} (operator {index}{line})",
+        operator=row.operator,
+        module=row.module,
+        index=row.index,
+        line=line,
+    )
     if row.unstable:
-        return f"{where}{row.unstable} elements differ when it is repeated on the same input."
+        english = "{where}: {count} elements differ when it is repeated on the same input."
+        return say("culprit.unstable", english, where=where, count=row.unstable)
     if row.nonfinite:
-        return f"{where}{row.nonfinite} NaN or infinite values of its own."
-    return (
-        f"{where}own error {row.ratio:.3g} times what {row.arithmetic} costs there, "
-        f"{row.worst_slice_ratio:.3g} times in {row.worst_slice or 'all of it'}."
+        english = "{where}: {count} NaN or infinite values of its own."
+        return say("culprit.nonfinite", english, where=where, count=row.nonfinite)
+    return say(
+        "culprit.error",
+        "{where}: own error {ratio} times what {arithmetic} costs there, {slice_ratio} times in "
+        "{slice}.",
+        where=where,
+        ratio=f"{row.ratio:.3g}",
+        arithmetic=row.arithmetic,
+        slice_ratio=f"{row.worst_slice_ratio:.3g}",
+        slice=row.worst_slice or say("operators.all", "all of it"),
     )

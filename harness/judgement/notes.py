@@ -9,12 +9,12 @@ from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.budget import Allowance, OutputBudget
 from harness.judgement.metrics import Array
 from harness.judgement.operator_rows import OperatorCheck
-from harness.system.messages import say
+from harness.system.messages import Said, say
 
 
 def of_format(
     arithmetic: Arithmetic, budgets: Sequence[OutputBudget], check: OperatorCheck | None
-) -> list[str]:
+) -> list[Said]:
     """What a format's noise hides; `check`: the device's operators one by one."""
     if arithmetic.full:
         return []
@@ -43,7 +43,7 @@ def of_format(
 
 def of_form(
     gelu: str, as_asked: Mapping[str, Array] | None, allowed: Mapping[str, Allowance], remedy: str
-) -> list[str]:
+) -> list[Said]:
     """What another form of GELU changes, which is no rounding and is in no budget.
 
     `as_asked`: float64 outputs [N, ...] in the form that the model asks for, None where the device

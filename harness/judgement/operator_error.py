@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -176,6 +177,41 @@ def misrounding(rounded: Array, candidate: Array, inner: Array, rounding: Roundi
     expected = 2 * np.asarray(inner, np.float64) / step
     allowed = np.sum(np.where(usable, expected + np.square(expected), 0.0)) + _FREE_STEPS
     return float(_root_ratio(np.sum(np.square(np.where(usable, moved, 0.0))), allowed))
+
+
+_SURE = math.sqrt(2 * math.log(2 / FALSE_ALARM))
+
+
+def one_sided(
+    reference: Array, candidate: Array, free: float, *, limit: float = RATIO_LIMIT
+) -> float:
+    """How surely the errors of sums lean to one side, in units of which `limit` is too much.
+
+    Rounding to nearest errs to both sides alike.  With d = candidate - reference, of elements whose
+    roundings are independent, and any signs s that do not depend on d,
+
+        z = (|sum s d| - free sum |reference|) / sqrt(sum d^2)
+
+    exceeds t with a chance of at most 2 exp(-t^2 / 2), whatever the errors' sizes are (W.
+    Hoeffding, Probability inequalities for sums of bounded random variables, 1963, theorem 2, given
+    the sizes); the limit is where that is FALSE_ALARM.  Signs are those of the result, for what
+    is rounded towards zero, and all alike, for what is rounded down or up.  The reference may be
+    rounded itself, to nearest.  `free`: relative error that all elements may share: a store that
+    is not to nearest, or one factor.  Elements that are not finite are left out.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        moved = np.subtract(candidate, reference)
+        if not moved.any():
+            return 0.0
+        moved = moved.astype(np.float64)
+        scatter = float(np.vdot(moved, moved))
+        if not math.isfinite(scatter):
+            usable = np.isfinite(moved)
+            moved, reference = moved[usable], reference[usable]
+            scatter = float(np.vdot(moved, moved)) or 1.0
+    leaning = max(abs(float(np.vdot(moved, np.sign(reference)))), abs(float(moved.sum())))
+    shared = free * float(np.abs(reference).sum(dtype=np.float64))
+    return max(0.0, leaning - shared) / math.sqrt(scatter) * limit / _SURE
 
 
 class _Sums:

@@ -17,7 +17,7 @@ from harness.system.messages import say
 # Why a call that cannot be compared is none that should be: it has no numbers of its own.
 NO_LAYER = ("view", "uninitialised memory", "no tensor result")
 EMPTY = "empty result"
-NO_KERNEL = "the device has no kernel: it would run on the CPU"
+NO_KERNEL = say("skipped.no_kernel", "the device has no kernel: it would run on the CPU")
 RATIO_LIMIT = 3.0  # of a whole result; rounding by truncation averages 1.6
 SLICE_RATIO_LIMIT = 4.0  # of any slice; a faithfully rounded result has at most 2 sqrt(3) = 3.46
 AS_CANN = "as CANN computes it"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.judgement import budget, metrics
 from harness.judgement.budget import Allowance, OutputBudget
-from harness.system.messages import say
+from harness.system.messages import Said, say
 from harness.system.status import Finding, Stage, Status
 
 # Budget in units of the spread between images: from half of it on, noise and signal are alike.
@@ -111,7 +111,7 @@ def judge(
     return [Finding(Status.INCONCLUSIVE, Stage.REFERENCE, reason) for reason in reasons]
 
 
-def blindness(measured: metrics.Discrimination | None, limit: float) -> list[str]:
+def blindness(measured: metrics.Discrimination | None, limit: float) -> list[Said]:
     """A note where the protocol's gate could not have failed; `limit`: of the softmax cosine."""
     if measured is None or measured.images < 2 or measured.max_cosine < limit:
         return []

@@ -2,7 +2,8 @@
 
 To first order an output's error is the sum of what its roundings cause, each carried on by the rest
 of the model.  Roundings are taken as independent, so that the mean squares of what they cause add
-up: a **share** is one of them over their sum.  No torch here; `harness/execution/shares.py`
+up: a **share** is one of them over their sum.  The error as a whole is their sum with signs, which
+may cancel or add up where few roundings count.  No torch here; `harness/execution/shares.py`
 measures.
 """
 
@@ -78,12 +79,18 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Shares:
-    """The roundings of a forward pass.  `order`: modules that run operators, as they first do."""
+    """The roundings of a forward pass.
+
+    `order`: modules that run operators, as they first do.  `sums`: mean square of what all
+    roundings cause together in each output, with their signs.  `images`: how many went in.
+    """
 
     arithmetic: str
     outputs: tuple[str, ...]
     points: tuple[RoundingPoint, ...]
     order: tuple[str, ...]
+    sums: tuple[float, ...]
+    images: int = 0
 
     @functools.cached_property
     def squares(self) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -93,7 +100,7 @@ class Shares:
 
     def rmse(self, output: str) -> float:
         """The error that is predicted for an output."""
-        return math.sqrt(float(self.squares[:, self.outputs.index(output)].sum()))
+        return math.sqrt(self.sums[self.outputs.index(output)])
 
     def remaining(self, promoted: Collection[str]) -> tuple[float, ...]:
         """Part of each output's mean square error that is left with modules in float32."""
@@ -143,11 +150,11 @@ def described(point: RoundingPoint) -> str:
 class ErrorShares:
     """What a record says of them, for one output.
 
-    `predicted_rmse`: by the roundings, to first order; `budget_rmse`, `device_rmse`: as observed,
-    of the imitation on the CPU and of the device.  `greatest`: single roundings; `blocks`: in order
-    of execution, the smallest of many as one; `kinds`: weights, input, kinds of operators.
-    `culprit`: see `culprit`.  `images`: how many went in.  Where no format is reduced only the
-    culprit is known, and the other parts are empty.
+    `predicted_rmse`: the sum of the roundings, to first order; `budget_rmse`, `device_rmse`: as
+    observed, of the imitation on the CPU and of the device.  `greatest`: single roundings;
+    `blocks`: in order of execution, the smallest of many as one; `kinds`: weights, input, kinds of
+    operators.  `culprit`: see `culprit`.  `images`: how many went in.  Where no format is reduced
+    only the culprit is known, and the other parts are empty.
     """
 
     output: str

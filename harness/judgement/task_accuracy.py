@@ -16,6 +16,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from harness.system.messages import Said, say
 from harness.system.status import Finding, Stage, Status, worst
 
 # Chance that an equally good device fails, or that a side that guesses counts as one that does not.
@@ -107,24 +108,36 @@ def judge(counts: Counts, classes: int, fallback: Sequence[str] = ()) -> list[Fi
         found.append(
             _finding(
                 Status.FAIL_REFERENCE,
-                f"The CPU itself gives NaN or infinite logits for {counts.cpu_broken} of "
-                f"{counts.images} images.",
+                say(
+                    "task.cpu_broken",
+                    "The CPU itself gives NaN or infinite logits for {count} of {images} images.",
+                    count=counts.cpu_broken,
+                    images=counts.images,
+                ),
             )
         )
     if counts.device_broken:
         found.append(
             _finding(
                 Status.FAIL_NAN,
-                f"The device gives NaN or infinite logits for {counts.device_broken} of "
-                f"{counts.images} images.",
+                say(
+                    "task.device_broken",
+                    "The device gives NaN or infinite logits for {count} of {images} images.",
+                    count=counts.device_broken,
+                    images=counts.images,
+                ),
             )
         )
     if fallback:
         found.append(
             _finding(
                 Status.FAIL_FALLBACK,
-                f"Ran on the CPU instead of the device: {', '.join(fallback)}. These answers are "
-                "not the device's alone.",
+                say(
+                    "task.fallback",
+                    "Ran on the CPU instead of the device: {operators}. These answers are not the "
+                    "device's alone.",
+                    operators=", ".join(fallback),
+                ),
             )
         )
     p = mcnemar(counts.lost, counts.gained)
@@ -132,10 +145,17 @@ def judge(counts: Counts, classes: int, fallback: Sequence[str] = ()) -> list[Fi
         found.append(
             _finding(
                 Status.FAIL_ACCURACY,
-                f"Top-1 is worse on the device than chance explains: of {counts.images} images "
-                f"{counts.lost} are right on the CPU alone and {counts.gained} on the device "
-                f"alone (McNemar's exact test: p = {p:.2g}, the limit is "
-                f"{ACCURACY_ALARM_LEVEL:g}).",
+                say(
+                    "task.worse",
+                    "Top-1 is worse on the device than chance explains: of {images} images {lost} "
+                    "are right on the CPU alone and {gained} on the device alone (McNemar's exact "
+                    "test: p = {p}, the limit is {limit}).",
+                    images=counts.images,
+                    lost=counts.lost,
+                    gained=counts.gained,
+                    p=f"{p:.2g}",
+                    limit=f"{ACCURACY_ALARM_LEVEL:g}",
+                ),
             )
         )
     return found or _limits(counts, classes)
@@ -153,9 +173,14 @@ def _limits(counts: Counts, classes: int) -> list[Finding]:
         return [
             _finding(
                 Status.INCONCLUSIVE,
-                f"The CPU has {counts.cpu_right} of {counts.images} images right: with fewer than "
-                f"{least} no device can be shown to be worse. Give more images, or correct the "
-                "labels.",
+                say(
+                    "task.few_right",
+                    "The CPU has {right} of {images} images right: with fewer than {least} no "
+                    "device can be shown to be worse. Give more images, or correct the labels.",
+                    right=counts.cpu_right,
+                    images=counts.images,
+                    least=least,
+                ),
             )
         ]
     from scipy.stats import binomtest
@@ -165,13 +190,19 @@ def _limits(counts: Counts, classes: int) -> list[Finding]:
         return [
             _finding(
                 Status.INCONCLUSIVE,
-                f"The CPU itself is right no more often than by guessing among {classes} classes "
-                f"({counts.cpu_right} of {counts.images}): the labels do not belong to this model, "
-                "or its weights are not trained.",
+                say(
+                    "task.guesses",
+                    "The CPU itself is right no more often than by guessing among {classes} "
+                    "classes ({right} of {images}): the labels do not belong to this model, or "
+                    "its weights are not trained.",
+                    classes=classes,
+                    right=counts.cpu_right,
+                    images=counts.images,
+                ),
             )
         ]
     return []
 
 
-def _finding(status: Status, reason: str) -> Finding:
+def _finding(status: Status, reason: Said) -> Finding:
     return Finding(status, Stage.COMPARE, reason)

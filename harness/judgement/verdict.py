@@ -30,7 +30,7 @@ from harness.judgement.image_errors import ElementRule, ImageErrors
 from harness.judgement.metrics import Array
 from harness.judgement.operator_rows import OperatorCheck
 from harness.judgement.separation import Separation
-from harness.system.messages import say
+from harness.system.messages import Said, say
 from harness.system.status import Finding, Stage, Status, worst
 
 # Named in every record, which is held against these rules when it is read: raised with every
@@ -108,7 +108,7 @@ class Verdict:
     separation: Separation | None = None
     arithmetic: str = ""
     budgets: tuple[OutputBudget, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Said, ...] = ()
     wrong_batching: WrongBatching | None = None
 
     @property
@@ -212,7 +212,7 @@ def judge_without_oracle(
     samples: int,
     operators: OperatorCheck | None,
     arithmetic: Arithmetic,
-    why: str,
+    why: Said,
 ) -> Verdict:
     """Judge a module that does not run in float64 by its operators; `why`: the reason, a sentence.
 
@@ -261,7 +261,7 @@ def judge_batch(evidence: Evidence, outputs: Mapping[str, Array], batch_size: in
     ]
 
 
-def _judge_whole_numbers(evidence: Evidence) -> tuple[list[Finding], list[str]]:
+def _judge_whole_numbers(evidence: Evidence) -> tuple[list[Finding], list[Said]]:
     honest = [evidence.oracle, *evidence.budget.runs]
     honest += [evidence.as_asked] if evidence.as_asked is not None else []
     return whole_numbers.judge(evidence.reference, evidence.candidate, honest, evidence.variants)

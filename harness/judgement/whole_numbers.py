@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.judgement.batchings import WAYS
 from harness.judgement.metrics import Array
-from harness.system.messages import say
+from harness.system.messages import Said, say
 from harness.system.status import Finding, Stage, Status
 
 Outputs = Mapping[str, Array]
@@ -33,7 +33,7 @@ def judge(
     candidate: Outputs,
     honest: Sequence[Outputs],
     variants: Mapping[str, Outputs],
-) -> tuple[list[Finding], list[str]]:
+) -> tuple[list[Finding], list[Said]]:
     """Findings and notes; arrays [N, ...], of a variant [M, ...], row r of image r modulo N.
 
     `honest`: further runs on the CPU, [N, ...] each; `variants`: the device's other ways to batch.

@@ -26,6 +26,7 @@ from harness.records.leg import DeviceInfo
 from harness.system.status import CaseProblem, Status, UsageProblem
 
 PAIRS = 6
+_GUESSES = 2  # pairs that are kept for sets that no share proposes
 _STEPS = 200  # of a factor on errors, between none and all of them
 _TIGHTER = 0.97
 
@@ -82,13 +83,15 @@ def prescribe(
 ) -> Prescription:
     """Find the smallest plan for a case that reaches a target on the device.
 
-    Raises UsageProblem for a case without a short dtype, or a target about classes for a model
-    without any; CaseProblem when the model does not run.
+    Raises UsageProblem for a case without a reduced arithmetic, or a target about classes for a
+    model without any; CaseProblem when the model does not run.
     """
-    if case.dtype not in ("float16", "bfloat16"):
+    short = case.dtype in ("float16", "bfloat16")
+    if not short and (case.dtype != "float32" or case.numerics != "default"):
         raise UsageProblem(
-            f"A plan keeps modules of a float16 or bfloat16 model in float32, not of {case.dtype}: "
-            "give --dtype float16 or bfloat16."
+            "A plan keeps modules of a float16 or bfloat16 model in float32, or has them run "
+            f"without HF32, not of {case.dtype} with {case.numerics} numerics: give --dtype "
+            "float16 or bfloat16, or --dtype float32 --numerics default."
         )
     request = dataclasses.replace(
         sides.request(case), repeat=0, batch_checks=False, operator_share=0.0,
@@ -117,6 +120,11 @@ class _Search:
         self._say("pair 1: without a plan")
         device = self._on_device(())
         declared = arithmetic.declared(self._case.dtype, device.record.numerics)
+        if declared.full:
+            raise UsageProblem(
+                f"{device.record.device.name} computes float32 without HF32 or TF32: no module "
+                "needs a plan."
+            )
         if device.logits is None and self._target.of_classes:
             raise UsageProblem(
                 f"--target {self._target.text}: the model has no classes; give budget_ratio."
@@ -160,17 +168,37 @@ class _Search:
                 "The device's numbers are not finite, and not for the range of "
                 f"{self._case.dtype}: no plan is the remedy."
             )
-        while len(self.tries) < PAIRS:
+        while len(self.tries) < (PAIRS - _GUESSES if self._met() else PAIRS):
             chosen = self._next(needed)
             if chosen is None:
                 break
             self._pair(chosen)
-        if any(one.met for one in self.tries):
+        if self._met():
+            self._try_guesses(needed)
             return ""
         return (
             f"{self._target.text} is not reached: not even with all {len(self._every)} modules in "
             "float32, for what the model's own code, its input and its result round is left."
         )
+
+    def _met(self) -> bool:
+        return any(one.met for one in self.tries)
+
+    def _try_guesses(self, needed: Modules) -> None:
+        """Spend the pairs that are left on as many modules from either end.
+
+        What a set leaves is one draw: roundings that stay may cancel or add up, which no mean
+        square tells, and so a set that is predicted to leave more may leave less.
+        """
+        count, order = self.tries[self._best()].count, self._shares.order
+        guesses = {search.first(self._shares, count, some) for some in (order, order[::-1])}
+        by_prediction = sorted(
+            (max(self._shares.remaining(guess)), sorted(guess)) for guess in guesses
+        )
+        for _, paths in by_prediction[: PAIRS - len(self.tries)]:
+            guess = frozenset(paths)
+            if guess and needed <= guess and guess not in self._chosen:
+                self._pair(guess)
 
     def _next(self, needed: Modules) -> Modules | None:
         """What to try: the smallest set that is predicted to do, by what was seen last.
@@ -276,16 +304,19 @@ class _Search:
         return Scale(oracle, cost, device.logits, self._request.inputs.labels)
 
     def _best(self) -> int:
-        """The smallest set that meets the target; else the one that comes nearest to float64."""
+        """The smallest set that meets the target, of several the one that comes nearest to float64.
+
+        Where none meets it the one that comes nearest.
+        """
         places = range(len(self.tries))
         met = [place for place in places if self.tries[place].met]
-        if met:
-            return min(met, key=lambda place: (self.tries[place].count, -place))
 
         def error(place: int) -> float:
             rmse = self.tries[place].rmse
             return math.inf if math.isnan(rmse) else rmse
 
+        if met:
+            return min(met, key=lambda place: (self.tries[place].count, error(place)))
         return min(places, key=lambda place: (error(place), self.tries[place].count))
 
 

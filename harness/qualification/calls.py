@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.cases.architectures import without_values
 from harness.execution.operators import dispatch
 from harness.execution.operators.calls import Call, mapped, qualified_name, why_not_comparable
+from harness.execution.operators.recorder import recording
 from harness.judgement.operator_rows import NO_LAYER
 from harness.qualification import signatures
 from harness.qualification.signatures import Signature
@@ -54,22 +54,6 @@ class Level:
             yield
 
 
-class _Tracer(TorchDispatchMode):
-    def __init__(self, on_call: Callable[[Call], None], *, dense: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._on_call = on_call
-        self._dense = dense
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        call = Call(func, args, kwargs or {})
-        self._on_call(call)
-        result = func(*args, **call.kwargs)
-        if self._dense and not func.is_view and why_not_comparable(call) not in NO_LAYER:
-            taken = {id(tensor) for tensor in call.tensors()}
-            return mapped(lambda leaf: _dense(leaf, taken), result)
-        return result
-
-
 def _dense(leaf: Any, taken: set[int]) -> Any:
     """A result as it lies on a device that gives contiguous ones; arguments are left alone."""
     if not isinstance(leaf, torch.Tensor) or leaf.is_contiguous() or id(leaf) in taken:
@@ -84,30 +68,28 @@ def on_meta(build: Callable[[], torch.nn.Module], dtype: torch.dtype) -> torch.n
     return model.requires_grad_(False).to(dtype)
 
 
-def trace(
-    model: torch.nn.Module, images: torch.Tensor, level: Level, on_call: Callable[[Call], None]
-) -> None:
-    """Run a model on the meta device; `on_call` gets every call before it runs, views included.
-
-    `images`: on the meta device as well.  To be used inside `level.on_meta()`, which takes a while.
-    Raises what the model raises where its way depends on numbers.
-    """
-    with torch.no_grad(), _Tracer(on_call, dense=level.dense_results):
-        model(images)
-
-
 def count(
     model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, level: Level
 ) -> Counter[str]:
     """Signatures of all calls that compute something, and how often a forward pass makes them.
 
-    `shape`: of the images, [N, C, H, W].  Otherwise as `trace`.
+    `shape`: of the images, [N, C, H, W]; `model`: on the meta device, as they are.  To be used
+    inside `level.on_meta()`, which takes a while.  Raises what the model raises where its way
+    depends on numbers.
     """
     found: Counter[str] = Counter()
 
-    def on_call(call: Call) -> None:
-        if why_not_comparable(call) not in NO_LAYER:
+    def on_call(call: Call, index: int, module: str) -> Any:
+        computes = why_not_comparable(call) not in NO_LAYER
+        if computes:
             found[signatures.of_call(call).text] += 1
+        result = call.func(*call.args, **call.kwargs)
+        if computes and level.dense_results and not call.func.is_view:
+            taken = {id(tensor) for tensor in call.tensors()}
+            return mapped(lambda leaf: _dense(leaf, taken), result)
+        return result
 
-    trace(model, torch.empty(tuple(shape), dtype=dtype, device="meta"), level, on_call)
+    images = torch.empty(tuple(shape), dtype=dtype, device="meta")
+    with recording(model, contextlib.nullcontext(), on_call):
+        model(images)
     return found

@@ -19,6 +19,7 @@ from harness.qualification.outcomes import Outcome
 from harness.qualification.signatures import Signature, parse
 from harness.records.leg import DeviceInfo
 from harness.system import files
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, StageCallback, Status
 
 if TYPE_CHECKING:
@@ -43,7 +44,12 @@ class Describe:
             device.operator(torch.ops.aten.add.Tensor)(one, one).cpu()
             device.synchronize()
         except (RuntimeError, TypeError, NotImplementedError) as error:
-            reason = f"{device.spec} does not compute in {self.dtype}: give another --dtype."
+            reason = say(
+                "device.no_dtype",
+                "{device} does not compute in {dtype}: give another --dtype.",
+                device=device.spec,
+                dtype=self.dtype,
+            )
             raise CaseProblem(Status.FAIL_UNSUPPORTED, Stage.LOAD, reason) from error
         form = gelu.instead(device.torch_device, {"none", "tanh"})
         return device.describe(), {**read, **({} if form is None else {"gelu": form})}
@@ -115,13 +121,19 @@ def _given(signature: Signature, path: Path) -> Call:
     try:
         tensors, _ = files.tensors_of(path.read_bytes())
     except (OSError, ValueError, RuntimeError) as error:
-        reason = f"{path} cannot be read as safetensors: {error}."
+        english = "{path} cannot be read as safetensors: {error}."
+        reason = say("call.unreadable", english, path=path, error=error)
         raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, reason) from error
     values = [tensors[name] for name in sorted(tensors)]
     layouts = signature.layouts()
     if [tuple(value.shape) for value in values] != [layout.shape for layout in layouts]:
         shapes = ", ".join("x".join(map(str, layout.shape)) for layout in layouts)
-        reason = f"The tensors of {path}, in the order of their names, must have shapes {shapes}."
+        reason = say(
+            "call.shapes",
+            "The tensors of {path}, in the order of their names, must have shapes {shapes}.",
+            path=path,
+            shapes=shapes,
+        )
         raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, reason)
     halves = (torch.float16, torch.bfloat16)
     return signature.call(

@@ -10,7 +10,8 @@ argument shows it.
 typical     what kinds of operators see in trained models: normal numbers of size 1, factors that
             keep the size, arguments of nonlinear functions with some |x| > 6, scores of softmax and
             attention with a standard deviation of 2.
-hard        normalisations of numbers whose mean is 30 times their deviation; sums that cancel, and
+hard        normalisations of numbers whose mean is 30 times their deviation, and of every second
+            slice with a variance of about eps; sums that cancel, and
             output channels of very different sizes; large and tiny magnitudes, signed zeros,
             subnormal numbers and exact ties.
 nonfinite   NaN and infinities, for operators that treat every element by itself or only move them:
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -34,25 +36,25 @@ from harness.qualification.signatures import Layout, Signature
 
 SETS = ("typical", "hard")
 NONFINITE = "nonfinite"
-VERSION = 2  # of what this module makes: results of other versions are not comparable bit by bit
+VERSION = 3  # of what this module makes: results of other versions are not comparable bit by bit
 
 PERIOD = 1_048_573
 Values = np.ndarray[Any, Any]
 Generator = np.random.Generator
 
-_FUNCTIONS = frozenset(
+FUNCTIONS = frozenset(
     """gelu silu mish hardswish hardsigmoid sigmoid tanh erf exp softplus elu selu celu relu
     leaky_relu hardtanh clamp clamp_min clamp_max log_sigmoid sin cos abs neg sign square""".split()
 )
 _POSITIVE = frozenset("sqrt rsqrt log log2 log10 log1p pow reciprocal".split())
-_NORMS = frozenset(
+NORMALISATIONS = frozenset(
     """native_batch_norm _native_batch_norm_legit_no_training native_layer_norm native_group_norm
     layer_norm group_norm batch_norm _fused_rms_norm rms_norm var var_mean std std_mean""".split()
 )
-_SOFTMAX = frozenset("_softmax _log_softmax softmax log_softmax _safe_softmax".split())
+SOFTMAX = frozenset("_softmax _log_softmax softmax log_softmax _safe_softmax".split())
 _PAIRS = frozenset("add sub mul maximum minimum where".split())
 # Every element by itself, in one way only: infinities have one right answer.
-_EXACT_NONFINITE = _FUNCTIONS - {"pow"}
+_EXACT_NONFINITE = FUNCTIONS - {"pow"}
 _OFF_CENTRE = 30.0
 
 
@@ -107,9 +109,11 @@ def _values(
     if dtype.is_complex:
         parts = part("normal", key, (*shape, 2))
         return torch.view_as_complex(torch.from_numpy(parts))
-    base = _base(signature.operator)
+    base = base_of(signature.operator)
     short = dtype != torch.float32
     values = _floats(base, name, shape, which, key, short=short)
+    if which == "hard" and base in NORMALISATIONS and name in (*_NORMALISED, *_STATISTICS):
+        _near_constant(values, base, name, key, ranges.arguments)
     single = torch.from_numpy(values)
     # As the call's own format holds it, so that every format is judged on numbers that it has.
     return single.to(dtype).float() if dtype in (torch.float16, torch.bfloat16) else single
@@ -151,7 +155,7 @@ def _floats(
     def of(kind: str) -> Values:
         return part(kind, key, shape, spoiled=which == NONFINITE)
 
-    if base in _NORMS:
+    if base in NORMALISATIONS:
         if name in ("weight", "bias", "running_var"):
             return of(f"norm {name}")
         return of("off-centre" if hard else "normal")
@@ -167,13 +171,13 @@ def _floats(
         score = name in ("query", "key")
         return of(("tied query" if score else "tied value") if hard else
                   ("query" if score else "normal"))  # fmt: skip
-    if base in _SOFTMAX:
+    if base in SOFTMAX:
         return of("tied scores" if hard else "scores")
     if base in _POSITIVE or (base == "div" and name == "other"):
         return of(("positive short" if short else "positive wide") if hard else "positive")
     if base == "grid_sampler_2d" and name == "grid":
         return of("grid")
-    if base in _FUNCTIONS:
+    if base in FUNCTIONS:
         return of("edges" if hard else "wide")
     if hard and (base in _PAIRS or base in _MOVED):
         return of("magnitudes short" if short else "magnitudes")
@@ -184,6 +188,36 @@ _MOVED = frozenset(
     """cat clone copy _to_copy stack roll index index_select gather constant_pad_nd flip repeat
     pixel_shuffle pixel_unshuffle max_pool2d_with_indices max_pool2d _unsafe_view""".split()
 )
+
+
+_NORMALISED, _STATISTICS = ("input", "self"), ("running_mean", "running_var")
+_LEADING = frozenset("native_layer_norm layer_norm _fused_rms_norm rms_norm".split())
+_BY_CHANNEL = frozenset("native_batch_norm batch_norm _native_batch_norm_legit_no_training".split())
+
+
+def _near_constant(values: Values, base: str, name: str, key: int, known: dict[str, Any]) -> None:
+    """Every second slice that has statistics of its own gets a variance of about eps, in place.
+
+    There eps is no longer small, and a mistake in it, or in what it is added to, no longer hidden
+    by the rounding of the sums.
+    """
+    if base in _LEADING:
+        slices = values.reshape(-1, math.prod(known["normalized_shape"]))
+    elif base in ("native_group_norm", "group_norm"):
+        groups = known.get("group") or known["num_groups"]
+        slices = values.reshape(values.shape[0] * groups, -1)
+    elif base in _BY_CHANNEL and values.ndim > 1:
+        slices = values.reshape(*values.shape[:2], -1).swapaxes(0, 1)
+    elif base in _BY_CHANNEL:
+        slices = values.reshape(-1, 1)
+    else:
+        return
+    deviation = 2.0 ** round(math.log2(max(known.get("eps") or 1e-5, 1e-12)) / 2)
+    if name == "running_var":
+        slices[1::2] *= np.float32(deviation**2)
+    else:
+        small = part("normal", key, slices.shape)[1::2]
+        slices[1::2] = np.float32(deviation) * small
 
 
 def _factor(normal: Values, axis: int, key: int, *, hard: bool) -> Values:
@@ -279,7 +313,8 @@ _KINDS: dict[str, Callable[[Values, Generator], Values]] = {
 }
 
 
-def _base(operator: str) -> str:
+def base_of(operator: str) -> str:
+    """Name without namespace, overload and the mark of writing in place: "relu"."""
     return operator.partition("::")[2].partition(".")[0].rstrip("_")
 
 
@@ -289,35 +324,34 @@ class _IntegerRanges:
     def __init__(self, signature: Signature) -> None:
         self._signature = signature
         self.names: list[str] = []
+        self.arguments: dict[str, Any] = {}  # all of them, by name
         seen: set[int] = set()
-        found: dict[str, Any] = {}
         arguments = signature.func._schema.arguments
         for position, argument in enumerate(arguments):
             if position < len(signature.args):
                 value = signature.args[position]
             else:
                 value = signature.kwargs.get(argument.name)
-            found[argument.name] = value
+            self.arguments[argument.name] = value
             for layout in _layouts(value):
                 if id(layout) not in seen:
                     seen.add(id(layout))
                     self.names.append(argument.name)
-        self._arguments = found
 
     def of(self, name: str) -> tuple[int, int]:
         """[low, high) for the integers of an argument."""
-        base = _base(self._signature.operator)
-        first = next(iter(_layouts(self._arguments.get("self"))), None)
+        base = base_of(self._signature.operator)
+        first = next(iter(_layouts(self.arguments.get("self"))), None)
         if base in ("index", "index_put") and first is not None and name == "indices":
             return 0, max(1, min(first.shape))
         if base in ("gather", "index_select", "take_along_dim", "index_add") and name == "index":
-            dim = self._arguments.get("dim") or 0
+            dim = self.arguments.get("dim") or 0
             return 0, max(1, first.shape[dim] if first is not None else 1)
         if base == "embedding":
-            weight = next(iter(_layouts(self._arguments.get("weight"))), None)
+            weight = next(iter(_layouts(self.arguments.get("weight"))), None)
             return 0, weight.shape[0] if weight is not None else 1
         if base == "one_hot":
-            return 0, max(1, int(self._arguments.get("num_classes") or 1))
+            return 0, max(1, int(self.arguments.get("num_classes") or 1))
         if base == "repeat_interleave":
             return 1, 2
         if base in _SAFE_INTEGERS:

@@ -110,7 +110,9 @@ class Judge:
         declared = self._of(signature)
         key = str(declared)
         if key not in self._comparisons:
-            self._comparisons[key] = OperatorComparison(torch.nn.Module(), self._device, declared)
+            self._comparisons[key] = OperatorComparison(
+                torch.nn.Module(), self._device, declared, independent=True
+            )
         return self._comparisons[key]
 
 

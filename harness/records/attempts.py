@@ -8,6 +8,7 @@ replaced (`status.standing`), and the record says what every try gave.
 from __future__ import annotations
 
 from harness.records.lines import CaseRecord
+from harness.system.messages import Said, join, listed, say
 from harness.system.status import Status, standing
 
 _NOTE = "Tried "
@@ -29,9 +30,9 @@ def stands(first: CaseRecord, second: CaseRecord) -> CaseRecord:
         kept = first if further else second
     else:
         kept = first if standing(first.status, second.status) is first.status else second
-    notes = [note for note in kept.notes if not note.startswith(_NOTE)]
+    notes = [note for note in kept.said_notes if not note.startswith(_NOTE)]
     kept = kept.model_copy(update={"attempts": tries})
-    return kept.model_copy(update={"notes": [_said(kept), *notes]})
+    return kept.with_notes([_said(kept), *notes])
 
 
 def sentence(record: CaseRecord) -> str:
@@ -43,9 +44,11 @@ def _tries(record: CaseRecord) -> list[Status]:
     return record.attempts or [record.status]
 
 
-def _said(record: CaseRecord) -> str:
-    gave = ", then ".join(status.value for status in record.attempts)
-    said = f"{_NOTE}{len(record.attempts)} times: {gave}."
-    if record.contested:
-        said += " The worse verdict stands; run it again to see which holds."
-    return said
+def _said(record: CaseRecord) -> Said:
+    gave = [status.value for status in record.attempts]
+    in_turn = listed(gave, "then", "{left}, then {right}")
+    said = say("attempts", "Tried {count} times: {gave}.", count=len(gave), gave=in_turn)
+    if not record.contested:
+        return said
+    contested = "The worse verdict stands; run it again to see which holds."
+    return join(said, say("attempts.contested", contested))

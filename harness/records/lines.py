@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import pydantic
@@ -28,7 +29,7 @@ from harness.records.sensitivity import Sensitivity
 from harness.records.throughput import Throughput
 from harness.records.views import ImageView
 from harness.system import environment, messages, shown
-from harness.system.messages import Message
+from harness.system.messages import Message, Said
 from harness.system.status import Finding, Stage, Status
 
 SCHEMA_VERSION = 2
@@ -179,6 +180,22 @@ class CaseRecord(_Record):
         """What `reason` says, by id; without any in a record from before there were ids."""
         said = (one.messages for one in self.findings if one.reason == self.reason)
         return next(said, ()) or messages.of(self.reason)
+
+    @property
+    def said_notes(self) -> list[Said]:
+        """The notes with their messages; without any in a record from before there were ids."""
+        kept = self.note_messages or [[*messages.of(note)] for note in self.notes]
+        return [Said(note, found) for note, found in zip(self.notes, kept, strict=False)]
+
+    def with_notes(self, notes: Iterable[str]) -> CaseRecord:
+        """The record with these notes instead."""
+        said = [messages.said(note) for note in notes]
+        return self.model_copy(
+            update={
+                "notes": [*map(str.__str__, said)],
+                "note_messages": [[*note.messages] for note in said],
+            }
+        )
 
     @property
     def files(self) -> tuple[str, ...]:

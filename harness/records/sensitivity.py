@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from harness.system import messages
+from harness.system.messages import Message
 from harness.system.status import Status
 
 
@@ -58,7 +60,7 @@ class Sensitivity:
     `means`: where the faults were planted; `clean`: status of the run without any fault.
     `weight_error`: smallest relative error of the weight at `weight_place` that this harness
     catches (an upper bound from bisection); None: not even its loss, or no weight.
-    `problem`: why nothing was measured, else "".
+    `problem`: why nothing was measured, else "", and `problem_messages` what that says, by id.
     """
 
     means: str
@@ -69,6 +71,10 @@ class Sensitivity:
     weight_error: float | None = None
     weight_place: str = ""
     problem: str = ""
+    problem_messages: tuple[Message, ...] = ()
+
+    def __post_init__(self) -> None:
+        messages.put_beside(self, "problem", "problem_messages")
 
     @property
     def effective(self) -> int:

@@ -12,7 +12,9 @@ import dataclasses
 
 from harness.judgement.timing import Ratio, Summary, ratio
 from harness.records.leg import MemoryUse
+from harness.system import messages
 from harness.system.host_use import HostUse
+from harness.system.messages import Message
 from harness.system.processor import HostInfo
 
 DEFAULT_BATCHES = (1, 6, 8, 32)
@@ -123,13 +125,22 @@ class BatchTiming:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A batch size on both sides; `..._problem` says why a side has no times."""
+    """A batch size on both sides; `..._problem` says why a side has no times.
+
+    `..._messages`: what that says, by id.
+    """
 
     batch_size: int
     cpu: BatchTiming | None = None
     device: BatchTiming | None = None
     cpu_problem: str = ""
     device_problem: str = ""
+    cpu_messages: tuple[Message, ...] = ()
+    device_messages: tuple[Message, ...] = ()
+
+    def __post_init__(self) -> None:
+        messages.put_beside(self, "cpu_problem", "cpu_messages")
+        messages.put_beside(self, "device_problem", "device_messages")
 
     @property
     def speed_up(self) -> Ratio | None:
@@ -146,13 +157,18 @@ class Row:
 class Throughput:
     """What a measurement gave.
 
-    `clock`: what the device's events count; `problem`: why there are no rows.
+    `clock`: what the device's events count; `problem`: why there are no rows, and
+    `problem_messages` what that says, by id.
     """
 
     plan: ThroughputPlan
     rows: tuple[Row, ...] = ()
     clock: str = ""
     problem: str = ""
+    problem_messages: tuple[Message, ...] = ()
+
+    def __post_init__(self) -> None:
+        messages.put_beside(self, "problem", "problem_messages")
 
     @property
     def host(self) -> HostInfo | None:

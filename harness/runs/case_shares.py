@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.execution.legs import LegRequest, LegResult
     from harness.execution.sides import Sides
 
-_DIRECTIONS = 2  # enough to rank: six images are twelve samples
+_DIRECTIONS = 1  # enough to rank: six images are six samples
 
 
 def measure(
@@ -23,12 +23,12 @@ def measure(
 ) -> ErrorShares | None:
     """Shares of the first output's error, where there is a reduced format or a culprit.
 
-    None for others, for autocast and for modules of a user's own.  Raises CaseProblem where there
-    are none to be had.
+    None for others, and for modules of a user's own.  Raises CaseProblem where there are none to
+    be had.
     """
     declared = arithmetic.declared(request.dtype, candidate.record.numerics)
-    short = declared.dtype != "float32"
-    if declared.autocast is not None or not (short or culprits):
+    short = not declared.full
+    if not (short or culprits):
         return None
     started = time.perf_counter()
     floats = [name for name, array in candidate.outputs.items() if array.dtype.kind == "f"]
@@ -50,12 +50,12 @@ def measure(
     if not short:
         return found if found.culprit is not None else None
     measured = sides.cpu.shares(request, declared, [output], _DIRECTIONS, MOST_SHARED)
-    left = measured.with_promoted(declared.promoted)
     return dataclasses.replace(
         found,
-        predicted_rmse=left.rmse(output),
-        greatest=tuple(left.by(shares.described, output)[: shares.GREATEST]),
-        blocks=shares.by_block(left, output),
-        kinds=tuple(left.by(lambda point: point.kind, output)),
+        images=measured.images,
+        predicted_rmse=measured.rmse(output),
+        greatest=tuple(measured.by(shares.described, output)[: shares.GREATEST]),
+        blocks=shares.by_block(measured, output),
+        kinds=tuple(measured.by(lambda point: point.kind, output)),
         seconds=time.perf_counter() - started,
     )

@@ -24,6 +24,7 @@ from harness.records.lines import CaseRecord
 from harness.runs import resume
 from harness.runs.runner import CaseRunner
 from harness.system import environment, files, foreign, shown
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Finding, Stage, Status, UsageProblem
 from harness.system.visible_devices import VARIABLE
 
@@ -102,9 +103,9 @@ def sound(sent: Ended, case: Case, *, emulated: bool) -> Ended:
             raise ValueError("its files are no bytes")
         return Ended(record, device, dict(sent.files))
     except Exception as error:
-        problem = CaseProblem(
-            Status.ERROR_HARNESS, Stage.COMPARE, f"What {device} sent is no record: {error}."
-        )
+        said = say("cluster.no_record", "What {device} sent is no record: {error}.", device=device,
+                   error=error)  # fmt: skip
+        problem = CaseProblem(Status.ERROR_HARNESS, Stage.COMPARE, said)
     finding = Finding(problem.status, problem.stage, problem.reason)
     record = CaseRecord(
         case_id=case.id,

@@ -199,7 +199,10 @@ class CaseRunner:
                 )
             )
         except CaseProblem as problem:
-            return Localization(problem=f"{problem.status.value}: {problem.reason}")
+            return Localization(
+                problem=say("batch.ended", "{status}: {reason}", status=problem.status.value,
+                            reason=problem.reason)
+            )  # fmt: skip
         return dataclasses.replace(
             found.localization,
             reproducers=tuple((where / name).as_posix() for name in found.localization.reproducers),
@@ -217,12 +220,15 @@ class CaseRunner:
     def _throughput(self, plan: ThroughputPlan, case: Case, progress: _Progress) -> Throughput:
         """Time both sides; whatever goes wrong is said there and nowhere else."""
         if progress.candidate is None:
-            why = progress.problem.status.value if progress.problem else "without a result"
-            return Throughput(plan, problem=f"Not measured: the case ended as {why}.")
+            why = progress.problem.status.value if progress.problem else ""
+            said = say("batch.case_ended", "Not measured: the case ended as {status}.", status=why)
+            return Throughput(plan, problem=said)
         try:
             return self.sides.time(plan, case)
         except Exception as error:
-            return Throughput(plan, problem=f"Not measured: {type(error).__name__}: {error}")
+            said = error.reason if isinstance(error, CaseProblem) else unforeseen(error)
+            why = say("batch.not_measured", "Not measured: {why}", why=said)
+            return Throughput(plan, problem=why)
 
     def _with_timed(self, record: CaseRecord, progress: _Progress) -> CaseRecord:
         """The record, with what is wrong in the batch sizes that were timed."""

@@ -32,6 +32,7 @@ from harness.execution.classification import (
     Setup,
     Stored,
 )
+from harness.execution.sides import DIFFERENT_WEIGHTS
 from harness.records import results_file, task_accuracy_result
 from harness.records import task_accuracy as records
 from harness.records.task_accuracy import Answered, Part, TaskEnd, TaskRun, Unread, Writer
@@ -136,8 +137,7 @@ class _Run:
             raise CaseProblem(
                 Status.FAIL_LOAD,
                 Stage.LOAD,
-                "The two sides loaded different weights (their hashes differ): the files changed "
-                "during the run.",
+                DIFFERENT_WEIGHTS,
             )
         this = _described(self.plan, images, ours, theirs)
         result = _kept(this, self.folder) if resume else Result(this)

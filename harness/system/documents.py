@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import pydantic
 
 from harness.system import files, foreign
+from harness.system.messages import say
 from harness.system.status import UsageProblem
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
@@ -40,24 +41,34 @@ class Kind(Generic[Model]):
             raw = foreign.loads(foreign.read_bytes(path))
         except OSError as error:
             raise UsageProblem(
-                f"The {self.word} {path} cannot be read: {error.strerror}."
-            ) from error
+                say("document.unreadable", "The {word} {path} cannot be read: {error}.",
+                    word=self.word, path=path, error=error.strerror)
+            ) from error  # fmt: skip
         except ValueError as error:
-            raise UsageProblem(f"{path} is no {self.word}: it is not JSON ({error}).") from error
+            raise UsageProblem(
+                say("document.not_json", "{path} is no {word}: it is not JSON ({error}).",
+                    path=path, word=self.word, error=error)
+            ) from error  # fmt: skip
         if not isinstance(raw, dict) or raw.get("type") != self._default("type"):
-            raise UsageProblem(f"{path} is no {self.name}: {self.made_by}.")
+            raise UsageProblem(
+                say("document.other", "{path} is no {name}: {made_by}.",
+                    path=path, name=self.name, made_by=self.made_by)
+            )  # fmt: skip
         if raw.get("schema_version") != (version := self._default("schema_version")):
             raise UsageProblem(
-                f"{path} has schema version {raw.get('schema_version')!r}, this harness reads "
-                f"{version}: {self.anew} with it."
-            )
+                say("document.version", "{path} has schema version {found}, this harness reads "
+                    "{version}: {anew} with it.", path=path, found=repr(raw.get("schema_version")),
+                    version=version, anew=self.anew)
+            )  # fmt: skip
         try:
             return self.model.model_validate(raw)
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             said = re.sub("^Value error, ", "", first["msg"])
-            raise UsageProblem(f"{path}: {where}: {said}.") from error
+            raise UsageProblem(
+                say("document.value", "{path}: {where}: {said}.", path=path, where=where, said=said)
+            ) from error
 
     def write(self, document: Model, path: Path) -> None:
         """Write a document in one step.  Raises UsageProblem."""

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Union
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Union
 
 # Of a text that was said without one, as in older records.
 PLAIN = ""
@@ -46,8 +46,8 @@ class Said(str):
         return Said, (str.__str__(self), self.messages)
 
 
-def say(key: str, english: str, /, **values: object) -> str:
-    """A sentence, a `Said`; `english` has {name} for each of `values`, put in as they print."""
+def say(key: str, english: str, /, **values: object) -> Said:
+    """A sentence; `english` has {name} for each of `values`, put in as they print."""
     shown = {
         name: value if isinstance(value, str) else str(value) for name, value in values.items()
     }
@@ -58,17 +58,20 @@ def say(key: str, english: str, /, **values: object) -> str:
     return Said(english.format_map(shown), (Message(key, kept),))
 
 
-def join(*parts: str) -> str:
-    """Sentences one after the other, a `Said`; empty ones are left out."""
+def join(*parts: str) -> Said:
+    """Sentences one after the other; empty ones are left out."""
     kept = [part for part in parts if part]
     return Said(" ".join(kept), (message for part in kept for message in of(part)))
 
 
-def listed(items: Sequence[str]) -> str:
-    """One or more phrases in a row, a `Said`."""
-    return functools.reduce(
-        lambda left, right: say("listed", "{left}, {right}", left=left, right=right), items
-    )
+def listed(items: Sequence[str], key: str = "listed", english: str = "{left}, {right}") -> str:
+    """One or more names or phrases in a row, to be a value of a message."""
+    return functools.reduce(lambda left, right: say(key, english, left=left, right=right), items)
+
+
+def said(text: str) -> Said:
+    """A text with its messages; one that was said without them is quoted in other languages."""
+    return text if isinstance(text, Said) else Said(text, of(text))
 
 
 def of(text: str) -> tuple[Message, ...]:
@@ -78,10 +81,37 @@ def of(text: str) -> tuple[Message, ...]:
     return (Message(PLAIN, {"text": text}),) if text else ()
 
 
-def mapped(text: str, change: Callable[[str], str]) -> str:
+def beside(text: str, found: Iterable[Message]) -> Said:
+    """A text of a record with the messages that stand beside it; older records have none."""
+    return Said(text, tuple(found) or of(text))
+
+
+def put_beside(record: object, field: str, beside_it: str) -> None:
+    """Of a frozen dataclass, when it is made: take the messages of a text into a field beside it.
+
+    What is read from a file stays as it stands there.
+    """
+    text = getattr(record, field)
+    if isinstance(text, Said):
+        object.__setattr__(record, beside_it, text.messages)
+        object.__setattr__(record, field, str.__str__(text))
+
+
+def restored(text: str, found: Iterable[Mapping[str, Any]]) -> Said:
+    """A text with its messages, which were stored as `dataclasses.asdict` has them."""
+    return Said(text, map(_message, found))
+
+
+def _message(found: Mapping[str, Any]) -> Message:
+    values = {
+        name: value if isinstance(value, str) else [*map(_message, value)]
+        for name, value in found["values"].items()
+    }
+    return Message(found["id"], values)
+
+
+def mapped(text: Said, change: Callable[[str], str]) -> Said:
     """A text and its values with a change applied to each."""
-    if not isinstance(text, Said):
-        return change(text)
     return Said(change(str.__str__(text)), (_changed(message, change) for message in text.messages))
 
 

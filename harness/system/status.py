@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from harness.system import messages, shown
-from harness.system.messages import Message, say
+from harness.system.messages import Message, Said, say
 
 
 class Status(str, enum.Enum):
@@ -96,15 +97,17 @@ class Finding:
     reason: str
     messages: tuple[Message, ...] = ()
 
+    if TYPE_CHECKING:  # whoever finds something says it by id; a record may be from before
+
+        def __init__(self, status: Status, stage: Stage, reason: Said) -> None: ...
+
     def __post_init__(self) -> None:
-        if isinstance(self.reason, messages.Said):
-            object.__setattr__(self, "messages", self.reason.messages)
-            object.__setattr__(self, "reason", str.__str__(self.reason))
+        messages.put_beside(self, "reason", "messages")
 
     @property
-    def said(self) -> str:
+    def said(self) -> Said:
         """The reason with its messages, to be said within another."""
-        return messages.Said(self.reason, self.messages) if self.messages else self.reason
+        return messages.beside(self.reason, self.messages)
 
     def __str__(self) -> str:
         return f"{self.status.value}: {self.reason}"
@@ -143,23 +146,28 @@ class UsageProblem(Exception):
         """The message as it may be shown: it names files, keys and values of others."""
         return shown.lines(super().__str__())
 
+    @property
+    def said(self) -> Said:
+        """The message with its messages by id, for what is a reason of a case as well."""
+        return messages.said(self.args[0] if self.args else "")
+
 
 class CaseProblem(Exception):
     """A case ended without a comparison; carries its status and stage.
 
-    `reason` is one clear sentence: what, where, what to do.
+    `reason` is one clear sentence, said by its id: what, where, what to do.
     """
 
-    def __init__(self, status: Status, stage: Stage, reason: str) -> None:
+    def __init__(self, status: Status, stage: Stage, reason: Said) -> None:
         super().__init__(reason)
         self.status = status
         self.stage = stage
         self.reason = messages.mapped(
-            reason, lambda text: shown.line(shown.without_credentials(text))
+            messages.said(reason), lambda text: shown.line(shown.without_credentials(text))
         )
 
 
-def host_trouble(error: OSError | MemoryError) -> str:
+def host_trouble(error: OSError | MemoryError) -> Said:
     """What the host lacks, as a sentence: no bug of the harness."""
     if isinstance(error, MemoryError):
         return say(
@@ -176,12 +184,12 @@ def host_trouble(error: OSError | MemoryError) -> str:
     )
 
 
-def unforeseen(error: Exception) -> str:
+def unforeseen(error: Exception) -> Said:
     """What an error that nobody took for a case's own means, as a sentence."""
     return host_trouble(error) if isinstance(error, OSError | MemoryError) else own_fault(error)
 
 
-def own_fault(error: Exception) -> str:
+def own_fault(error: Exception) -> Said:
     """A bug of the harness, as a sentence with what to attach to a report."""
     said = shown.line(f"{type(error).__name__}: {error}")
     return say(

@@ -125,11 +125,6 @@ def compare(record: CaseRecord, row: ExpectedRow | None, *, command: str = "pyte
     return Expectation(outcome=Outcome.KNOWN, sentence=sentence, row=row)
 
 
-def row_of(record: CaseRecord) -> ExpectedRow:
-    """The row that a passing record makes; numbers have three significant digits."""
-    return ExpectedRow(status=record.status, **_measured(record))  # type: ignore[arg-type]
-
-
 def tolerance(record: CaseRecord, row: ExpectedRow | None = None) -> float:
     """By which factor the budget ratio may change without being another computation."""
     if row is not None and row.tolerance is not None:

@@ -70,7 +70,7 @@ def test_a_model_that_was_cast_before_is_refused():
         ({"modules": ["a", "a.b"]}, "modules: a.b lies in a, which is named as well."),
         ({"modules": ["a", "a"]}, "modules: a module is named twice."),
         ({"modules": ["../a"]}, "modules.0: String should match pattern"),
-        ({"dtype": "float32"}, "dtype: Input should be 'float16' or 'bfloat16'"),
+        ({"dtype": "float64"}, "dtype: Input should be 'float16', 'bfloat16' or 'float32'"),
         ({"else": 1}, "else: Extra inputs are not permitted"),
     ],
 )

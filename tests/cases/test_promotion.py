@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from torch import nn
 
 from harness.cases.models.promotion import promote
 from harness.execution.cpu_variants import CpuVariant, VariantCpu
-from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.arithmetic import Arithmetic, Factors
 
 
 class Net(nn.Module):
@@ -102,3 +103,58 @@ def test_a_pass_that_fails_leaves_the_imitation_rounding():
             model.head(torch.zeros(2, 5))
         got = torch.ones(3) / 3
     assert torch.equal(got, got.bfloat16().float())
+
+
+class Switch:
+    """One of torch_npu's."""
+
+    def __init__(self, allowed):
+        self.allow_hf32 = allowed
+
+
+def test_without_torch_npu_a_plan_of_float32_changes_nothing(monkeypatch):
+    monkeypatch.delattr(torch, "npu", raising=False)
+    model, x = Net().eval(), torch.randn(2, 16)
+    expected = model(x)
+    assert torch.equal(promote(model, torch.float32, ["stem"])(x), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_hf32_is_off_while_a_named_module_runs_and_then_as_before(monkeypatch, dtype):
+    class Npu:
+        conv, matmul = Switch(True), Switch(False)
+
+    monkeypatch.setattr(torch, "npu", Npu, raising=False)
+    model = promote(Net().eval(), dtype, ["norm", "head"])
+    found = {}
+    for path, module in model.named_children():
+        module.register_forward_hook(
+            lambda module, args, out, path=path: found.update(
+                {path: (Npu.conv.allow_hf32, Npu.matmul.allow_hf32)}
+            ),
+            prepend=True,
+        )
+    model(torch.randn(2, 16, dtype=dtype))
+    assert found == {"stem": (True, False), "norm": (False, False), "act": (True, False),
+                     "head": (False, False)}  # fmt: skip
+    with pytest.raises(RuntimeError, match="shape"):
+        model.head(torch.randn(2, 5, dtype=dtype))
+    assert Npu.conv.allow_hf32 and not Npu.matmul.allow_hf32
+
+
+def test_the_imitation_of_a_plan_without_hf32_shortens_no_factors_in_it():
+    torch.manual_seed(0)
+    model, x = Net().eval(), torch.randn(4, 16)
+    short = Arithmetic(short_matmul=Factors(11))
+
+    def run(arithmetic):
+        device = VariantCpu(CpuVariant(imitate=arithmetic))
+        placed = device.place(copy.deepcopy(model), torch.float32)
+        with torch.no_grad(), device.around_forward():
+            return placed(x)
+
+    exact = run(Arithmetic())
+    assert not torch.equal(run(short), exact)
+    assert torch.equal(run(dataclasses.replace(short, promoted=("stem", "head"))), exact)
+    half = run(dataclasses.replace(short, promoted=("stem",)))
+    assert not torch.equal(half, exact) and not torch.equal(half, run(short))

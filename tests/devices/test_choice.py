@@ -49,6 +49,7 @@ def test_without_torch_npu_the_remedy_is_one_command(monkeypatch):
 
 
 def test_torch_npu_without_cann_says_what_to_source(monkeypatch):
+    monkeypatch.setattr(npu_probe, "cuda_build", lambda: None)
     monkeypatch.setattr(npu_probe, "_cann_visible", lambda: False)
     with pytest.raises(UsageProblem, match="source .*set_env.sh"):
         choose("npu")

@@ -9,7 +9,9 @@ from harness.devices.npu_probe import Probe
 def probe_with(cann: Path) -> Probe:
     """The real probe in a process that finds these libraries."""
     code = (
-        "import harness; from harness.devices import npu_probe; p = npu_probe.probe();"
+        "import harness; from harness.devices import npu_probe\n"
+        "npu_probe.cuda_build = lambda: None  # whichever torch is installed\n"
+        "p = npu_probe.probe();"
         "print(p.devices, p.short, sep='|')"
     )
     done = subprocess.run(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.devices.emulator import Emulator, build
+from harness.devices.emulator import Emulator, build, compilation
 from harness.devices.emulator.errors import EmulatorError, MissingSymbol
 from harness.system.files import ROOT
 
@@ -28,10 +28,10 @@ _CLAIM = """
 import ctypes, sys, harness
 from pathlib import Path
 from harness.devices import emulator
-from harness.devices.emulator import build
+from harness.devices.emulator import compilation
 import torch
 claim = ctypes.CDLL(sys.argv[1]).claim
-library = ctypes.CDLL(str(build.library_path(Path(emulator.ensure_built()), "ascendcl")))
+library = ctypes.CDLL(str(compilation.library_path(Path(emulator.ensure_built()), "ascendcl")))
 print(claim(), claim(), library.harness_emulator_forget_allocator_keys() > 0, claim())
 """
 
@@ -43,7 +43,7 @@ def test_a_name_can_come_again_once_it_is_forgotten(tmp_path: Path) -> None:
         pytest.skip("this torch keeps no such names")
     source, library = tmp_path / "clash.cpp", tmp_path / "libclash.so"
     source.write_text(_CLASH)
-    build._run(
+    compilation.run(
         toolchain,
         [toolchain.standard, "-fPIC", "-shared", "-isystem", str(toolchain.torch_dir / "include"),
          str(source), "-o", str(library), f"-L{toolchain.torch_dir / 'lib'}", "-lc10"],
@@ -55,7 +55,7 @@ def test_a_name_can_come_again_once_it_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_the_collectives_that_older_releases_link(npu: Emulator) -> None:
-    hccl = ctypes.CDLL(str(build.library_path(npu.directory, "hccl")))
+    hccl = ctypes.CDLL(str(compilation.library_path(npu.directory, "hccl")))
     for name in ("AllReduce", "Broadcast", "CommInitRootInfo", "ReduceScatter", "Send"):
         assert getattr(hccl, f"Hccl{name}")() == 0
 

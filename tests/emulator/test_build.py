@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.devices.emulator import EmulatorError, build
+from harness.devices.emulator import EmulatorError, build, compilation
 
 
 @pytest.fixture
@@ -18,13 +18,13 @@ def fake_compile(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Replaces compilation by empty files; lists the directories it was asked for."""
     calls: list[Path] = []
 
-    def compile_all(workspace: Path, toolchain: build.Toolchain) -> None:
+    def compile_all(sources: Path, workspace: Path, toolchain: compilation.Toolchain) -> None:
         calls.append(workspace)
-        for name in build.LIBRARIES:
-            build.library_path(workspace, name).touch()
+        for name in compilation.LIBRARIES:
+            compilation.library_path(workspace, name).touch()
         (workspace / "left.o").touch()
 
-    monkeypatch.setattr(build, "_compile_all", compile_all)
+    monkeypatch.setattr(compilation, "compile_all", compile_all)
     return calls
 
 
@@ -33,17 +33,17 @@ def test_second_call_takes_the_cache(tmp_path: Path, fake_compile: list[Path]) -
     second = build.ensure_built(tmp_path)
     assert first == second and first.parent == tmp_path
     assert len(fake_compile) == 1
-    libraries = [f"lib{n}.so" for n in build.LIBRARIES]
+    libraries = [f"lib{n}.so" for n in compilation.LIBRARIES]
     assert sorted(p.name for p in first.iterdir()) == sorted([*libraries, "manifest.json"])
     assert fake_compile[0] != first, "built in place: a killed build would look complete"
 
 
 def test_failed_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(workspace: Path, toolchain: build.Toolchain) -> None:
+    def fail(sources: Path, workspace: Path, toolchain: compilation.Toolchain) -> None:
         (workspace / "libascendcl.so").touch()
         raise EmulatorError("no")
 
-    monkeypatch.setattr(build, "_compile_all", fail)
+    monkeypatch.setattr(compilation, "compile_all", fail)
     with pytest.raises(EmulatorError):
         build.ensure_built(tmp_path)
     assert [p for p in tmp_path.iterdir() if p.is_dir()] == []
@@ -185,7 +185,21 @@ def test_compile_error_names_the_place(tmp_path: Path, monkeypatch: pytest.Monke
         (sources / source.name).write_text("int main( {")
     monkeypatch.setattr(build, "SOURCES", sources)
     text = _message(lambda: build.ensure_built(tmp_path / "cache"))
-    assert "error" in text and "torch_npu" in text and "opapi_1.cpp" in text
+    assert "error" in text and "torch_npu" in text
+    assert f"{compilation.OPAPI_UNITS[0]}.cpp" in text
+
+
+def test_a_unit_includes_the_operators_that_it_and_its_parts_name(tmp_path: Path) -> None:
+    (tmp_path / "unit.cpp").write_text('#include "part.cpp"\nat::gelu(x.relu());\nPAIR(A, mul)')
+    (tmp_path / "part.cpp").write_text('#include "unit.cpp"\n#include <tanh.h>\nat::conv2d(x);')
+    operators = tmp_path / "include" / "ATen" / "ops"
+    operators.mkdir(parents=True)
+    for name in ("gelu", "relu", "mul", "conv2d", "sub"):
+        (operators / f"{name}.h").touch()
+    assert compilation.operators(tmp_path, "unit", tmp_path / "include").split("\n") == [
+        *(f"#include <ATen/ops/{name}.h>" for name in ("conv2d", "gelu", "mul")),
+        "",
+    ]
 
 
 def test_finding_torch_npu_does_not_import_it() -> None:

@@ -130,10 +130,10 @@ def test_torch_npu_before_the_emulator_is_refused() -> None:
 
 
 def test_library_that_does_not_load(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    from harness.devices.emulator import build, loader
+    from harness.devices.emulator import compilation, loader
 
-    for name in build.LIBRARIES:
-        build.library_path(tmp_path, name).write_text("no library")
+    for name in compilation.LIBRARIES:
+        compilation.library_path(tmp_path, name).write_text("no library")
     monkeypatch.setattr(loader, "_loaded", None)
     monkeypatch.setattr(loader, "ensure_built", lambda cache: tmp_path)
     monkeypatch.delitem(loader.sys.modules, "torch_npu", raising=False)

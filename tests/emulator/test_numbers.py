@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.cases.models.promotion import promote
 from harness.devices.npu import NpuDevice
 from harness.execution import gelu
 from harness.system.status import Status
@@ -252,3 +253,27 @@ def test_the_refusal_of_channels_last_names_its_remedy() -> None:
     found = NpuDevice.explain(asked, refused.value)
     assert found is not None and found.status is Status.FAIL_UNSUPPORTED
     assert "call .contiguous() on the tensor before it" in found.reason
+
+
+def test_modules_of_a_float32_plan_run_without_hf32(hf32: None) -> None:
+    x, weights = draw(4, 64), (draw(32, 64, seed=1), draw(8, 32, seed=2))
+
+    def run(modules: list[str]) -> Tensor:
+        model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.Linear(32, 8)).eval()
+        with torch.no_grad():
+            for layer, weight in zip(model, weights, strict=True):
+                layer.weight.copy_(weight)
+                layer.bias.zero_()
+            return promote(model, torch.float32, modules).npu()(x.npu()).cpu()
+
+    with torch.no_grad():
+        first, last = weights
+        hidden = to_hf32(x).double() @ to_hf32(first).double().t()
+        for modules, expected in (
+            ([], to_hf32(hidden.float()).double() @ to_hf32(last).double().t()),
+            (["1"], hidden @ last.double().t()),
+            (["0", "1"], x.double() @ first.double().t() @ last.double().t()),
+        ):
+            torch.testing.assert_close(run(modules).double(), expected, rtol=2e-6, atol=2e-4)
+        assert not torch.equal(run(["1"]), run([])) and not torch.equal(run(["0"]), run([]))
+    assert torch.npu.conv.allow_hf32 and torch.npu.matmul.allow_hf32

@@ -22,6 +22,12 @@ HF32, TF32 = Factors(HF32_BITS), Factors(TF32_BITS)
             {"cudnn.allow_tf32": "True", "matmul.allow_tf32": "True"},
             Arithmetic(short_conv=TF32, short_matmul=TF32),
         ),
+        (
+            "float32",
+            {"conv.allow_hf32": "True", "matmul.allow_hf32": "False", "promoted": "stem head"},
+            Arithmetic(short_conv=Factors(11), promoted=("stem", "head")),
+        ),
+        ("float32", {"conv.allow_hf32": "False", "promoted": "stem head"}, Arithmetic()),
         ("bfloat16", {"conv.allow_hf32": "True"}, Arithmetic("bfloat16")),
         ("float32", {"gelu": "tanh"}, Arithmetic(gelu="tanh")),
         ("float16", {"gelu": "tanh"}, Arithmetic("float16", gelu="tanh")),

@@ -1,10 +1,11 @@
 import math
 
 import numpy as np
+import pydantic
 import pytest
 
 from harness.judgement import image_errors
-from harness.judgement.documented import documented_gate
+from harness.judgement.documented import ImageRow, documented_gate
 from harness.judgement.metrics import Pair
 
 
@@ -42,7 +43,18 @@ def test_top5_is_the_same_five_classes_in_any_order():
     gate = documented_gate(cpu, device, ["a", "b"])
     assert gate.top5_matches == 1
     assert gate.rows[0].top5_match is True and gate.rows[1].top5_match is False
-    assert gate.rows[0].cpu_top5 == (0, 1, 2, 3, 4)
+
+
+def test_an_older_record_holds_the_classes_themselves():
+    row = {"image": 0, "label": "a", "cpu_top1": 1, "device_top1": 1, "cosine": 1.0,
+           "max_abs_error": 0.0, "margin": 1.0}  # fmt: skip
+    strict = pydantic.create_model("Strict", __config__={"extra": "forbid"}, row=(ImageRow, ...))
+    older = {**row, "cpu_top5": [1, 2, 3, 4, 5], "device_top5": [5, 4, 3, 2, 1]}
+    read = strict(row=older)
+    assert read.row.top5_match is True
+    assert read.model_dump()["row"] == {**row, "top5_match": True}
+    assert strict(row={**older, "device_top5": [1, 2, 3, 4, 6]}).row.top5_match is False
+    assert strict(row=row).row.top5_match is None
 
 
 def test_five_classes_have_no_top5():

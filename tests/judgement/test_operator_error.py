@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from harness.judgement.operator_error import FALSE_ALARM, SLICE_PRIOR, Rounding, chance, own_error
+from harness.judgement.operator_error import (
+    FALSE_ALARM,
+    SLICE_PRIOR,
+    Rounding,
+    chance,
+    one_sided,
+    own_error,
+)
 from harness.judgement.operator_rows import RATIO_LIMIT, SLICE_RATIO_LIMIT
 
 ROUNDING = {
@@ -104,3 +111,50 @@ def test_terms_that_cancel_allow_what_their_result_does_not():
     inner[2] = 1e-8  # where a slice's own terms are small, its errors must be
     found = own_error(exact, exact, off, least, inner=inner)
     assert found.ratio < RATIO_LIMIT and found.worst_slice is not None
+
+
+def summed(terms, rounded):
+    """Sums over the last dimension, of float64, each partial one brought to float32."""
+    total = np.zeros(terms.shape[:-1])
+    for step in np.moveaxis(terms, -1, 0):
+        total = rounded(total + step)
+    return total
+
+
+def towards(values, what):
+    """float32 next to `values` on one side, as float64: "zero", "down" or "nearest"."""
+    near = values.astype(np.float32)
+    if what == "nearest":
+        return near.astype(np.float64)
+    beyond = np.abs(near) > np.abs(values) if what == "zero" else near > values
+    end = np.float32(0) if what == "zero" else np.float32(-np.inf)
+    return np.where(beyond, np.nextafter(near, end), near).astype(np.float64)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+@pytest.mark.parametrize("count", [12, 64])
+def test_sums_that_are_rounded_to_one_side_lean(offset, count):
+    terms = np.random.default_rng(2).normal(offset, 1.0, (40_000, count))
+    exact, unit = terms.sum(-1), 2.0**-24
+    single = exact.astype(np.float32)
+    for reference in (exact, single):  # a reference that is rounded itself shows it as well
+        nearest = summed(terms, lambda x: towards(x, "nearest"))
+        assert one_sided(reference, nearest, unit) < RATIO_LIMIT / 2
+        for side in ("zero", "down"):
+            leaning = summed(terms, lambda x, side=side: towards(x, side))
+            assert one_sided(reference, leaning, unit) > RATIO_LIMIT
+
+
+def test_one_store_that_is_truncated_is_no_leaning_sum():
+    exact = np.random.default_rng(3).normal(size=100_000)
+    stored = towards(exact, "zero")
+    assert one_sided(exact, stored, 2.0**-24) == 0.0
+    assert one_sided(exact, stored, 0.0) > RATIO_LIMIT
+
+
+def test_leaning_ignores_what_is_not_finite_and_what_is_equal():
+    exact = np.random.default_rng(4).normal(size=(50, 50))
+    assert one_sided(exact, exact, 0.0) == 0.0
+    spoiled = exact * (1 - 1e-6)
+    spoiled[0, 0] = np.nan
+    assert one_sided(exact, spoiled, 2.0**-24) > RATIO_LIMIT

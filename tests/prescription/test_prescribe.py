@@ -9,7 +9,7 @@ import pytest
 from harness.cases.case import Case, InputSource, ModelSource
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.reference.answers import Answers
-from harness.judgement.arithmetic import Arithmetic
+from harness.judgement.arithmetic import Arithmetic, Factors
 from harness.judgement.budget import Budget
 from harness.judgement.shares import RoundingPoint, Shares, closure
 from harness.prescription import plan_of, search, targets
@@ -34,7 +34,7 @@ def shares(beyond=()):
         for number, path in enumerate(ORDER[:-1])
     ]  # fmt: skip
     points.append(RoundingPoint("input", "", "", frozenset({""}), (unit * 0.01,)))
-    return Shares("bfloat16", ("output",), tuple(points), ORDER)
+    return Shares("bfloat16", ("output",), tuple(points), ORDER, (SIZE**2,))
 
 
 @dataclasses.dataclass
@@ -45,8 +45,9 @@ class Inputs:
 class Sides:
     """Both sides; `off`: how much more the device errs than predicted with a plan."""
 
-    def __init__(self, beyond=(), off=1.0):
+    def __init__(self, beyond=(), off=1.0, numerics=None):
         self.cpu = self
+        self._numerics = numerics or {}
         self._shares, self._beyond, self._off = shares(beyond), set(beyond), off
         self.asked = []
 
@@ -61,7 +62,7 @@ class Sides:
             outputs = outputs * np.inf
         record = LegRecord(
             device=DeviceInfo(spec="cpu", kind="cpu", name="toy", emulated=False),
-            numerics={},
+            numerics=self._numerics,
             timing=Timing(batch_size=8, images=6, forward_seconds=[0.1], first_forward_seconds=1),
             operators={},
             fallback_operators=[],
@@ -86,7 +87,8 @@ class Sides:
         return Answers(None, budget=Budget(arithmetic, (run,)))
 
     def shares(self, request, arithmetic, names, directions):
-        assert arithmetic == Arithmetic(CASE.dtype) and names == ("output",)
+        short = Arithmetic(short_conv=Factors(11)) if self._numerics else Arithmetic(CASE.dtype)
+        assert arithmetic == short and names == ("output",)
         return self._shares
 
 
@@ -98,7 +100,8 @@ def test_the_smallest_set_that_was_predicted_is_the_one():
     assert found.met and not found.reason
     assert best.modules == ORDER[:limit]
     assert best.observed["budget_ratio"] == pytest.approx(best.predicted["budget_ratio"])
-    assert len(found.tries) == len(sides.asked) == 2
+    # And as many from the end, in case that leaves less than is predicted.
+    assert sides.asked == [(), best.modules, ORDER[20 - limit : 20]]
     plan = plan_of.plan_of(found)
     assert plan.modules == list(best.modules) and plan.observed == {
         "budget_ratio": best.observed["budget_ratio"]
@@ -114,6 +117,19 @@ def test_a_prediction_that_is_off_is_mended_within_the_pairs(off):
     # No smaller set meets it.
     fewer = off * math.sqrt(shares().remaining(ORDER[: best.count - 1])[0])
     assert fewer > 0.48
+
+
+def test_of_as_many_modules_those_that_leave_least_are_chosen():
+    class Lucky(Sides):
+        """Roundings before the last modules cancel."""
+
+        def _leg(self, request, off=1.0):
+            return super()._leg(request, off * (0.3 if ORDER[19] in request.promoted else 1.0))
+
+    found = prescribe(Lucky(), CASE, targets.parse("budget_ratio<0.5"))
+    best = found.tries[found.chosen]
+    assert found.met and best.modules == ORDER[20 - best.count : 20]
+    assert best.rmse < min(one.rmse for one in found.tries if one is not best)
 
 
 def test_nothing_is_prescribed_where_nothing_is_needed():
@@ -152,9 +168,16 @@ def test_no_pair_is_tried_twice():
         assert len(set(sides.asked)) == len(sides.asked) <= PAIRS
 
 
-def test_float32_has_no_plan():
-    with pytest.raises(UsageProblem, match="not of float32"):
-        prescribe(Sides(), dataclasses.replace(CASE, dtype="float32"), targets.parse("mae<1"))
+def test_float32_has_a_plan_where_hf32_is_allowed_and_used():
+    strict = dataclasses.replace(CASE, dtype="float32", numerics="strict")
+    with pytest.raises(UsageProblem, match="not of float32 with strict numerics"):
+        prescribe(Sides(), strict, targets.parse("mae<1"))
+    default = dataclasses.replace(strict, numerics="default")
+    with pytest.raises(UsageProblem, match="computes float32 without HF32 or TF32"):
+        prescribe(Sides(), default, targets.parse("budget_ratio<0.5"))
+    sides = Sides(numerics={"conv.allow_hf32": "True"})
+    found = prescribe(sides, default, targets.parse("budget_ratio<0.5"))
+    assert found.met and plan_of.plan_of(found).dtype == "float32"
 
 
 def test_roots_are_named_in_the_order_of_a_model():

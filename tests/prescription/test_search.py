@@ -17,7 +17,7 @@ def point(modules, *squares, beyond=0):
 
 
 def shares(*points, outputs=("output",)):
-    return Shares("bfloat16", outputs, points, ORDER)
+    return Shares("bfloat16", outputs, points, ORDER, (1.0,) * len(outputs))
 
 
 def test_a_number_between_two_modules_takes_both():

@@ -58,8 +58,34 @@ def test_a_convolutions_result_keeps_the_size_of_its_image():
 
 
 def test_hard_normalisations_are_far_off_centre():
-    x = inputs.make(parse(NORM), "hard").args[0]
+    x = inputs.make(parse(NORM), "hard").args[0][::2]
     assert 25 < x.mean() / x.std() < 35
+
+
+@pytest.mark.parametrize(
+    ("operator", "arguments", "slices"),
+    [
+        ("native_layer_norm.default", '"%float32[2,3,64]",[64],null,null,1e-05', (6, 64)),
+        ("rms_norm.default", '"%float32[2,3,64]",[64],null,1e-06', (6, 64)),
+        ("native_group_norm.default", '"%float32[2,6,8,8]",null,null,2,6,64,3,1e-05', (6, 128)),
+        ("native_batch_norm.default",
+         '"%float32[1,6,8,8]",null,null,null,null,true,0.0,1e-08', (6, 64)),
+        ("native_batch_norm.default",
+         '"%float32[1,6,8,8]",null,null,"%float32[6]","%float32[6]",false,0.0,0.001', (6, 64)),
+    ],
+)  # fmt: skip
+def test_every_second_slice_of_a_hard_normalisation_varies_by_about_eps(
+    operator, arguments, slices
+):
+    call = inputs.make(parse(f'["aten::{operator}",[{arguments}],{{}}]'), "hard")
+    eps = call.args[-1]
+    variances = call.args[0].reshape(slices).var(1)
+    assert (variances[1::2] > eps / 8).all() and (variances[1::2] < 8 * eps).all()
+    assert (variances[::2] > 0.1).all()
+    running = call.args[4:5]
+    if isinstance(next(iter(running), None), torch.Tensor):
+        assert (running[0][1::2] > eps / 8).all() and (running[0][1::2] < 8 * eps).all()
+        assert (running[0][::2] > 0.1).all()
 
 
 def test_hard_output_channels_differ_in_size():

@@ -14,6 +14,11 @@ RELU = '["aten::relu.default",["%float32[8,64]"],{}]'
 PART = '["aten::relu.default",["%float32[8,16]{64,1}+16"],{}]'
 ADDMM = '["aten::addmm.default",["%float32[32]","%float32[8,64]","%float32[64,32]{1,64}"],{}]'
 IN_PLACE = '["aten::relu_.default",["%float32[8,64]"],{}]'
+MM = '["aten::mm.default",["%float32[256,256]","%float32[256,128]"],{}]'
+CONV = (
+    '["aten::convolution.default",["%float32[2,64,28,28]","%float32[32,64,1,1]",null,[1,1],[0,0],'
+    "[1,1],false,[0,0],1],{}]"
+)
 GELU = '["aten::gelu.default",["%float32[64,64]"],{}]'
 
 
@@ -56,6 +61,38 @@ def test_a_wrong_column_is_found(text):
     found = judged(text, last_column_zero)
     assert found.status is Status.FAIL_ACCURACY
     assert "times its budget" in found.reason
+
+
+def test_a_normalisation_without_eps_is_found():
+    text = (
+        '["aten::native_group_norm.default",["%float32[2,64,14,14]","%float32[64]","%float32[64]",'
+        "2,64,196,2,1e-05],{}]"
+    )
+    assert judged(text).status is Status.PASS
+
+    def without_eps(result, args):
+        return torch.ops.aten.native_group_norm(*args[:-1], 0.0)
+
+    assert judged(text, without_eps).sets["hard"].status is Status.FAIL_ACCURACY
+
+
+@pytest.mark.parametrize("text", [MM, CONV])
+def test_sums_that_lean_to_one_side_are_found(text):
+    """By the error that a truncated sum of 16 tiles has on average, over that of an honest one."""
+
+    def leaning(result, args):
+        return (result.double() + result.abs() * (honest(result) - 4 * 2**-24)).float()
+
+    def honest(result):
+        noise = torch.randn(result.shape, generator=torch.Generator().manual_seed(5))
+        return 4 * 2**-24 * noise.double()
+
+    def wide(result, args):
+        return (result.double() + result.abs() * honest(result)).float()
+
+    assert judged(text, wide).status is Status.PASS
+    found = judged(text, leaning)
+    assert found.status is Status.FAIL_ACCURACY and "typical" in found.sets
 
 
 def test_a_move_must_be_right_in_every_bit():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cases.models.directory import fail, foreign_files
 from harness.system import foreign
+from harness.system.messages import say
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,7 @@ _ENTRIES = ("state_dict_ema", "model_ema", "state_dict", "model")
 _TRAINING = ("_orig_mod.", "module.", "_orig_mod.")
 # transformers' TimmWrapper holds a timm model under this name.
 _TIMM_WRAPPER = "timm_model."
-_AGAIN = "download or copy it again"
+_AGAIN = say("load.again", "download or copy it again")
 
 
 def find_weights(directory: Path, *, allow_pickle: bool) -> Path:
@@ -46,13 +47,23 @@ def find_weights(directory: Path, *, allow_pickle: bool) -> Path:
         return safe[0]
     if safe and all(_SHARD.search(path.name) for path in safe):
         raise fail(
-            f"{directory} holds {len(safe)} shards ({_names(safe)}) and not their index, "
-            f"model{_INDEX}: {_AGAIN} with it."
+            "load.shards",
+            "{directory} holds {count} shards ({names}) and not their index, "
+            "model{index}: {again} with it.",
+            directory=directory,
+            count=len(safe),
+            names=_names(safe),
+            index=_INDEX,
+            again=_AGAIN,
         )
     if safe:
         raise fail(
-            f"{directory} holds {len(safe)} safetensors files ({_names(safe)}) and none is "
-            "named model.safetensors: rename the one to test."
+            "load.several_safetensors",
+            "{directory} holds {count} safetensors files ({names}) and none is named "
+            "model.safetensors: rename the one to test.",
+            directory=directory,
+            count=len(safe),
+            names=_names(safe),
         )
     named = [directory / name for name in PICKLES if (directory / name).is_file()]
     others = sorted({p for s in _PICKLE_SUFFIXES for p in directory.glob(f"*{s}")})
@@ -60,20 +71,28 @@ def find_weights(directory: Path, *, allow_pickle: bool) -> Path:
     pickles = named[:1] or others
     if not pickles:
         raise fail(
-            f"{directory} has config.json but no weights file"
-            + (f"; it holds {other}" if other else "")
-            + ": add model.safetensors."
+            "load.no_weights",
+            "{directory} has config.json but no weights file{other}: add model.safetensors.",
+            directory=directory,
+            other=say("load.it_holds", "; it holds {other}", other=other) if other else "",
         )
     if len(pickles) > 1:
         raise fail(
-            f"{directory} holds {len(pickles)} weights files ({_names(pickles)}): keep the one "
-            "to test, or convert it to model.safetensors."
+            "load.several_weights",
+            "{directory} holds {count} weights files ({names}): keep the one to test, or "
+            "convert it to model.safetensors.",
+            directory=directory,
+            count=len(pickles),
+            names=_names(pickles),
         )
     if not allow_pickle:
         raise fail(
-            f"{directory} has its weights only as pickle ({pickles[0].name}), which can run "
-            "code: convert it to model.safetensors, or give --allow-pickle (allow_pickle = true "
-            "in a case file), and it is read with weights_only=True."
+            "load.pickle",
+            "{directory} has its weights only as pickle ({name}), which can run code: "
+            "convert it to model.safetensors, or give --allow-pickle (allow_pickle = true "
+            "in a case file), and it is read with weights_only=True.",
+            directory=directory,
+            name=pickles[0].name,
         )
     return pickles[0]
 
@@ -89,14 +108,33 @@ def parts(path: Path) -> list[Path]:
         index = foreign.loads(foreign.read_text(path))
         names = sorted(set(index["weight_map"].values()))
     except OSError as error:
-        raise fail(f"{path} cannot be read: {error.strerror}.") from None
+        raise fail(
+            "load.unreadable", "{path} cannot be read: {error}.", path=path, error=error.strerror
+        ) from None
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise fail(f"{path} is no index of safetensors files (`weight_map`): {_AGAIN}.") from None
+        raise fail(
+            "load.no_index",
+            "{path} is no index of safetensors files (`weight_map`): {again}.",
+            path=path,
+            again=_AGAIN,
+        ) from None
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or name.startswith("."):
-            raise fail(f"{path} names {name!r}, which is no file beside it: {_AGAIN}.")
+            raise fail(
+                "load.index_names",
+                "{path} names {name!r}, which is no file beside it: {again}.",
+                path=path,
+                name=name,
+                again=_AGAIN,
+            )
         if not (path.parent / name).is_file():
-            raise fail(f"{path} names {name}, which is not there: {_AGAIN}.")
+            raise fail(
+                "load.index_lacks",
+                "{path} names {name}, which is not there: {again}.",
+                path=path,
+                name=name,
+                again=_AGAIN,
+            )
     return [path, *(path.parent / name for name in names)]
 
 
@@ -129,8 +167,10 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
     )
     if not good or not state:
         raise fail(
-            f"{path} holds no state dict (names to tensors): save model.state_dict() as "
-            "model.safetensors."
+            "load.no_state_dict",
+            "{path} holds no state dict (names to tensors): save model.state_dict() as "
+            "model.safetensors.",
+            path=path,
         )
     return _unwrapped(dict(state), notes), notes
 
@@ -160,13 +200,18 @@ def _read_one(path: Path) -> Any:
             size = os.fstat(file.fileno()).st_size
             start = file.read(64)
     except OSError as error:
-        raise fail(f"{path} cannot be read: {error.strerror}.") from None
+        raise fail(
+            "load.unreadable", "{path} cannot be read: {error}.", path=path, error=error.strerror
+        ) from None
     if size == 0:
-        raise fail(f"{path} is empty (0 bytes): {_AGAIN}.")
+        raise fail("load.empty", "{path} is empty (0 bytes): {again}.", path=path, again=_AGAIN)
     if start.startswith(_LFS_PREFIX):
         raise fail(
-            f"{path} is a Git-LFS pointer ({size} bytes of text), not the weights: "
-            "run `git lfs pull` in the repository it came from."
+            "load.lfs",
+            "{path} is a Git-LFS pointer ({size} bytes of text), not the weights: run "
+            "`git lfs pull` in the repository it came from.",
+            path=path,
+            size=size,
         )
     try:
         if path.suffix == ".safetensors":
@@ -175,16 +220,40 @@ def _read_one(path: Path) -> Any:
     except SafetensorError as error:
         detail = str(error)
         if "IncompleteBuffer" in detail or "incomplete" in detail.lower():
-            raise fail(f"{path} is truncated ({size} bytes; {detail}): {_AGAIN}.") from None
-        raise fail(f"{path} is not a readable safetensors file ({detail}): {_AGAIN}.") from None
+            raise fail(
+                "load.truncated",
+                "{path} is truncated ({size} bytes; {detail}): {again}.",
+                path=path,
+                size=size,
+                detail=detail,
+                again=_AGAIN,
+            ) from None
+        raise fail(
+            "load.damaged",
+            "{path} is not a readable safetensors file ({detail}): {again}.",
+            path=path,
+            detail=detail,
+            again=_AGAIN,
+        ) from None
     except MemoryError:
-        raise fail(f"{path} ({size} bytes) needs more memory than there is.") from None
+        raise fail(
+            "load.memory",
+            "{path} ({size} bytes) needs more memory than there is.",
+            path=path,
+            size=size,
+        ) from None
     except Exception as error:  # both readers raise many types on damaged files
         detail = (str(error).splitlines() or [type(error).__name__])[0]
         how = "" if path.suffix == ".safetensors" else " with weights_only=True"
         raise fail(
-            f"{path} cannot be read{how} ({type(error).__name__}: {detail}): "
-            f"{_AGAIN}, or convert it to model.safetensors."
+            "load.no_reader",
+            "{path} cannot be read{how} ({kind}: {detail}): {again}, or convert it to "
+            "model.safetensors.",
+            path=path,
+            how=how,
+            kind=type(error).__name__,
+            detail=detail,
+            again=_AGAIN,
         ) from None
 
 

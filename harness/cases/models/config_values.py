@@ -15,6 +15,7 @@ import pydantic
 
 from harness.cases.models.directory import fail
 from harness.cases.models.weight_account import show_first
+from harness.system.messages import say
 
 # Of one side: what published models take is below 1,024.
 _MOST_PIXELS = 4096
@@ -27,7 +28,10 @@ _Deviation = Annotated[float, pydantic.Field(gt=0, le=1, allow_inf_nan=False)]
 _PerChannel = pydantic.Field(min_length=1, max_length=_MOST_PIXELS)
 
 
-_HINTS = dict.fromkeys(("mean", "std"), " (of pixels from 0 to 1: divide those of 0 to 255)")
+_HINTS = dict.fromkeys(
+    ("mean", "std"),
+    say("load.of_unit_pixels", " (of pixels from 0 to 1: divide those of 0 to 255)"),
+)
 
 
 class _Values(pydantic.BaseModel):
@@ -70,19 +74,30 @@ def check_sizes(values: Mapping[str, Any], arguments: Mapping[str, Any], where: 
     _check(_Arguments, arguments, "model_args.", where)
     size, channels = values.get("input_size"), arguments.get("in_chans") or 3
     if size is not None and size[0] != channels:
-        said = "is" if "in_chans" in arguments else "is not there, which means"
+        said = say("load.is", "is")
+        if "in_chans" not in arguments:
+            said = say("load.is_not_there", "is not there, which means")
         raise fail(
-            f"`input_size` in {where} is {list(size)} and model_args.in_chans {said} {channels}: "
-            "set both to the channels that the weights were trained with, and `mean` and `std` to "
-            "a number for each."
+            "load.channels_differ",
+            "`input_size` in {where} is {size} and model_args.in_chans {said} {channels}: set "
+            "both to the channels that the weights were trained with, and `mean` and `std` to a "
+            "number for each.",
+            where=where,
+            size=list(size),
+            said=said,
+            channels=channels,
         )
     image = arguments.get("img_size")
     fixed = not arguments.get("dynamic_img_size") and arguments.get("strict_img_size", True)
     sides = [image, image] if isinstance(image, int) else image
     if size is not None and sides is not None and fixed and list(size[1:]) != list(sides):
         raise fail(
-            f"`input_size` in {where} is {list(size)} and `model_args.img_size` is {image}: make "
-            "them equal, or set model_args.dynamic_img_size."
+            "load.size_differs",
+            "`input_size` in {where} is {size} and `model_args.img_size` is {image}: make "
+            "them equal, or set model_args.dynamic_img_size.",
+            where=where,
+            size=list(size),
+            image=image,
         )
 
 
@@ -96,8 +111,13 @@ def per_channel(data_config: dict[str, Any], where: str) -> dict[str, Any]:
         values = tuple(data_config[key])
         if len(values) not in (1, channels):
             raise fail(
-                f"`{key}` in {where} has {len(values)} numbers (timm's own where it is not there), "
-                f"the model takes {channels} channels: give one for each."
+                "load.per_channel",
+                "`{key}` in {where} has {count} numbers (timm's own where it is not there), "
+                "the model takes {channels} channels: give one for each.",
+                key=key,
+                where=where,
+                count=len(values),
+                channels=channels,
             )
         data_config[key] = values * channels if len(values) == 1 else values
     return data_config
@@ -129,8 +149,15 @@ def _check(
         key = str(first["loc"][0])
         said = first["msg"].removeprefix("Input ").removeprefix("Value ")
         raise fail(
-            f"`{prefix}{key}` in {where} is {_shown(values[key])}, which cannot be right: "
-            f"{'.'.join(map(str, first['loc']))} {said}{_HINTS.get(key, '')}."
+            "load.value",
+            "`{prefix}{key}` in {where} is {value}, which cannot be right: {place} {said}{hint}.",
+            prefix=prefix,
+            key=key,
+            where=where,
+            value=_shown(values[key]),
+            place=".".join(map(str, first["loc"])),
+            said=said,
+            hint=_HINTS.get(key, ""),
         ) from None
 
 

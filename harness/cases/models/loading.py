@@ -11,11 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cases.case import ModelSource
-from harness.cases.models import checkpoint, config_values, directory, sample, timm_config, undrawn
+from harness.cases.models import (
+    checkpoint,
+    config_values,
+    directory,
+    sample,
+    timm_config,
+    undrawn,
+    weight_account,
+)
 from harness.cases.models.directory import fail
 from harness.cases.models.model_facts import ModelFacts, facts
-from harness.cases.models.weight_account import UNREAD, WeightAccount, show_first, wrong_prefix
+from harness.cases.models.weight_account import UNREAD, WeightAccount, show_first
 from harness.system import environment, files, own_models, suggestions
+from harness.system.messages import say
 from harness.system.status import CaseProblem
 from harness.system.torchvision_shim import import_timm
 
@@ -66,8 +75,18 @@ def check_architecture(name: str) -> None:
     if "/" not in name and ":" not in name and timm.is_model(name.partition(".")[0]):
         return
     near = suggestions.near(name.partition(".")[0], timm.list_models())
-    hint = f"did you mean {near}?" if near else "see timm.list_models()."
-    raise fail(f"timm {timm.__version__} has no architecture {name!r}: {hint}")
+    hint = (
+        say("load.near", "did you mean {near}?", near=near)
+        if near
+        else say("load.see", "see timm.list_models().")
+    )
+    raise fail(
+        "load.unknown_architecture",
+        "timm {version} has no architecture {name!r}: {hint}",
+        version=timm.__version__,
+        name=name,
+        hint=hint,
+    )
 
 
 def build(
@@ -88,11 +107,18 @@ def build(
     nested = {} if nested is None else nested
     arguments = {} if arguments is None else arguments
     if not isinstance(nested, dict) or not isinstance(arguments, dict):
-        raise fail(f"`pretrained_cfg` and `model_args` in {where} must be JSON objects.")
+        raise fail(
+            "load.not_objects",
+            "`pretrained_cfg` and `model_args` in {where} must be JSON objects.",
+            where=where,
+        )
     if owned := sorted(_CREATE_MODEL.intersection(arguments)):
         raise fail(
-            f"`model_args` in {where} has {', '.join(owned)}, which is no argument of a model but "
-            "of timm's create_model: remove it; weights are those of this directory alone."
+            "load.create_model",
+            "`model_args` in {where} has {owned}, which is no argument of a model but of "
+            "timm's create_model: remove it; weights are those of this directory alone.",
+            where=where,
+            owned=", ".join(owned),
         )
     # As timm: the nested table wins over flat keys, but for num_classes.
     merged = {**config, **nested}
@@ -110,8 +136,12 @@ def build(
     own = arguments.get("num_classes")
     if num_classes is None and None not in (own, classes) and own != classes:
         raise fail(
-            f"{where} says num_classes {classes} and in `model_args` {own}: remove the one "
-            "that the weights do not have."
+            "load.two_classes",
+            "{where} says num_classes {classes} and in `model_args` {own}: remove the one "
+            "that the weights do not have.",
+            where=where,
+            classes=classes,
+            own=own,
         )
     wanted = num_classes if num_classes is not None else classes
     if wanted is not None:
@@ -128,8 +158,14 @@ def build(
             )
     except Exception as error:  # constructors raise what they like on bad arguments
         raise fail(
-            f"timm {timm.__version__} cannot build {config['architecture']} as {where} says "
-            f"({type(error).__name__}: {error}): correct `model_args` or `pretrained_cfg`."
+            "load.cannot_build",
+            "timm {version} cannot build {architecture} as {where} says ({kind}: "
+            "{error}): correct `model_args` or `pretrained_cfg`.",
+            version=timm.__version__,
+            architecture=config["architecture"],
+            where=where,
+            kind=type(error).__name__,
+            error=error,
         ) from error
     if "input_size" not in overlay and (channels := arguments.get("in_chans")) is not None:
         size = model.pretrained_cfg.get("input_size") or (3, 224, 224)
@@ -183,8 +219,12 @@ def _load_state(
         kind = str(tensor.dtype).removeprefix("torch.")
         if own[name].is_floating_point() and kind not in _DTYPES:
             raise fail(
-                f"{path} has {name} as {kind}, which stands for weights by scales that no timm "
-                "model reads: use weights in float32, float16 or bfloat16."
+                "load.quantised",
+                "{path} has {name} as {kind}, which stands for weights by scales that no timm "
+                "model reads: use weights in float32, float16 or bfloat16.",
+                path=path,
+                name=name,
+                kind=kind,
             )
         if tensor.is_floating_point():
             # What the model itself starts with may be infinite by design: buffers of bounds.
@@ -218,50 +258,6 @@ def _load_state(
     )
 
 
-def _classes_in_file(account: WeightAccount, num_classes: int) -> int | None:
-    """The file's number of classes when mis-shaped tensors differ in exactly that, else None."""
-    excused = set(account.allowed)
-    found = set()
-    for name, file, model in account.mismatched:
-        if name in excused:
-            continue
-        same_rest = len(file) == len(model) and file[1:] == model[1:]
-        if not (same_rest and model[:1] == (num_classes,)):
-            return None
-        found.add(file[0])
-    return found.pop() if len(found) == 1 else None
-
-
-def _check(account: WeightAccount, path: Path, num_classes: int, asked: str) -> None:
-    if not account.problems:
-        return
-    if account.nonfinite:
-        name, count = account.nonfinite[0]
-        raise fail(
-            f"{path} has NaN or infinite values in {len(account.nonfinite)} tensors, the first "
-            f"is {name} with {count}: restore the file from the model's source."
-        )
-    in_file = _classes_in_file(account, num_classes)
-    if in_file is not None and len(account.problems) == 1:
-        raise fail(
-            f"The classifier in {path} has {in_file} classes but {asked} says {num_classes}: "
-            f"set num_classes to {in_file}, or use the weights that belong to {num_classes}."
-        )
-    said = f"{path} does not fit the model: of {account.expected} tensors {account.loaded} loaded, "
-    if prefix := wrong_prefix(account):
-        raise fail(
-            f"{said}since keys differ by the prefix {prefix!r}: it was saved from a wrapper or a "
-            "part of the model; save the state_dict() of the timm model itself."
-        )
-    remedy = ": use the weights that belong to this config.json"
-    # With most of them missing, whoever allows them by name tests random weights.
-    if 2 * account.loaded > account.expected:
-        remedy += ", or allow these keys by name"
-    if account.idle:
-        remedy += f" ({account.idle_patterns})"
-    raise fail(f"{said}{', '.join(account.problems)}{remedy}.")
-
-
 def load_model(
     source_dir: Path,
     *,
@@ -289,8 +285,10 @@ def load_model(
     account = dataclasses.replace(account, notes=(*read, *account.notes, *notes))
     classes = int(getattr(model, "num_classes", 0))
     said = "num_classes" in config or "num_classes" in (config.get("pretrained_cfg") or {})
-    asked = "the option" if num_classes is not None else "config.json" if said else "timm"
-    _check(account, path, classes, asked)
+    asked = "config.json" if said else "timm"
+    if num_classes is not None:
+        asked = say("load.option", "the option")
+    weight_account.check(account, path, classes, asked)
     names, odd = config_values.label_names(config, classes)
     if odd:
         account = dataclasses.replace(account, notes=(*account.notes, odd))
@@ -328,7 +326,12 @@ def materialise(source: ModelSource, cache_dir: Path) -> Path:
         return Path(source.ref)
     if source.kind == "sample":
         if source.ref != sample.SAMPLE_NAME:
-            raise fail(f"No sample model {source.ref!r}: the known one is {sample.SAMPLE_NAME}.")
+            raise fail(
+                "load.no_sample",
+                "No sample model {name!r}: the known one is {known}.",
+                name=source.ref,
+                known=sample.SAMPLE_NAME,
+            )
         return sample.prepare_sample(sample.default_sample_dir(cache_dir))
     return _random_model(source, cache_dir)
 
@@ -363,15 +366,22 @@ def _make_random_model(source: ModelSource, target: Path, versions: dict[str, An
     from harness.cases.models import random_weights
 
     check_architecture(source.ref)
-    classes = "its own" if source.num_classes is None else str(source.num_classes)
+    classes = str(source.num_classes)
+    if source.num_classes is None:
+        classes = say("load.its_own", "its own")
     timm = import_timm()
     try:
         with random_weights.seeded_cpu(source.seed):
             model = timm.create_model(source.ref, pretrained=False, num_classes=source.num_classes)
     except Exception as error:
         raise fail(
-            f"timm {timm.__version__} cannot build {source.ref} with {classes} classes "
-            f"({type(error).__name__}: {error})."
+            "load.cannot_make",
+            "timm {version} cannot build {name} with {classes} classes ({kind}: {error}).",
+            version=timm.__version__,
+            name=source.ref,
+            classes=classes,
+            kind=type(error).__name__,
+            error=error,
         ) from error
     try:
         measured = random_weights.make_discriminating(model, source.seed)
@@ -379,8 +389,12 @@ def _make_random_model(source: ModelSource, target: Path, versions: dict[str, An
         raise
     except Exception as error:  # of the model's own code, on one of its first forwards
         raise fail(
-            f"No random weights that tell images apart can be made for {source.ref} "
-            f"({type(error).__name__}: {error}): give a model directory with weights."
+            "load.no_random",
+            "No random weights that tell images apart can be made for {name} ({kind}: "
+            "{error}): give a model directory with weights.",
+            name=source.ref,
+            kind=type(error).__name__,
+            error=error,
         ) from error
     with files.publish_directory(target) as directory:
         state = model.state_dict()

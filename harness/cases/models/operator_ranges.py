@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from harness.system.messages import listed, say
+from harness.system.messages import Said, listed, say
 
 # |x| from which on all of these functions are within 0.3 % of what they are at infinity.
 FAR = 6.0
@@ -41,7 +41,7 @@ class OperatorRange:
         return (self.rms if self.spread is None else self.spread) < NEARLY_LINEAR
 
 
-def linear_notes(ranges: Iterable[OperatorRange]) -> list[str]:
+def linear_notes(ranges: Iterable[OperatorRange]) -> list[Said]:
     """A sentence that names the kinds which saw only their linear range; none where none did."""
     found = [
         say(

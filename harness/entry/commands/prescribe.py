@@ -21,13 +21,17 @@ def add(commands: Any) -> Mapping[str, Command]:
     """Add the command's parser; returns what it runs."""
     parser = commands.add_parser(
         "prescribe",
-        help="find the fewest modules of a float16 or bfloat16 model that must stay in float32",
+        help="find the fewest modules of a float16, bfloat16 or HF32 model that must stay in "
+        "float32",
     )
     add = parser.add_argument
     add("--model", required=True, metavar="NAME|DIR", help="architecture, sample or directory")
     add("--target", required=True, metavar="EXPR", help="conditions that are to hold, as of "
         "--compare-fail: 'error_rate<1, top1>=100', 'budget_ratio<0.5'")  # fmt: skip
-    add("--dtype", choices=("float16", "bfloat16"), required=True)
+    add("--dtype", choices=("float16", "bfloat16", "float32"), required=True)
+    add("--numerics", choices=("strict", "default"), default="strict",
+        help="of the device; default allows HF32, which a plan of float32 switches off in its "
+        "modules")  # fmt: skip
     add("--device", default="auto", help="npu, npu-emulated, cpu or cuda (default: auto)")
     add("--emulated-kernels", default=None, metavar="NAME", help="kernels of the emulated NPU")
     add("--images", metavar="PATH", help="your own (default: photos for a model directory)")
@@ -84,8 +88,9 @@ def _case(given: argparse.Namespace) -> Any:
     from harness.cases import case_files
 
     selection = case_files.Selection(
-        models=(given.model,), dtype=given.dtype, numerics="strict", batch_size=given.batch_size,
-        seed=given.seed, images=given.images, allow_pickle=given.allow_pickle,
+        models=(given.model,), dtype=given.dtype, numerics=given.numerics,
+        batch_size=given.batch_size, seed=given.seed, images=given.images,
+        allow_pickle=given.allow_pickle,
     )  # fmt: skip
     found = case_files.select(case_files.read(CASES / "default.toml"), selection)
     if len({case.model for case in found}) > 1:

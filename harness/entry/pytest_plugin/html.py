@@ -61,6 +61,7 @@ def pytest_runtest_makereport(
 
         found = getattr(report, "extras", [])
         place = extras.html(fragments.place_of(record.case_id))
+        place = {key: place[key] for key in ("content", "format_type", "extension")}
         report.extras = [*found, place]  # type: ignore[attr-defined]
     return report
 

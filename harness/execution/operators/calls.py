@@ -17,6 +17,7 @@ from harness.execution import aten, gelu
 from harness.execution.aten import ATTENTION, CONVOLUTIONS
 from harness.execution.imitation import Imitation, storage_dtype
 from harness.judgement.arithmetic import Arithmetic
+from harness.system.messages import say
 
 _aten = torch.ops.aten
 
@@ -152,14 +153,17 @@ def in_float32(call: Call) -> tuple[Call, torch.dtype | None]:
     return Call(call.func, args, kwargs), found.pop()
 
 
+_RANDOM = say("skipped.random", "random")
+
+
 def why_not_comparable(call: Call) -> str:
     """Why a call has no result to compare; "" when it has one."""
     func = call.func
     if any(tensor.layout != torch.strided for tensor in call.tensors()):
-        return "sparse"
+        return say("skipped.sparse", "sparse")
     base = call.base
     if base.startswith(("linalg_", "_linalg_", "matrix_exp")) and "vector_norm" not in base:
-        return "its error is that of the matrix's condition"
+        return say("skipped.condition", "its error is that of the matrix's condition")
     if func.is_view or torch.Tag.inplace_view in func.tags:
         return "view"
     if func in _UNDEFINED:
@@ -169,9 +173,9 @@ def why_not_comparable(call: Call) -> str:
         return "no tensor result"
     if func is ATTENTION:
         # Tagged as random for its dropout, which evaluation does not use.
-        return "random" if bound(call)["dropout_p"] else ""
+        return _RANDOM if bound(call)["dropout_p"] else ""
     if torch.Tag.nondeterministic_seeded in func.tags:
-        return "random"
+        return _RANDOM
     return ""
 
 

@@ -27,6 +27,7 @@ from harness.execution.operators import allowance
 from harness.execution.operators.calls import Call, bound, mapped, stored
 from harness.execution.operators.sums import CHAIN
 from harness.judgement.operator_rows import SLICE_RATIO_LIMIT
+from harness.system.messages import say
 
 _UNIT = allowance.SINGLE / math.sqrt(3)  # root mean square of one rounding of 1 in float32
 # Float32 numbers in a vector register of 256 bytes (Ascend C, basic API).
@@ -305,7 +306,10 @@ _METHODS: Mapping[str, Published] = {
         (
             "native_group_norm group_norm",
             Published(
-                "variance in one pass, mean square less square of the mean, in float32",
+                say(
+                    "cann.group_norm",
+                    "variance in one pass, mean square less square of the mean, in float32",
+                ),
                 "CANN ops-nn, norm/group_norm_silu",
                 _OPS_NN,
                 _group_norm,
@@ -314,7 +318,7 @@ _METHODS: Mapping[str, Published] = {
         (
             "native_layer_norm layer_norm",
             Published(
-                "mean and 1 / deviation rounded to the format",
+                say("cann.layer_norm", "mean and 1 / deviation rounded to the format"),
                 "CANN 8.1.RC1, LayerNormV3; ops-nn, norm/layer_norm_v4/op_host",
                 _TBE,
                 _layer_norm,
@@ -323,7 +327,11 @@ _METHODS: Mapping[str, Published] = {
         (
             "gelu",
             Published(
-                "the tanh form whatever is asked, x / (1 + exp(-sqrt(8/pi) (x + 0.044715 x^3)))",
+                say(
+                    "cann.gelu",
+                    "the tanh form whatever is asked, "
+                    "x / (1 + exp(-sqrt(8/pi) (x + 0.044715 x^3)))",
+                ),
                 "CANN ops-nn, activation/gelu",
                 _OPS_NN,
                 _gelu,
@@ -332,7 +340,10 @@ _METHODS: Mapping[str, Published] = {
         (
             "avg_pool2d",
             Published(
-                "windows times a factor rounded to float16, or their sum stored, then divided",
+                say(
+                    "cann.avg_pool",
+                    "windows times a factor rounded to float16, or their sum stored, then divided",
+                ),
                 "CANN ops-nn, pooling/avg_pool3_d, aclnnAvgPool2d",
                 _OPS_NN,
                 _average_pool,
@@ -341,7 +352,7 @@ _METHODS: Mapping[str, Published] = {
         (
             "max_pool2d_with_indices max_pool2d",
             Published(
-                "NaN may be passed over",
+                say("cann.max_pool", "NaN may be passed over"),
                 "CANN ops-nn, aclnnMaxPool2dWithMask, constraints",
                 _OPS_NN,
                 _max_pool,
@@ -350,7 +361,10 @@ _METHODS: Mapping[str, Published] = {
         (
             "scaled_dot_product_attention",
             Published(
-                "online softmax, its powers rounded to the format before the second product",
+                say(
+                    "cann.attention",
+                    "online softmax, its powers rounded to the format before the second product",
+                ),
                 "CANN ops-transformer, FlashAttentionScore",
                 "https://github.com/hicann/ops-transformer",
                 _attention,

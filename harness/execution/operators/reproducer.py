@@ -22,6 +22,7 @@ from harness.execution.operators.on_device import dense_order
 from harness.judgement.localization import describe
 from harness.judgement.operator_rows import RATIO_LIMIT, OperatorRow, culprits
 from harness.system import environment, files
+from harness.system.messages import say
 
 if TYPE_CHECKING:
     from harness.judgement.arithmetic import Arithmetic
@@ -187,7 +188,12 @@ class Reproducers:
                 script.with_suffix(".safetensors").unlink()
             del self._kept[KEPT:]
         except OSError as error:  # a full disk must not cost what was measured
-            self.problem = f"No reproducer in {self._directory}: {error.strerror}."
+            self.problem = say(
+                "culprit.no_reproducer",
+                "No reproducer in {folder}: {error}.",
+                folder=self._directory,
+                error=error.strerror,
+            )
 
     def _write(self, call: Call, row: OperatorRow) -> str:
         # The script's float64 is to take the form that the device declares, not another.

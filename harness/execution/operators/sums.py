@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.execution.operators.calls import Call, rerun, results
+from harness.execution.operators.calls import Call, bound, rerun, results
 
 # Roundings inside any operator that rounds at all.
 CHAIN = 8
@@ -21,6 +21,32 @@ CHAIN = 8
 # 9.0, 8.6, 17.3, 94 (mean 32).  Rows of an image see one r and all s: 94 x 32 / 9.
 _WINOGRAD = 335.0
 _WINOGRAD_TILE = 4
+
+
+_PLAIN_SUMS = frozenset(
+    """mm bmm addmm baddbmm linear matmul mv addmv convolution _convolution conv2d sum""".split()
+)
+
+
+def shared_roundings(call: Call) -> int | None:
+    """Roundings that all elements of a sum of many terms share, at most; None for no such sum.
+
+    The result is stored once, by truncation where a device likes; a mean's divisor, and the scalars
+    of a product, are one factor for all.  None too where errors repeat each other: one argument is
+    several, or Winograd's transform rounds a filter once for all places.
+    """
+    if call.base in ("convolution", "_convolution", "conv2d") and _by_winograd(bound(call)):
+        return None
+    if any(step == 0 < size - 1 for x in call.tensors() for size, step in _steps(x)):
+        return None
+    if call.base == "mean":
+        return 2
+    scaled = any(call.kwargs.get(name, 1) != 1 for name in ("alpha", "beta"))
+    return 1 + scaled if call.base in _PLAIN_SUMS else None
+
+
+def _steps(x: Tensor) -> zip[tuple[int, int]]:
+    return zip(x.shape, x.stride(), strict=True)
 
 
 def squared(call: Call) -> Tensor:
@@ -51,14 +77,17 @@ def convolution(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:
     """Convolutions, a bias among the terms; Winograd where it can be used."""
     squares, terms = squared(call), call.terms()
     allowed = summed(terms + 1, squares, o)
-    weight = a["weight"]
-    plain = tuple(weight.shape[2:]) == (3, 3) and not a.get("transposed", False)
-    if plain and set(a["stride"]) == {1} and set(a["dilation"]) == {1}:
+    if _by_winograd(a):
         # A tile's error goes to all its places, however small their own terms.
         window = 2 * _WINOGRAD_TILE - 1
         around = torch.nn.functional.max_pool2d(squares, window, 1, window // 2)
         allowed += _WINOGRAD * (terms / 9 / 2 + CHAIN) * around
     return allowed
+
+
+def _by_winograd(a: dict[str, Any]) -> bool:
+    plain = tuple(a["weight"].shape[2:]) == (3, 3) and not a.get("transposed", False)
+    return plain and set(a["stride"]) == {1} and set(a["dilation"]) == {1}
 
 
 def total(a: dict[str, Any], o: Tensor, call: Call) -> Tensor:

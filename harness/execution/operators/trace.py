@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from harness.cases.models import promotion
 from harness.cases.samples import Samples
 from harness.execution import autocast, imitation
 from harness.execution.operators import dispatch
@@ -28,14 +29,15 @@ from harness.execution.outputs import collect, flatten
 from harness.judgement import metrics
 from harness.judgement.arithmetic import Arithmetic, Factors
 from harness.judgement.operator_rows import NO_LAYER, OperatorRow
+from harness.system.messages import say
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
 
 # Of 23 mantissa bits: one less rounds factors as coarsely as float32 rounds their products.
 _LAST_BIT = Arithmetic(short_conv=Factors(22), short_matmul=Factors(22))
-_NOT_CHOSEN = "not in the share"
-_TWO_DTYPES = "arguments of two floating-point dtypes"
+_NOT_CHOSEN = say("skipped.share", "not in the share")
+_TWO_DTYPES = say("skipped.dtypes", "arguments of two floating-point dtypes")
 
 _Judge = tuple[OperatorComparison, Choice]
 
@@ -112,11 +114,21 @@ class _Checker:
 
     def on_call(self, call: Call, index: int, module: str) -> Any:
         """Compare, before the reference runs a call that writes to its arguments."""
+        with self._numerics(module):
+            return self._on_call(call, index, module)
+
+    def _of(self, module: str) -> _Judge | None:
+        """What judges a promoted module's calls; None for the others."""
+        inside = f"{module.partition('#')[0]}.".startswith(self._promoted)
+        return self._of_promoted if inside else None
+
+    def _numerics(self, module: str) -> contextlib.AbstractContextManager[None]:
+        """As the module itself would set them on the device."""
+        return promotion.full_float32() if self._of(module) else contextlib.nullcontext()
+
+    def _on_call(self, call: Call, index: int, module: str) -> Any:
         wide, dtype = in_float32(call)
-        path = module.partition("#")[0]
-        inside = self._of_promoted is not None and f"{path}.".startswith(self._promoted)
-        judge = self._of_promoted if inside else None
-        comparison, choice = judge or self._judges[dtype or torch.float32]
+        comparison, choice = self._of(module) or self._judges[dtype or torch.float32]
         row = comparison.describe(wide, index, module)
         if dtype is None and not row.skipped:
             row = dataclasses.replace(row, skipped=_TWO_DTYPES)
@@ -143,7 +155,7 @@ class _Checker:
         if self._last is not None:
             call, comparison, place, value = self._last
             row = dataclasses.replace(self.rows[place], skipped="")
-            with torch.no_grad():
+            with torch.no_grad(), self._numerics(row.module):
                 self.rows[place] = comparison.compare(call, row, value)
 
 

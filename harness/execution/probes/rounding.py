@@ -16,6 +16,7 @@ from torch import Tensor
 from harness.execution.imitation import round_mantissa
 from harness.execution.probes.summation import Summation
 from harness.judgement.arithmetic import FULL_BITS, TIES, Factors
+from harness.system.messages import say
 
 _FEWEST_BITS = 3
 _RANDOM = 20  # numbers beside the ties
@@ -30,8 +31,12 @@ class Unknown:
 
     def __str__(self) -> str:
         if not math.isfinite(self.error):
-            return "in no way known here (not finite)"
-        return f"in no way known here (relative error up to 2^{math.log2(self.error):.1f})"
+            return say("factors.not_finite", "in no way known here (not finite)")
+        return say(
+            "factors.unknown",
+            "in no way known here (relative error up to 2^{power})",
+            power=f"{math.log2(self.error):.1f}",
+        )
 
 
 Form = Factors | Unknown

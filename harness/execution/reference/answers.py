@@ -7,6 +7,7 @@ import dataclasses
 from harness.execution.legs import LegResult
 from harness.judgement.budget import Budget
 from harness.judgement.metrics import Array
+from harness.system.messages import Said
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,4 +22,4 @@ class Answers:
     oracle: dict[str, Array] | None = None
     as_asked: dict[str, Array] | None = None
     budget: Budget | None = None
-    no_oracle: str = ""
+    no_oracle: Said | None = None

@@ -43,6 +43,7 @@ from harness.execution.reference.entries import (
 )
 from harness.judgement.metrics import Array
 from harness.system import files, private, quantities
+from harness.system.messages import say
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 SIZE_VARIABLE = "HARNESS_REFERENCE_CACHE_SIZE"
@@ -67,9 +68,14 @@ def false(stored: Stored, what: str) -> CaseProblem:
     return CaseProblem(
         Status.ERROR_HARNESS,
         Stage.REFERENCE,
-        f"What the shared cache holds of {what}, written by uid {stored.owner}, differs from what "
-        "this host computes: nothing in that cache is to be believed until it is known why; give "
-        "another --reference-cache.",
+        say(
+            "cache.false",
+            "What the shared cache holds of {what}, written by uid {owner}, differs from what "
+            "this host computes: nothing in that cache is to be believed until it is known why; "
+            "give another --reference-cache.",
+            what=what,
+            owner=stored.owner,
+        ),
     )
 
 

@@ -36,7 +36,7 @@ from harness.judgement.metrics import Array, count_nonfinite
 from harness.judgement.shares import Shares
 from harness.records.leg import LegRecord
 from harness.system.files import default_cache_dir
-from harness.system.messages import say
+from harness.system.messages import Said, say
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 
 # Cases that share answers follow each other: a default and a strict one need five legs.
@@ -77,8 +77,7 @@ class CpuSide:
             return model, self._images.prepare_inputs(images, self._data_config(model))
         except UsageProblem as problem:
             # Images named in a case file: the other cases still run.
-            said = say("inputs.bad", "{text}", text=problem)
-            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, said) from problem
+            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, problem.said) from problem
 
     def pictures(
         self, model: ModelFiles, images: InputSet, wanted: Sequence[int], classes: int,
@@ -93,8 +92,7 @@ class CpuSide:
         loaded = self._models.original(model)
         modules = [path for path, _ in loaded.model.named_modules() if path]
         if wrong := plan.check(loaded.weights_sha256, modules):
-            said = say("plan.bad", "{text}", text=wrong)
-            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, said)
+            raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, wrong)
 
     def answers(self, request: LegRequest, arithmetic: Arithmetic) -> Answers:
         """All that a verdict needs, for an arithmetic that the device declares."""
@@ -191,24 +189,25 @@ class CpuSide:
     ) -> Shares:
         """What every rounding of a reduced arithmetic contributes to outputs; not kept.
 
-        Of the model without a plan.  Raises CaseProblem (fail_unsupported) for a model that has
+        Raises CaseProblem (fail_unsupported) for a model that has
         none: without a derivative, or with too many weights.
         """
         loaded = self._models.own(request.model)
-        plain = dataclasses.replace(arithmetic, promoted=())
         try:
             return shares.measure(
                 loaded.model,
                 request.inputs.load(),
-                plain,
+                arithmetic,
                 names,
                 directions,
                 taps_features=loaded.taps_features,
                 most_weights=most_weights,
             )
         except (ValueError, RuntimeError, NotImplementedError) as error:
-            said = " ".join(str(error).split())[:400]
-            raise CaseProblem(Status.FAIL_UNSUPPORTED, Stage.REFERENCE, said) from error
+            text = error.args[0] if error.args else ""
+            if not isinstance(text, Said):  # torch's own
+                text = say("quoted", "{text}", text=" ".join(str(error).split())[:400])
+            raise CaseProblem(Status.FAIL_UNSUPPORTED, Stage.REFERENCE, text) from error
 
     def data_config(self, model: ModelFiles) -> dict[str, Any]:
         """A model's preprocessing, from the cache or by loading the model.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 import jinja2
 from markupsafe import Markup, escape
@@ -27,7 +30,8 @@ from harness.upgrade.compare import RunComparison
 
 def _plain(value: object) -> object:
     """Text through the filter of all foreign text; markup, and what is no text, as it is."""
-    return shown.lines(value) if type(value) is str else value
+    plain = isinstance(value, str) and not isinstance(value, Markup)
+    return shown.lines(str(value)) if plain else value
 
 
 ENVIRONMENT = jinja2.Environment(
@@ -42,11 +46,9 @@ _TABLE = ENVIRONMENT.from_string(
 </tr></thead>
 <tbody>
 {% for row in table.rows %}
-<tr>
-{% for cell in row %}
+<tr>{% for cell in row %}
 <td{% if loop.first and row|length == 2 %}{{ meaning(cell) }}{% endif %}>{{ cell }}</td>
-{% endfor %}
-</tr>
+{%- endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
 """
@@ -92,6 +94,7 @@ _COMPARISON = ENVIRONMENT.from_string(
 """
 )
 
+_CLASS = re.compile(r'class="(col-\w+)"')
 # Columns that are added to pytest-html's table: class, title, property, what stands where the
 # property is absent.
 _COLUMNS = (
@@ -103,9 +106,22 @@ _COLUMNS = (
 )
 
 
-def render_table(table: Table) -> Markup:
-    """Render one table; what a number is and its formula show on hover."""
-    return Markup(_TABLE.render(table=table, meaning=lambda cell: _meaning(cell, table.title)))
+def inline(meaning: str) -> Markup:
+    """The attribute of a name that says what it means."""
+    return Markup(' title="{}"').format(meaning)
+
+
+def render_table(table: Table, explained: Callable[[str], Markup] = inline) -> Markup:
+    """Render one table; what a number is and its formula show on hover.
+
+    `explained`: the attribute for a meaning.
+    """
+
+    def meaning(cell: str) -> Markup:
+        text = glossary.meaning(cell, table.title)
+        return explained(text) if text else Markup("")
+
+    return Markup(_TABLE.render(table=table, meaning=meaning))
 
 
 def headers(given: Sequence[str]) -> list[str]:
@@ -115,7 +131,7 @@ def headers(given: Sequence[str]) -> list[str]:
     """
     ours = [
         Markup('<th class="sortable" tabindex="0" data-column-type="{}"{}>{}</th>').format(
-            name, _meaning(title), title
+            name, inline(text) if (text := glossary.meaning(title)) else "", title
         )
         for name, title, *_ in _COLUMNS
     ]
@@ -126,11 +142,14 @@ def headers(given: Sequence[str]) -> list[str]:
 def row(given: Sequence[str], properties: Mapping[str, object]) -> list[str]:
     """The cells of one result; `properties`: as the plugin attaches them to a test's report.
 
-    pytest-html sorts by the text of a cell, hence the number with leading zeros that is not shown.
+    pytest-html sorts by the text of a cell, hence the one that is not shown.  It holds every cell
+    twice, as text with its marks escaped: attributes that need no quotation marks have none.
     """
-    result, name, *more = (cell for cell in given if "col-links" not in cell)
+    result, name, *more = (
+        _CLASS.sub(r"class=\1", cell, count=1) for cell in given if "col-links" not in cell
+    )
     if "case" in properties:
-        name = Markup('<td class="col-testId">{}</td>').format(properties["case"])
+        name = Markup("<td class=col-testId>{}</td>").format(properties["case"])
     for links in (cell for cell in given if "<a" in cell and "col-links" in cell):
         name = f"{name.removesuffix('</td>')} {links.partition('>')[2]}"
     ours: list[str] = []
@@ -138,12 +157,20 @@ def row(given: Sequence[str], properties: Mapping[str, object]) -> list[str]:
         text = str(properties.get(key, absent)) if key else _reason(properties)
         try:
             number = float(text)
-            hidden = Markup("<span hidden>{:024.9f}</span>").format(number)
+            hidden = Markup("<span hidden>{}</span>").format(sortable(number))
             text_cell = hidden + f"{number:.4g}"
         except ValueError:
             text_cell = Markup("{}").format(text)
-        ours.append(Markup('<td class="col-{}">{}</td>').format(column, text_cell))
-    return [result.replace("<td ", '<td tabindex="0" ', 1), name, *ours, *more]
+        ours.append(Markup("<td class=col-{}>{}</td>").format(column, text_cell))
+    return [result.replace("<td ", "<td tabindex=0 ", 1), name, *ours, *more]
+
+
+def sortable(number: float) -> str:
+    """A text that sorts as the number does: the exponent leads; what is not above 0 is first."""
+    if not math.isfinite(number):
+        return str(number)  # letters are behind digits
+    mantissa, exponent = f"{max(number, 0.0):.6e}".split("e")
+    return f"{int(exponent) + 500}{mantissa}" if number > 0 else "0"
 
 
 def escaped(values: Mapping[str, object]) -> dict[str, object]:
@@ -161,7 +188,7 @@ def place_of(case_id: str) -> str:
 
     A plain string: pytest-xdist takes no other from its workers.
     """
-    return str(Markup('<div class="harness-lazy" data-case="{}"></div>').format(case_id))
+    return str(Markup('<div class=harness-lazy data-case="{}"></div>').format(case_id))
 
 
 def render_case(
@@ -170,11 +197,13 @@ def render_case(
     full: bool = True,
     plots: bool = True,
     source: images.Source = images.inline,
+    explained: Callable[[str], Markup] = inline,
 ) -> str:
     """Render one case: conclusion, the protocol's tables, images, plots; `full`: all tables.
 
-    `source`: where its pictures come from.
+    `source`: where its pictures come from; `explained`: as of `render_table`.
     """
+    table = functools.partial(render_table, explained=explained)
     worst, budget = localization.worst(case), per_case.budget(case)
     # Without classes the protocol has no table: what the raw outputs show stands in its place.
     raw = per_case.outputs(case) if case.gate is None else None
@@ -194,10 +223,10 @@ def render_case(
         speed=drawn.speed,
         shares=drawn.shares,
         images=images.render(case, ENVIRONMENT, source),
-        first=map(render_table, first),
+        first=map(table, first),
         tables=[
-            *(render_table(table) for table in every if full and table not in first),
-            *map(render_table, throughput.tables(case)),
+            *(table(one) for one in every if full and one not in first),
+            *map(table, throughput.tables(case)),
         ],
     )
 
@@ -209,12 +238,6 @@ def render_comparison(comparison: RunComparison) -> str:
         hits=[*filter(None, [two_runs.other_rules(comparison)]), *comparison.hits],
         tables=[render_table(table) for table in two_runs.tables(comparison)],
     )
-
-
-def _meaning(cell: str, title: str = "") -> Markup:
-    """A title attribute for a cell that names a number; nothing for others."""
-    text = glossary.meaning(cell, title)
-    return Markup(' title="{}"').format(text) if text else Markup("")
 
 
 def _reason(properties: Mapping[str, object]) -> str:

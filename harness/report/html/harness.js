@@ -14,6 +14,7 @@
   const inLanguage = (text) => {
     const whole = text.trim().replace(/\s+/g, " ");
     if (!words || !whole) return text;
+    if (words.exact[whole]) return ` ${words.exact[whole]} `;
     const plain = whole.replace(/ \[[A-Z]+\]$/, "");  // a mark behind a title
     const [from, to] = patterns.find(([pattern]) => pattern.test(plain)) ?? [];
     const said = words.exact[plain] ?? (from && plain.replace(from, to));
@@ -52,6 +53,9 @@
     else place.textContent = failure;
     all("img[data-picture]", place).forEach((image) => {
       image.src = `data:image/jpeg;base64,${details.pictures[image.dataset.picture]}`;
+    });
+    all("[data-meaning]", place).forEach((name) => {
+      name.title = details.meanings[name.dataset.meaning];
     });
     translate(place);
     settle();

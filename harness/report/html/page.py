@@ -41,8 +41,8 @@ NPU hardware.</p>{% endif %}
 {% for group in groups %}
 <details class="harness-details"><summary>{{ group.line }}</summary>
 <ul>{% for case in group.cases[:most] %}
-<li><a href="#harness-results" data-case="{{ case.case_id }}">{{ case.case_id }}</a>: {{
-because(case) }}</li>{% endfor %}</ul>
+<li><a href="#harness-results" data-case="{{ case.case_id }}">{{ case.case_id }}</a>
+<span>{{ group.detail(case) }}</span></li>{% endfor %}</ul>
 {% if group.cases|length > most %}<p>{{ group.cases|length - most }} more: search the results for
 the operator.</p>{% endif %}
 </details>
@@ -129,7 +129,6 @@ def render_summary(
         other_rules=consistency.other_rules(cases),
         sides=fragments.render_table(provenance.sides(cases)) if cases else "",
         groups=groups,
-        because=failures.because,
         most=_LISTED,
         sentences=expected.sentences(shown),
         expected_line=expected.line(cases),
@@ -200,11 +199,18 @@ def render_scripts(cases: Sequence[CaseRecord], language: Language = "en") -> st
     def place(jpeg: str) -> Markup:
         return Markup('data-picture="{}"').format(pictures.setdefault(jpeg, len(pictures)))
 
+    explanations: dict[str, int] = {}  # each once: every table of a case repeats them
+
+    def explained(text: str) -> Markup:
+        return Markup(" data-meaning={}").format(explanations.setdefault(text, len(explanations)))
+
     bodies = {
-        case.case_id: fragments.render_case(case, plots=case.case_id in plotted, source=place)
+        case.case_id: fragments.render_case(
+            case, plots=case.case_id in plotted, source=place, explained=explained
+        )
         for case in cases
     }
-    document = {"cases": bodies, "pictures": list(pictures)}
+    document = {"cases": bodies, "pictures": list(pictures), "meanings": list(explanations)}
     packed = gzip.compress(json.dumps(document).encode(), mtime=0)
     meanings = Table("Numbers of this report", ("number", "meaning"), tuple(glossary.all_items()))
     return _SCRIPTS.render(

@@ -16,7 +16,9 @@ from markupsafe import Markup
 from harness.records.lines import CaseRecord
 from harness.report.html import glossary
 from harness.report.port import translation
+from harness.report.tables import detection, expected, failures, localization, throughput
 from harness.report.tables.per_case import PROTOCOL_ALONE
+from harness.system.messages import Said
 from harness.system.toml import tomllib
 
 Language = Literal["en", "zh"]
@@ -32,12 +34,21 @@ def read() -> dict[str, dict[str, str]]:
 
 def sentences(cases: Iterable[CaseRecord]) -> dict[str, str]:
     """What these records say of themselves, English -> Chinese; what has no id is not there."""
-    found: dict[str, str] = {}
+    cases = list(cases)
+    groups = failures.grouped([case for case in cases if not expected.is_fine(case)])
+    lines: list[str] = [line for one in groups for line in (one.line, *map(one.detail, one.cases))]
+    found = _translated(lines)
     for case in cases:
         said = [(one.reason, one.messages, one.status.value) for one in case.findings]
         said.append((case.reason, case.reason_messages, case.status.value))
         notes = zip(case.notes, case.note_messages, strict=False)
         said += [(text, tuple(messages), "Note") for text, messages in notes]
+        said_of_it = [
+            *localization.lines(case),
+            *throughput.lines(case),
+            detection.line(case) or "",
+        ]
+        found |= _translated(said_of_it)
         for text, messages, word in said:
             if messages and translation.known(messages):
                 chinese = translation.chinese(messages)
@@ -48,6 +59,14 @@ def sentences(cases: Iterable[CaseRecord]) -> dict[str, str]:
                     f"{word}: {text}{PROTOCOL_ALONE}": f"{headed}仅按标准测试方案会判为通过。",
                 }
     return found
+
+
+def _translated(lines: Iterable[str]) -> dict[str, str]:
+    return {
+        line: translation.chinese(line.messages)
+        for line in lines
+        if isinstance(line, Said) and translation.known(line.messages)
+    }
 
 
 def element(language: Language, cases: Iterable[CaseRecord] = ()) -> Markup:

@@ -23,7 +23,7 @@ def sections(main: CaseRecord | None, t: Texts) -> dict[str, Any]:
     if main is None or found is None:
         return {"batches": None, "batch_notes": [t("batches.not_measured")]}
     if not found.rows:
-        why = t("quoted", text=t.cut(found.problem))
+        why = t.cut(t.said(found.problem_messages, found.problem))
         return {"batches": None, "batch_notes": [t("batches.problem", why=why)]}
     return {"batches": _table(main, found, t), "batch_notes": _notes(main, found, t)}
 
@@ -132,7 +132,7 @@ def _notes(main: CaseRecord, found: Throughput, t: Texts) -> list[str]:
     notes += _listed("batches.imprecise", imprecise, t, f"{100 * found.plan.precision:g} %")
     notes += _listed("batches.unstable", unstable, t)
     return notes + [
-        t("batches.missing", where=where, why=t("quoted", text=t.cut(problem)))
+        t("batches.missing", where=where, why=t.cut(t.said(problem.messages, problem)))
         for where, timing, problem in sides
         if timing is None
     ]

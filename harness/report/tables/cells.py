@@ -11,6 +11,7 @@ from harness.devices.spec import CAVEAT
 from harness.judgement.documented import DocumentedGate
 from harness.judgement.operator_rows import OperatorRow
 from harness.records.lines import CaseRecord
+from harness.system.messages import Said, say
 
 EMULATED = "EMULATED"
 NOT_MEASURED = "not measured"
@@ -94,7 +95,11 @@ def gate_top1(gate: DocumentedGate | None) -> str:
 
 def mark(text: str, emulated: bool) -> str:
     """Add EMULATED to a text that is about an emulated device."""
-    return f"{text} [{EMULATED}]" if emulated else text
+    if not emulated:
+        return text
+    if isinstance(text, Said):
+        return say("emulated", "{text} [{word}]", text=text, word=EMULATED)
+    return f"{text} [{EMULATED}]"
 
 
 def caveat(emulated: bool) -> str:

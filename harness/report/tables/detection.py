@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from harness.records.lines import CaseRecord
 from harness.report.tables.cells import Table, label
+from harness.system import messages
+from harness.system.messages import say
 
 
 def table(case: CaseRecord) -> Table | None:
@@ -34,7 +36,8 @@ def line(case: CaseRecord) -> str | None:
     if found is None:
         return None
     if found.problem:
-        return label(case, f"Detection power not measured: {found.problem}")
+        why = messages.beside(found.problem, found.problem_messages)
+        return label(case, say("detection.none", "Detection power not measured: {why}", why=why))
     text = (
         f"Detection power: of {found.effective} faults that changed the outputs "
         f"({found.means}) the protocol's gate passed {found.missed_by_gate}, this harness "

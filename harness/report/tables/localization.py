@@ -10,6 +10,7 @@ from harness.judgement.operator_rows import OperatorRow
 from harness.records.lines import CaseRecord
 from harness.report.tables import cells
 from harness.report.tables.cells import Table, label
+from harness.system.messages import say
 
 _SHOWN = 5
 
@@ -71,18 +72,32 @@ def lines(case: CaseRecord, folder: Path | None = None) -> list[str]:
     found = case.localization
     if found is None:
         return []
-    text = [label(case, found.conclusion())]
+    text: list[str] = [label(case, found.conclusion())]
     if (first := found.first_beyond) is not None:
         text.append(
-            f"The device's own activations leave their budget first after {first.operator} in "
-            f"{first.module} (operator {first.index}): {first.inherited_ratio:.3g} times."
+            say(
+                "culprit.first_beyond",
+                "The device's own activations leave their budget first after {operator} in "
+                "{module} (operator {index}): {ratio} times.",
+                operator=first.operator,
+                module=first.module,
+                index=first.index,
+                ratio=f"{first.inherited_ratio:.3g}",
+            )
         )
     if found.restarts:
         text.append(
-            f"{found.restarts} results were taken from the CPU, since the device's did not fit: "
-            "inherited errors start anew there."
+            say(
+                "culprit.restarts",
+                "{count} results were taken from the CPU, since the device's did not fit: "
+                "inherited errors start anew there.",
+                count=found.restarts,
+            )
         )
-    text += [f"Reproducer: {folder / path if folder else path}" for path in found.reproducers]
+    text += [
+        say("culprit.reproducer", "Reproducer: {path}", path=folder / path if folder else path)
+        for path in found.reproducers
+    ]
     text += [found.note] if found.note else []
     return text
 

@@ -7,6 +7,7 @@ from harness.records.lines import CaseRecord
 from harness.report.tables.cells import EMULATED, MINUTE, Table, device_word, label
 from harness.report.tables.missing import english, speed_up_missing
 from harness.system.host_use import HostUse
+from harness.system.messages import say
 
 
 def documented(case: CaseRecord) -> Table | None:
@@ -48,8 +49,14 @@ def documented(case: CaseRecord) -> Table | None:
 
 def shares(use: HostUse) -> list[str]:
     """What others had of the host, in words."""
-    words = ("waited", "stolen by the hypervisor", "used by others")
-    values = (use.waited, use.steal, use.others)
-    found = [f"{100 * share:.0f} % {word}" for word, share in zip(words, values, strict=True)
-             if share is not None]  # fmt: skip
-    return found or [f"load {use.load:.2f}"]
+    words = (
+        say("host.waited", "waited"),
+        say("host.stolen", "stolen by the hypervisor"),
+        say("host.others", "used by others"),
+    )
+    found: list[str] = [
+        say("host.share", "{share} % {word}", share=f"{100 * share:.0f}", word=word)
+        for word, share in zip(words, (use.waited, use.steal, use.others), strict=True)
+        if share is not None
+    ]
+    return found or [say("host.load", "load {load}", load=f"{use.load:.2f}")]

@@ -11,6 +11,8 @@ from harness.records.lines import CaseRecord
 from harness.records.throughput import BatchTiming, Row, Throughput
 from harness.report.tables import performance
 from harness.report.tables.cells import EMULATED, Table, device_word, label
+from harness.system import messages
+from harness.system.messages import Said, listed, say
 from harness.system.processor import HostInfo
 
 NOT_SHOWN = f"not shown: {EMULATED}"
@@ -33,46 +35,80 @@ def lines(case: CaseRecord) -> list[str]:
     found = case.throughput
     if found is None:
         return []
-    text = [found.problem] if found.problem else []
+    text = [messages.beside(found.problem, found.problem_messages)] if found.problem else []
     imprecise, unstable = [], []
     for row, word, timing, problem in sides(case, found):
-        where = f"{word} at batch {row.batch_size}"
+        where = say("batch.where", "{side} at batch {size}", side=word, size=row.batch_size)
         if timing is None:
-            text.append(f"{where} has no times: {problem}")
+            english = "{where} has no times: {problem}"
+            text.append(say("batch.no_times", english, where=where, problem=problem))
             continue
         if not found.reached(timing):
-            reached = _percent(timing.wall.precision)
-            imprecise.append(f"{where} ({reached} after {timing.wall.repeats} repeats)")
+            imprecise.append(
+                say(
+                    "batch.reached",
+                    "{where} ({precision} after {repeats} repeats)",
+                    where=where,
+                    precision=_percent(timing.wall.precision),
+                    repeats=timing.wall.repeats,
+                )
+            )
         if not timing.stable:
-            unstable.append(f"{where} ({timing.warm_up} calls)")
+            english = "{where} ({calls} calls)"
+            unstable.append(say("batch.calls", english, where=where, calls=timing.warm_up))
         if timing.busy:
             text.append(
-                f"HOST BUSY while {where} was timed ({host_use(timing)}): other work took part of "
-                "the CPU, so that there is no speed-up."
+                say(
+                    "batch.busy",
+                    "HOST BUSY while {where} was timed ({use}): other work took part of the CPU, "
+                    "so that there is no speed-up.",
+                    where=where,
+                    use=host_use(timing),
+                )
             )
         if timing.not_tried:
             text.append(
-                f"SEARCH CUT SHORT for {where}: of {len(timing.search)} settings of the CPU "
-                f"{timing.not_tried} were not tried; raise --throughput-seconds."
+                say(
+                    "batch.cut_short",
+                    "SEARCH CUT SHORT for {where}: of {total} settings of the CPU {left} were not "
+                    "tried; raise --throughput-seconds.",
+                    where=where,
+                    total=len(timing.search),
+                    left=timing.not_tried,
+                )
             )
     if imprecise:
         text.append(
-            f"PRECISION NOT REACHED, {_percent(found.plan.precision)} was asked for: "
-            f"{', '.join(imprecise)}; raise --throughput-seconds, or leave the machine to this run."
+            say(
+                "batch.imprecise",
+                "PRECISION NOT REACHED, {asked} was asked for: {where}; raise "
+                "--throughput-seconds, or leave the machine to this run.",
+                asked=_percent(found.plan.precision),
+                where=listed(imprecise),
+            )
         )
     if unstable:
         text.append(
-            "NOT STABLE, the times still moved by more than 5 % when the warm-up ended: "
-            f"{', '.join(unstable)}."
+            say(
+                "batch.unstable",
+                "NOT STABLE, the times still moved by more than 5 % when the warm-up ended: "
+                "{where}.",
+                where=listed(unstable),
+            )
         )
-    return [label(case, f"Throughput: {line}") for line in text]
+    return [label(case, say("batch.line", "Throughput: {line}", line=line)) for line in text]
 
 
 def host_use(timing: BatchTiming) -> str:
     """What others had of the host while a side was timed, in numbers."""
     host, use = timing.host, timing.host_use
-    parts = [f"load {host.load:.2f} on {host.logical_cores} logical cores"] if host else []
-    return ", ".join([*parts, *(performance.shares(use) if use is not None else ())])
+    parts = []
+    if host:
+        english = "load {load} on {cores} logical cores"
+        parts.append(
+            say("host.load_on", english, load=f"{host.load:.2f}", cores=host.logical_cores)
+        )
+    return listed([*parts, *(performance.shares(use) if use is not None else ())])
 
 
 def memory(case: CaseRecord) -> Table | None:
@@ -233,11 +269,12 @@ def _by_side(
 
 def sides(
     case: CaseRecord, found: Throughput
-) -> Iterator[tuple[Row, str, BatchTiming | None, str]]:
+) -> Iterator[tuple[Row, str, BatchTiming | None, Said]]:
     """Row, word for the side, its times or why it has none."""
     for row in found.rows:
-        yield row, "CPU", row.cpu, row.cpu_problem
-        yield row, side_word(case), row.device, row.device_problem
+        yield row, "CPU", row.cpu, messages.beside(row.cpu_problem, row.cpu_messages)
+        problem = messages.beside(row.device_problem, row.device_messages)
+        yield row, side_word(case), row.device, problem
 
 
 def side_word(case: CaseRecord) -> str:

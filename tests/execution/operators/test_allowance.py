@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from harness.devices.cpu import CpuDevice
-from harness.execution.operators import allowance, trace
+from harness.execution.operators import allowance, sums, trace
 from harness.execution.operators.calls import Call, results, run_oracle
 from harness.execution.operators.comparison import rounding_of
 from harness.judgement.arithmetic import Arithmetic
@@ -396,3 +396,22 @@ def test_the_absolute_value_of_a_complex_number_is_no_move():
     call = Call(aten.abs.default, (z,), {})
     assert not allowance.moves(call)
     assert within(call, torch.sqrt(z.real**2 + z.imag**2))
+
+
+def test_one_side_is_looked_for_only_where_roundings_are_each_elements_own():
+    """Winograd's F(4x4), an honest kernel, leans by the constants of its transforms."""
+    x, square = torch.ones(2, 4, 8, 8), torch.ones(8, 8)
+    conv = aten.convolution.default
+
+    def convolved(size: int, stride: int) -> Call:
+        steps = [stride, stride], [0, 0], [1, 1], False, [0, 0], 1
+        return Call(conv, (x, torch.ones(4, 4, size, size), None, *steps), {})
+
+    assert sums.shared_roundings(convolved(3, 1)) is None
+    assert sums.shared_roundings(convolved(3, 2)) == sums.shared_roundings(convolved(1, 1)) == 1
+    mm, addmm = aten.mm.default, aten.addmm.default
+    assert sums.shared_roundings(Call(mm, (square, square), {})) == 1
+    assert sums.shared_roundings(Call(mm, (square, square[:1].expand(8, 8)), {})) is None
+    assert sums.shared_roundings(Call(addmm, (square, square, square), {"alpha": 3})) == 2
+    assert sums.shared_roundings(Call(aten.mean.dim, (x, [2, 3]), {})) == 2
+    assert sums.shared_roundings(Call(aten.relu.default, (x,), {})) is None

@@ -1,8 +1,11 @@
+import math
+
 import numpy as np
 
 from harness.judgement.metrics import Discrimination
 from harness.judgement.verdict import judge
 from harness.report.html import fragments, page
+from harness.system.messages import say
 from harness.system.status import Finding, Stage, Status
 from tests.makers.evidence import evidence
 from tests.makers.records import case_record, leg
@@ -46,14 +49,30 @@ def test_a_row_keeps_links_and_says_what_was_not_measured():
     ]
     cells = fragments.row(given, {"case": "<m>", "status": "pass", "budget_ratio": "1.5"})
     assert len(cells) == len(fragments.headers(["<th>Result</th>"] * 3 + ["<th>Links</th>"])) == 8
-    assert cells[1] == '<td class="col-testId">&lt;m&gt; <a href="x">x</a></td>'
-    assert cells[2] == '<td class="col-status">pass</td>' and "1.5" in cells[3]
-    assert "not measured" in cells[4] and cells[6] == '<td class="col-reason"></td>'
+    assert cells[1] == '<td class=col-testId>&lt;m&gt; <a href="x">x</a></td>'
+    assert cells[2] == "<td class=col-status>pass</td>" and "1.5" in cells[3]
+    assert "not measured" in cells[4] and cells[6] == "<td class=col-reason></td>"
     culprit = fragments.row(given, {"culprit": "aten::<mm> in a", "reason": "It errs."})
-    assert culprit[6] == '<td class="col-reason">Culprit aten::&lt;mm&gt; in a</td>'
+    assert culprit[6] == "<td class=col-reason>Culprit aten::&lt;mm&gt; in a</td>"
     failed = fragments.row(given, {"culprit": "none", "reason": "Key <a> is missing."})
-    assert failed[6] == '<td class="col-reason">Key &lt;a&gt; is missing.</td>'
-    assert fragments.row(given[:3], {})[1:3] == [given[1], '<td class="col-status">no case</td>']
+    assert failed[6] == "<td class=col-reason>Key &lt;a&gt; is missing.</td>"
+    assert fragments.row(given[:3], {})[1:3] == [
+        "<td class=col-testId>t.py::a</td>",
+        "<td class=col-status>no case</td>",
+    ]
+
+
+def test_cells_sort_as_their_numbers():
+    numbers = [0.0, 1e-300, 1.2e-10, 0.5, 1.1, 9.9, 10.0, 1e12, math.inf]
+    keys = [fragments.sortable(number) for number in numbers]
+    assert keys == sorted(keys) and len(set(keys)) == len(keys)
+    assert fragments.sortable(-1e-14) == "0" and fragments.sortable(math.nan) > keys[-1]
+
+
+def test_what_is_said_passes_the_filter_of_foreign_text_too():
+    said = say("batch.ended", "{status}: {reason}", status="fail_nan", reason="\x1b[31m<b>")
+    shown = fragments.ENVIRONMENT.from_string("{{ said }}").render(said=said)
+    assert "\x1b" not in shown and "<b>" not in shown and "fail_nan" in shown
 
 
 def test_values_of_the_environment_are_escaped_and_its_names_are_not():

@@ -3,8 +3,10 @@
 import dataclasses
 import re
 
-from harness.report.html import page
-from harness.system.status import Status
+from harness.report.html import page, words
+from harness.report.tables import failures
+from harness.system.messages import say
+from harness.system.status import Finding, Stage, Status
 from tests.makers.records import case_record
 from tests.makers.report import crashed, full_case, renamed, unpacked
 
@@ -41,7 +43,28 @@ def test_a_failing_page_opens_with_its_culprits_one_line_each():
     assert lines[1] == "It died., error_crash"
     assert shown.index(lines[0]) < shown.index("<table")
     assert shown.count("mean cosine similarity</td>") == 1
+    assert '<a href="#harness-results" data-case="bad-39">bad-39</a>\n<span>686 times' in shown
     assert "good-7" not in shown and 'data-case="bad-39"' in shown
+
+
+def test_one_culprit_or_one_sentence_is_one_line_whatever_the_names_in_it():
+    bad = full_case("bad", bad=True)
+    cases = [renamed(bad, "a"), renamed(bad, "b").model_copy(update={"status": Status.FAIL_NAN})]
+    for name, key in (("c", "load.empty"), ("d", "load.empty"), ("e", "load.lfs")):
+        reason = say(key, "{path} of " + key, path=f"/models/{name}")
+        found = Finding(Status.FAIL_LOAD, Stage.LOAD, reason)
+        cases.append(case_record(name, status=found.status, findings=[found], reason=found.reason))
+    lines = [group.line for group in failures.grouped(cases)]
+    assert lines == [
+        "Culprit aten::convolution.default in blocks.7.conv, fail_accuracy, fail_nan, 2 cases, "
+        "error up to 686 times the budget",
+        "/models/c of load.empty, fail_load, 2 cases",
+        "/models/e of load.lfs, fail_load",
+    ]
+    chinese = words.sentences(cases)
+    assert chinese[lines[0]].startswith("问题算子 aten::convolution.default，位于 blocks.7.conv，")
+    assert "/models/c 为空（0 字节）" in chinese[lines[1]]
+    assert chinese[lines[1]].endswith("，fail_load，2 个用例")
 
 
 def test_a_case_whose_sides_are_equal_says_so():

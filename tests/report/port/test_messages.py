@@ -3,12 +3,27 @@
 import ast
 import re
 from pathlib import Path
+from typing import get_type_hints
 
 from harness.report.port import translation
 from harness.system import messages
 from harness.system.messages import join, say
+from harness.system.status import CaseProblem
 
 SOURCES = Path(messages.__file__).parents[1]
+# Each is given the id and the English.
+SAYERS = ("say", "fail")
+# These are no literals in the source, where the id depends on a value or is handed on.
+MADE_OF_PARTS = {
+    "kind.convolution",
+    "kind.product",
+    "listed",
+    "operators.as_cann",
+    "operators.not_as_cann",
+    "or",
+    "semicolon",
+    "then",
+}
 
 
 def literal(node: ast.expr, assigned: dict[str, str]) -> str | None:
@@ -32,7 +47,7 @@ def said() -> dict[str, set[str]]:
                 if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                     if (text := literal(node.value, {})) is not None:
                         assigned[node.targets[0].id] = text
-                if getattr(getattr(node, "func", None), "id", "") == "say" and len(node.args) == 2:
+                if getattr(getattr(node, "func", None), "id", "") in SAYERS and len(node.args) == 2:
                     key, text = (literal(argument, assigned) for argument in node.args)
                     if key is not None and text is not None:
                         found.setdefault(key, set()).add(text)
@@ -45,15 +60,52 @@ def fields(text: str) -> set[str]:
 
 def test_every_id_has_one_english_text_and_its_chinese_with_the_same_values():
     found = said()
-    assert len(found) > 50
+    assert len(found) > 200
     chinese = translation.every()
+    assert set(chinese) - set(found) == MADE_OF_PARTS
     assert not {key: texts for key, texts in found.items() if len(texts) > 1}
-    # An id that is made of parts, as of the kind of an operator, is no literal in the source.
     assert not set(found) - set(chinese)
     for key, (text,) in found.items():
         assert fields(text) == fields(chinese[key]), key
-        words = re.search(r"[A-Za-z]", re.sub(r"{[^}]*}|\b(and|with)\b", "", text))
+        words = re.search(r"[A-Za-z]", re.sub(r"{[^}]*}|\b(and|with|to)\b", "", text))
         assert re.search(r"[\u4e00-\u9fff]", chinese[key]) or not words, key
+
+
+def calls(*names: str) -> list[tuple[str, ast.Call]]:
+    """Every call of these in the package, with the file that it is in."""
+    return [
+        (path.name, node)
+        for path in SOURCES.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in names
+    ]
+
+
+def texts(node: ast.AST) -> list[str]:
+    """The texts of an expression, but for those of calls within it."""
+    if isinstance(node, ast.Call):
+        return []
+    own = [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
+    return own + [text for inner in ast.iter_child_nodes(node) for text in texts(inner)]
+
+
+def test_every_reason_is_said_by_an_id():
+    # What is handed on is held by the type: mypy takes nothing but a `Said`.
+    assert get_type_hints(CaseProblem.__init__)["reason"] is messages.Said
+    found = calls("CaseProblem", "Finding", "_WithLog")
+    assert len(found) > 50
+    for file, node in found:
+        given = node.args[2] if len(node.args) > 2 else None
+        assert given is None or not texts(given), f"{file}:{node.lineno}"
+
+
+def test_no_value_of_a_message_is_english_of_ours():
+    found = calls(*SAYERS)
+    assert len(found) > 200
+    for file, node in found:
+        for value in node.keywords:
+            said = [text for text in texts(value.value) if re.search("[A-Za-z]{2} [a-z]{2}", text)]
+            assert not said, f"{file}:{node.lineno}: {said}"
 
 
 def test_chinese_has_full_width_punctuation():

@@ -8,15 +8,18 @@
 // torch_npu's operator library passes.
 #pragma once
 
+#ifndef AT_PER_OPERATOR_HEADERS  // else build.py includes the operators that are named
 #include <ATen/Functions.h>
+#endif
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 
-#include <functional>
+#include <initializer_list>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "acl/acl_base.h"
@@ -51,8 +54,10 @@ struct aclScalarList {
   std::vector<const aclScalar*> items;
 };
 struct aclOpExecutor {
-  const char* name;
-  std::function<void()> compute;
+  explicit aclOpExecutor(const char* operator_name) : name(operator_name) {}
+  virtual ~aclOpExecutor() = default;
+  virtual void compute() = 0;
+  const char* const name;
 };
 
 namespace emulator {
@@ -68,31 +73,39 @@ struct BadAddress : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// An argument of an operator as the contract sees it: tensors, or numbers; neither where it is
-// null, not named in the OP line, or nothing that a rule speaks of.
-struct Argument {
-  std::string name;
-  std::vector<at::Tensor> tensors;
-  std::vector<int64_t> numbers;
-};
-// Makes one of a parameter as it is declared ("T self") and its value, if it has a name.
-struct Described {
+// A parameter as it is declared ("T self") and its value, if it has a name.  Hundreds of operators
+// make these, so that nothing is to be allocated or destroyed.
+struct Passed {
   const char* declared;
-  Argument operator()() const;
-  Argument operator()(T tensor) const;
-  Argument operator()(List list) const;
-  Argument operator()(Ints array) const;
+  enum { kNothing, kTensor, kList, kArray, kNumber } kind = kNothing;
+  const void* handle = nullptr;
+  int64_t number = 0;
+
+  explicit Passed(const char* declared) : declared(declared) {}
+  Passed(const char* declared, T tensor) : declared(declared), kind(kTensor), handle(tensor) {}
+  Passed(const char* declared, List list) : declared(declared), kind(kList), handle(list) {}
+  Passed(const char* declared, Ints array) : declared(declared), kind(kArray), handle(array) {}
   template <typename Other>
-  Argument operator()(const Other& value) const {
-    Argument argument = (*this)();
-    if constexpr (std::is_integral_v<Other>) argument.numbers.push_back(value);
-    return argument;
+  Passed(const char* declared, const Other& value) : declared(declared) {
+    if constexpr (std::is_integral_v<Other>) kind = kNumber, number = value;
   }
 };
 
 // What CANN answers, in the first phase, to arguments that its contract (contract.csv) refuses; 0
 // when it accepts them.  Sets the error text.
-int refused(const char* name, const std::vector<Argument>& arguments);
+int refused(const char* name, std::initializer_list<Passed> arguments);
+
+// An executor that calls `function` when it runs.
+template <typename Function>
+aclOpExecutor* computing(const char* name, Function function) {
+  struct Executor : aclOpExecutor {
+    Executor(const char* name, Function&& function)
+        : aclOpExecutor(name), function(std::move(function)) {}
+    void compute() override { function(); }
+    Function function;
+  };
+  return new Executor(name, std::move(function));
+}
 
 // Runs, counts and destroys an executor; acts out the fault plan.  Returns an ACL code.
 int execute(aclOpExecutor* executor, void* stream);
@@ -150,7 +163,8 @@ void note_output(const at::Tensor& output);
 #define VALUE_int64_t
 #define VALUE_float
 #define VALUE_double
-#define ARGUMENT(parameter) emulator::Described{#parameter}(VALUE_##parameter)
+#define ARGUMENT(parameter) \
+  emulator::Passed { #parameter, VALUE_##parameter }
 #define ARGUMENTS_1(parameter) ARGUMENT(parameter)
 #define ARGUMENTS_2(parameter, ...) ARGUMENT(parameter), ARGUMENTS_1(__VA_ARGS__)
 #define ARGUMENTS_3(parameter, ...) ARGUMENT(parameter), ARGUMENTS_2(__VA_ARGS__)
@@ -184,7 +198,7 @@ void note_output(const at::Tensor& output);
                                                  aclOpExecutor** executor) {             \
     *workspace_bytes = 0;                                                                \
     if (const int code = emulator::refused(#name, {ARGUMENTS(parameters)})) return code; \
-    *executor = new aclOpExecutor{#name, [=]() __VA_ARGS__};                             \
+    *executor = emulator::computing(#name, [=]() __VA_ARGS__);                           \
     return 0;                                                                            \
   }                                                                                      \
   EMULATOR_API int aclnn##name(void*, uint64_t, aclOpExecutor* executor, void* stream) { \

@@ -50,6 +50,31 @@ std::string listed(const std::vector<std::string>& names) {
   return text;
 }
 
+// An argument as a rule sees it: tensors, or numbers; neither where it is null, has no name, or is
+// nothing that a rule speaks of.
+struct Argument {
+  std::string name;
+  std::vector<at::Tensor> tensors;
+  std::vector<int64_t> numbers;
+};
+
+Argument seen(const Passed& passed) {
+  const std::string text = passed.declared;
+  const auto space = text.rfind(' ');
+  Argument argument{space == std::string::npos ? "" : text.substr(space + 1), {}, {}};
+  const auto add = [&](T tensor) {
+    if (tensor != nullptr && tensor->problem.empty()) argument.tensors.push_back(tensor->value);
+  };
+  if (passed.kind == Passed::kNumber) argument.numbers.push_back(passed.number);
+  if (passed.handle == nullptr) return argument;
+  if (passed.kind == Passed::kTensor) add(static_cast<T>(passed.handle));
+  if (passed.kind == Passed::kArray) argument.numbers = static_cast<Ints>(passed.handle)->values;
+  if (passed.kind == Passed::kList)  // an undefined index arrives as a tensor without elements
+    for (const T item : static_cast<List>(passed.handle)->items)
+      if (item != nullptr && item->value.numel() > 0) add(item);
+  return argument;
+}
+
 const Argument* argument(const std::vector<Argument>& arguments, const std::string& name) {
   for (const auto& one : arguments)
     if (one.name == name) return &one;
@@ -138,39 +163,12 @@ std::string against(const Rule& rule, const Argument& given,
 
 }  // namespace
 
-Argument Described::operator()() const {
-  const std::string text = declared;
-  const auto space = text.rfind(' ');
-  return {space == std::string::npos ? "" : text.substr(space + 1), {}, {}};
-}
-
-Argument Described::operator()(T tensor) const {
-  Argument argument = (*this)();
-  if (tensor != nullptr && tensor->problem.empty()) argument.tensors.push_back(tensor->value);
-  return argument;
-}
-
-// Of a list only what has elements: an undefined index arrives as a tensor without any.
-Argument Described::operator()(List list) const {
-  Argument argument = (*this)();
-  for (size_t i = 0; list != nullptr && i < list->items.size(); ++i) {
-    const auto* item = list->items[i];
-    if (item != nullptr && item->problem.empty() && item->value.numel() > 0)
-      argument.tensors.push_back(item->value);
-  }
-  return argument;
-}
-
-Argument Described::operator()(Ints array) const {
-  Argument argument = (*this)();
-  if (array != nullptr) argument.numbers = array->values;
-  return argument;
-}
-
-int refused(const char* name, const std::vector<Argument>& arguments) {
+int refused(const char* name, std::initializer_list<Passed> passed) {
   std::lock_guard<std::mutex> lock(mutex);
   const auto found = rules.find(name);
   if (found == rules.end()) return 0;
+  std::vector<Argument> arguments;
+  for (const auto& one : passed) arguments.push_back(seen(one));
   for (const auto& rule : found->second) {
     const auto* given = argument(arguments, rule.argument);
     if (given == nullptr) continue;

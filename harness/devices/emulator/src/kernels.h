@@ -5,6 +5,8 @@
 // go to ATen's kernels.  Where the format counts, a tensor comes as the operator got it.
 #pragma once
 
+#include <c10/util/FunctionRef.h>
+
 #include "common.h"
 
 namespace emulator {
@@ -115,11 +117,11 @@ struct Attended {
 Attended attention(const AttentionInputs& call);
 
 // ---- elementwise (kernels_elementwise.cpp); `name` is the operator's
-using Unary = std::function<at::Tensor(const at::Tensor&)>;
-using Binary = std::function<at::Tensor(const at::Tensor&, const at::Tensor&)>;
-at::Tensor unary(const char* name, const at::Tensor& self, const Unary& function);
+using Unary = c10::function_ref<at::Tensor(const at::Tensor&)>;
+using Binary = c10::function_ref<at::Tensor(const at::Tensor&, const at::Tensor&)>;
+at::Tensor unary(const char* name, const at::Tensor& self, Unary function);
 at::Tensor binary(const char* name, const at::Tensor& self, const at::Tensor& other,
-                  const Binary& function);
+                  Binary function);
 
 }  // namespace kernels
 }  // namespace emulator

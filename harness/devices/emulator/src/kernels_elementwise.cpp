@@ -41,7 +41,7 @@ bool is_bounded(const std::string& name) {
 
 }  // namespace
 
-at::Tensor unary(const char* name, const at::Tensor& self, const Unary& function) {
+at::Tensor unary(const char* name, const at::Tensor& self, Unary function) {
   if (const auto wrong = broken::unary(name, self)) return *wrong;
   if (const auto own = cann::unary(name, self)) return *own;
   if (broken::stores()) return function(wide(self));
@@ -52,7 +52,7 @@ at::Tensor unary(const char* name, const at::Tensor& self, const Unary& function
 }
 
 at::Tensor binary(const char* name, const at::Tensor& self, const at::Tensor& other,
-                  const Binary& function) {
+                  Binary function) {
   if (const auto wrong = broken::binary(name, self, other)) return *wrong;
   if (broken::stores()) return function(wide(self), wide(other));
   if (ulps() == 0 || !is_elementary(name)) return function(self, other);

@@ -31,16 +31,16 @@ int64_t key_heads(const at::Tensor& key, const std::string& layout, int64_t head
 
 // What the contract says of a call, with the sizes of the heads as arguments.
 int refused_attention(T query, T key, T value, int64_t head_num) {
-  std::vector<Argument> arguments{ARGUMENTS(T query, T key, T value, int64_t head_num)};
   const bool flat = query->value.dim() == 3;  // the heads side by side in the last dimension
   const auto size = [&](T tensor) { return tensor->value.dim() > 0 ? tensor->value.size(-1) : 0; };
-  arguments.push_back(
-      {"head_size", {}, {flat ? size(query) / std::max<int64_t>(1, head_num) : size(query)}});
-  if (!flat) {
-    arguments.push_back({"key_head_size", {}, {size(key)}});
-    arguments.push_back({"value_head_size", {}, {size(value)}});
-  }
-  return refused("FlashAttentionScore", arguments);
+  const int64_t head_size = flat ? size(query) / std::max<int64_t>(1, head_num) : size(query);
+  if (flat)
+    return refused("FlashAttentionScore",
+                   {ARGUMENTS(T query, T key, T value, int64_t head_num, int64_t head_size)});
+  const int64_t key_head_size = size(key), value_head_size = size(value);
+  return refused("FlashAttentionScore",
+                 {ARGUMENTS(T query, T key, T value, int64_t head_num, int64_t head_size,
+                            int64_t key_head_size, int64_t value_head_size)});
 }
 
 struct Attention {
@@ -94,7 +94,7 @@ EMULATOR_API int aclnnFlashAttentionScoreGetWorkspaceSize(
   const Attention attention{query, key,         value,    atten_mask,  softmax_max, softmax_sum,
                             out,   scale_value, head_num, sparse_mode, input_layout};
   *workspace_bytes = 0;
-  *executor = new aclOpExecutor{"FlashAttentionScore", [=]() { attend(attention); }};
+  *executor = computing("FlashAttentionScore", [=]() { attend(attention); });
   return 0;
 }
 EMULATOR_API int aclnnFlashAttentionScore(void*, uint64_t, aclOpExecutor* executor, void* stream) {
