@@ -2,6 +2,7 @@
 
     python -m benchmarks.prescriptions [--models NAMES] [--formats NAMES] [--target 0.5]
                                        [--output FILE] [--engine]
+    python -m benchmarks.prescriptions --run RESULTS
 
 For every architecture (random weights that tell images apart, six synthetic images) and format:
 the rmse of the classifier's outputs against float64 as the shares predict it and as the imitation
@@ -10,12 +11,13 @@ the imitation as the device, and what as many modules give when they are the fir
 drawn at random (the median of three draws).  `--engine`: ONNX Runtime's own float16 kernels beside
 the imitation, where it is installed.  One JSON line a row goes to `--output` at once, and rows that
 it has are not measured again; the tables are printed at the end, as docs/precision-plans.md has
-them.
+them.  `--run`: predicted against observed in the records of a run on a device instead.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import statistics
@@ -32,6 +34,8 @@ from harness.judgement.shares import Shares
 from harness.prescription import search, targets
 from harness.prescription.prescribe import prescribe
 from harness.prescription.search import Modules
+from harness.records import results_file
+from harness.system.status import CaseProblem
 
 MODELS = (
     "test_byobnet,test_coatnet,test_convnext,test_convnext2,test_convnext3,test_efficientnet,"
@@ -206,6 +210,22 @@ def conclusions(rows: list[Row]) -> list[str]:
     return said
 
 
+def of_run(folder: Path) -> str:
+    """What the records of a run predict against what they saw, as Markdown."""
+    run = results_file.read(folder / "results.jsonl")
+    lines = ["| case | predicted / imitation's | predicted / device's |", "|---|---|---|"]
+    ratios = []
+    for case in run.cases:
+        found = case.shares
+        if found is None or not found.predicted_rmse:
+            continue
+        both = (found.predicted_rmse / found.budget_rmse, found.predicted_rmse / found.device_rmse)
+        ratios.append(both[1])
+        lines.append(f"| {case.case_id} | {both[0]:.2f} | {both[1]:.2f} |")
+    near = sum(0.8 <= ratio <= 1.2 for ratio in ratios)
+    return "\n".join([*lines, "", f"Within 20 % of the device's: {near} of {len(ratios)}."])
+
+
 def main() -> None:
     """Measure what the options ask for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -214,7 +234,11 @@ def main() -> None:
     parser.add_argument("--target", type=float, default=0.5)
     parser.add_argument("--output", type=Path, default=Path("reports/prescriptions.jsonl"))
     parser.add_argument("--engine", action="store_true")
+    parser.add_argument("--run", type=Path, help="folder of a run's results")
     given = parser.parse_args()
+    if given.run is not None:
+        print(of_run(given.run))
+        return
     given.output.parent.mkdir(parents=True, exist_ok=True)
     known: list[Row] = []
     if given.output.exists():
@@ -234,7 +258,8 @@ def _measured(given: Any, name: str, dtype: str) -> Row | None:
     try:
         row = measure(side, name, dtype, given.target)
         if given.engine and dtype == "float16":
-            row = dataclasses.replace(row, engine=engine(side, name))
+            with contextlib.suppress(CaseProblem):  # a model that the engine does not take
+                row = dataclasses.replace(row, engine=engine(side, name))
     except Exception as error:  # one model must not take the others with it
         print(f"{name} in {dtype}: {type(error).__name__}: {error}", flush=True)
         return None

@@ -160,31 +160,27 @@ class Recorder(TorchDispatchMode):
                 self._casts.note(tensor, short=short)
             point = None
             if short:
-                rounded, beyond = rounded_to(tensor, self._store)
-                point = self._noted(func, given, tensor, rounded)
-                point.beyond = beyond
+                point = self._noted(func, given)
+                point.error, point.beyond = rounding_of(tensor, self._store)
                 self._owners[memory_of(tensor)] = point
             elif other is not None:
                 # Its own module alone has to compute otherwise for it to vanish.
-                point = self._noted(func, given, tensor, tree_leaves(other)[place])
-            if point is not None:
+                point = self._noted(func, given)
+                point.error = tree_leaves(other)[place].sub_(tensor)
+            if point is not None and point.error is not None:
+                tensor.add_(point.error)
                 point.node, point.place = (node if follows else -1), place
             self.steps.append((func.name(), point))
         return result
 
-    def _noted(
-        self, func: Any, given: Sequence[torch.Tensor], tensor: torch.Tensor, rounded: torch.Tensor
-    ) -> Point:
-        """Have a result be what the arithmetic makes of it, and note that."""
+    def _noted(self, func: Any, given: Sequence[torch.Tensor]) -> Point:
+        """The point of an operator's result."""
         module = self.modules.path
         point = Point("result", func.name().removesuffix(".default"), module, [])
         owner = self._owners.get(memory_of(given[0])) if self._casts and given else None
         if owner is not None and owner.what == "weight" and func.name() == "aten::clone":
             point = Point("weight", owner.name, module, [])  # cast where it is used
         point.modules.add(module)
-        error = rounded - tensor
-        tensor.copy_(rounded)
-        point.error = error if bool(error.any()) else None
         self.points.append(point)
         return point
 
@@ -273,16 +269,19 @@ def results_of(func: Any, result: Any) -> Iterator[tuple[int, torch.Tensor]]:
             yield place, tensor
 
 
-def rounded_to(tensor: torch.Tensor, store: torch.dtype) -> tuple[torch.Tensor, int]:
-    """A float32 tensor as the format holds it, and how many of its numbers are beyond its range.
+def rounding_of(tensor: torch.Tensor, store: torch.dtype) -> tuple[torch.Tensor, int]:
+    """What a format changes in a float32 tensor, and how many numbers are beyond its range.
 
-    Those keep their value.
+    The change is exact in float32, and so is the sum of both: a number and its rounding are within
+    a factor of two of each other, or the rounding is zero (Sterbenz).  For numbers beyond the
+    range there is none.
     """
-    rounded = tensor.to(store).to(torch.float32)
-    if bool(torch.isfinite(rounded.sum())):
-        return rounded, 0
-    beyond = ~torch.isfinite(rounded) & torch.isfinite(tensor)
-    return torch.where(torch.isfinite(rounded), rounded, tensor), int(beyond.sum())
+    error = torch.sub(tensor.to(store), tensor)  # in float32, by promotion of types
+    if bool(torch.isfinite(error.sum())):
+        return error, 0
+    finite = torch.isfinite(error)
+    beyond = ~finite & torch.isfinite(tensor)
+    return torch.where(finite, error, 0.0), int(beyond.sum())
 
 
 def memory_of(tensor: torch.Tensor) -> int:

@@ -32,17 +32,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.cases.needed_memory import LARGE_SHARED
 from harness.cases.samples import Samples
 from harness.execution import autocast, outputs
 from harness.execution.imitation import storage_dtype
-from harness.execution.roundings import Added, Casts, Point, Recorder, rounded_to, short_dtype
+from harness.execution.roundings import Added, Casts, Point, Recorder, rounding_of, short_dtype
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.shares import DIRECTIONS, IMAGES, RoundingPoint, Shares, What, closure
 from harness.system.messages import say
 
 _TOGETHER = 4  # images in one pass: its graph holds every activation
+_SMALL = 2e7  # weights, up to which all images are in one
 _STEP = 0.125  # part of the errors that is added, and taken away
-_LARGE = 1e8  # weights, from which on few images have to do
 _IMAGES_OF_LARGE = 2
 
 
@@ -67,13 +68,14 @@ def measure(
     if weights > most_weights:
         english = "the model has more than {most} million weights"
         raise ValueError(say("shares.large", english, most=f"{most_weights / 1e6:g}"))
-    images = IMAGES if weights <= _LARGE else _IMAGES_OF_LARGE
+    images = IMAGES if weights <= LARGE_SHARED else _IMAGES_OF_LARGE
+    together = images if weights <= _SMALL else _TOGETHER
     samples = given.rows(slice(images)) if not given.apart else given
     measured = _Measured(model, arithmetic, names, directions, taps_features)
     with torch.random.fork_rng(devices=[]), _parameters_differentiable(model):
         torch.manual_seed(0)
         measured.round_weights()
-        batches = [samples] if samples.apart else list(samples.batches(_TOGETHER))
+        batches = [samples] if samples.apart else list(samples.batches(together))
         for batch in batches:
             measured.add(batch)
     return dataclasses.replace(measured.shares(), images=1 if samples.apart else len(samples))
@@ -125,11 +127,10 @@ class _Measured:
                 continue
             point = self._point("weight", name, name.rpartition(".")[0])
             # Its own memory: other models may share the one that it came with.
-            exact, parameter.data = parameter.data, parameter.data.clone()
+            parameter.data = parameter.data.clone()
             if self._store != torch.float32:
-                rounded, point.beyond = rounded_to(exact, self._store)
-                point.error = rounded - exact
-                parameter.data.copy_(rounded)
+                point.error, point.beyond = rounding_of(parameter.data, self._store)
+                parameter.data.add_(point.error)
             parameter.requires_grad_(not name.endswith(("running_mean", "running_var")))
             self._weights[parameter] = point
 
@@ -140,9 +141,9 @@ class _Measured:
         def stored(tensor: torch.Tensor) -> torch.Tensor:
             if tensor.dtype != torch.float32:
                 return tensor
-            rounded, beyond = rounded_to(tensor, self._store)
+            error, beyond = rounding_of(tensor, self._store)
             self._input.beyond += beyond
-            inputs.append((rounded.clone().requires_grad_(True), rounded - tensor))
+            inputs.append(((tensor + error).requires_grad_(True), error))
             return inputs[-1][0]
 
         casts = self._casts()
