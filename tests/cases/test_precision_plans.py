@@ -46,7 +46,10 @@ def test_the_digest_is_of_what_a_plan_does():
     ("changes", "said"),
     [
         ({"weights_sha256": "0" * 64}, "made for another model (tiny, weights 000000000000; "),
-        ({"modules": ["1.00"]}, "names 1.00, and the model has no such module: did you mean 1.0?"),
+        (
+            {"modules": ["1.00"]},
+            "names 1.00, and the model has no such module (did you mean 1.0?).",
+        ),
     ],
 )
 def test_a_plan_of_another_model_is_refused(changes, said):
