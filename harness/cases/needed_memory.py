@@ -27,8 +27,9 @@ from harness.cases.case import Case
 
 # Bytes of the greatest model that the CPU's side keeps between its legs.
 KEPT = 1 << 30
-# Weights of the greatest model of which shares are measured, and from which on with few images.
-MOST_SHARED, LARGE_SHARED = 1e9, 1e8
+# Weights of the greatest model of which shares are measured, those from which on with few images,
+# and those up to which all eight are in one pass.
+MOST_SHARED, LARGE_SHARED, _SMALL_SHARED = 1e9, 1e8, 2e7
 # Bytes of three processes with torch, timm and a device's libraries, whatever the model.
 _PROCESSES = 1.2e9
 # Images by which weights are set, and what a layer makes of them in float64, in A of one image.
@@ -70,12 +71,20 @@ def needed(case: Case, way: Way) -> int | None:
     phases = [2 * weights + kept + _FORWARDS * batch]
     if way.operators:
         phases.append(weights + kept + _LAYERS + _OPERATORS * batch)
-    if case.dtype in ("float16", "bfloat16") and found.parameters <= MOST_SHARED:
-        together = 4 if found.parameters <= LARGE_SHARED else 2
+    short = case.dtype != "float32" or case.numerics == "default"
+    if short and found.parameters <= MOST_SHARED:
+        together = shared_together(found.parameters)
         phases.append(3 * weights + kept + _SHARES * 4.0 * found.largest * together)
     if not way.made:
         phases.append(2 * weights + _MAKING * 8.0 * found.largest * _MAKING_IMAGES)
     return int(_PROCESSES + images + max(phases))
+
+
+def shared_together(weights: float) -> int:
+    """Images of which shares keep the activations at once."""
+    if weights > LARGE_SHARED:
+        return 2
+    return 8 if weights <= _SMALL_SHARED else 4
 
 
 def _stored(directory: Path) -> int:

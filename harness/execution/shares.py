@@ -32,7 +32,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.cases.needed_memory import LARGE_SHARED
+from harness.cases.needed_memory import LARGE_SHARED, shared_together
 from harness.cases.samples import Samples
 from harness.execution import autocast, outputs
 from harness.execution.imitation import storage_dtype
@@ -41,8 +41,6 @@ from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.shares import DIRECTIONS, IMAGES, RoundingPoint, Shares, What, closure
 from harness.system.messages import say
 
-_TOGETHER = 4  # images in one pass: its graph holds every activation
-_SMALL = 2e7  # weights, up to which all images are in one
 _STEP = 0.125  # part of the errors that is added, and taken away
 _IMAGES_OF_LARGE = 2
 
@@ -69,7 +67,7 @@ def measure(
         english = "the model has more than {most} million weights"
         raise ValueError(say("shares.large", english, most=f"{most_weights / 1e6:g}"))
     images = IMAGES if weights <= LARGE_SHARED else _IMAGES_OF_LARGE
-    together = images if weights <= _SMALL else _TOGETHER
+    together = shared_together(weights)
     samples = given.rows(slice(images)) if not given.apart else given
     measured = _Measured(model, arithmetic, names, directions, taps_features)
     with torch.random.fork_rng(devices=[]), _parameters_differentiable(model):
