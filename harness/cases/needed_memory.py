@@ -9,7 +9,9 @@ phases follow each other, and each frees what it held:
 - a side loads the model: W, and the pages of the file that it is copied from (W); then the forward
   passes.  The float64 oracle widens weights operator by operator, and is counted so;
 - operators one by one, or localisation: W on the host, the layers in use on the device, and
-  the operator on both sides in float32 and float64.
+  the operator on both sides in float32 and float64;
+- in a short dtype the shares of the error: W three times, and every activation of some images, with
+  what its rounding changed.
 
 A model of up to `KEPT` bytes is also held by the CPU's side while the device's works.  The numbers
 are bounds above what was measured (docs/large-runs.md); a device with memory of its own takes less.
@@ -25,15 +27,19 @@ from harness.cases.case import Case
 
 # Bytes of the greatest model that the CPU's side keeps between its legs.
 KEPT = 1 << 30
+# Weights of the greatest model of which shares are measured, and from which on with few images.
+MOST_SHARED, LARGE_SHARED = 1e9, 1e8
 # Bytes of three processes with torch, timm and a device's libraries, whatever the model.
 _PROCESSES = 1.2e9
 # Images by which weights are set, and what a layer makes of them in float64, in A of one image.
 _MAKING_IMAGES = 32
-_MAKING = 2.0
+_MAKING = 1.8
 # In A of a batch: forward passes (the oracle's in float64), and operators on both sides.
 _FORWARDS = 5.0
 _OPERATORS = 10.0
 _LAYERS = 0.27e9  # of weights on the device meanwhile
+# In A of one image: all activations of a model, and what their rounding changed.
+_SHARES = 2 * 40.0
 _IMAGES = 5.0  # on the host and the device, and in float64
 
 
@@ -64,6 +70,9 @@ def needed(case: Case, way: Way) -> int | None:
     phases = [2 * weights + kept + _FORWARDS * batch]
     if way.operators:
         phases.append(weights + kept + _LAYERS + _OPERATORS * batch)
+    if case.dtype in ("float16", "bfloat16") and found.parameters <= MOST_SHARED:
+        together = 4 if found.parameters <= LARGE_SHARED else 2
+        phases.append(3 * weights + kept + _SHARES * 4.0 * found.largest * together)
     if not way.made:
         phases.append(2 * weights + _MAKING * 8.0 * found.largest * _MAKING_IMAGES)
     return int(_PROCESSES + images + max(phases))

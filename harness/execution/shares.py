@@ -32,6 +32,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.cases.needed_memory import LARGE_SHARED
 from harness.cases.samples import Samples
 from harness.execution import autocast, outputs
 from harness.execution.imitation import storage_dtype
@@ -43,7 +44,6 @@ from harness.system.messages import say
 _TOGETHER = 4  # images in one pass: its graph holds every activation
 _SMALL = 2e7  # weights, up to which all images are in one
 _STEP = 0.125  # part of the errors that is added, and taken away
-_LARGE = 1e8  # weights, from which on few images have to do
 _IMAGES_OF_LARGE = 2
 
 
@@ -68,7 +68,7 @@ def measure(
     if weights > most_weights:
         english = "the model has more than {most} million weights"
         raise ValueError(say("shares.large", english, most=f"{most_weights / 1e6:g}"))
-    images = IMAGES if weights <= _LARGE else _IMAGES_OF_LARGE
+    images = IMAGES if weights <= LARGE_SHARED else _IMAGES_OF_LARGE
     together = images if weights <= _SMALL else _TOGETHER
     samples = given.rows(slice(images)) if not given.apart else given
     measured = _Measured(model, arithmetic, names, directions, taps_features)

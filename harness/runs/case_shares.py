@@ -6,6 +6,7 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
+from harness.cases.needed_memory import MOST_SHARED
 from harness.judgement import arithmetic, metrics, shares
 from harness.judgement.operator_rows import OperatorRow
 from harness.judgement.shares import ErrorShares
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from harness.execution.sides import Sides
 
 _DIRECTIONS = 1  # enough to rank: six images are six samples
-# Held three times in float32, 12 GB, beside every activation of two images.
-MOST_WEIGHTS = 1e9
 
 
 def measure(
@@ -50,7 +49,7 @@ def measure(
     )
     if not short:
         return found if found.culprit is not None else None
-    measured = sides.cpu.shares(request, declared, [output], _DIRECTIONS, MOST_WEIGHTS)
+    measured = sides.cpu.shares(request, declared, [output], _DIRECTIONS, MOST_SHARED)
     return dataclasses.replace(
         found,
         images=measured.images,
