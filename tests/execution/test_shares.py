@@ -128,7 +128,7 @@ def test_too_large_a_model_is_refused_and_a_large_one_has_few_images(monkeypatch
     with pytest.raises(ValueError, match="more than 0.01 million weights"):
         shares.measure(model, x, Arithmetic("bfloat16"), most_weights=1e4)
     assert shares.measure(model, x, Arithmetic("bfloat16")).images == 8
-    monkeypatch.setattr(shares, "_LARGE", 1e4)
+    monkeypatch.setattr(shares, "LARGE_SHARED", 1e4)
     assert shares.measure(Blocks().eval(), x, Arithmetic("bfloat16")).images == 2
 
 
