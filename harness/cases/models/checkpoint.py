@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from harness.system.messages import say
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pth", "model.pth")
 _PICKLE_SUFFIXES = (".bin", ".pth", ".pt", ".pth.tar", ".ckpt")
@@ -173,6 +175,27 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
             path=path,
         )
     return _unwrapped(dict(state), notes), notes
+
+
+def converted(
+    state: dict[str, torch.Tensor], model: nn.Module
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Apply timm's own conversion of older checkpoints of a family, where names do not match.
+
+    timm keeps it as `checkpoint_filter_fn` beside the model class; its own hub loading applies
+    it too (some published swin and beit files need it).
+    """
+    names = set(model.state_dict())
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if convert is None or set(state) == names:
+        return state, []
+    try:
+        result = dict(convert(dict(state), model))
+    except Exception:  # made for one layout; anything else may break it
+        return state, []
+    if len(names ^ set(result)) >= len(names ^ set(state)):
+        return state, []
+    return result, [f"{len(state)} tensors of the file converted by timm's checkpoint_filter_fn"]
 
 
 def _unwrapped(state: dict[str, torch.Tensor], notes: list[str]) -> dict[str, torch.Tensor]:

@@ -143,10 +143,10 @@ def read_config(directory: Path) -> dict[str, Any]:
     if architecture is not None:
         raise fail(
             "load.architecture_kind",
-            "`architecture` in {path} is {architecture!r}, not a name: give a timm "
+            "`architecture` in {path} is {architecture}, not a name: give a timm "
             'architecture, e.g. "architecture": "efficientnet_b0".',
             path=path,
-            architecture=architecture,
+            architecture=repr(architecture),
         )
     if "model_type" in config or "architectures" in config:
         what = config.get("model_type") or config["architectures"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,27 +176,6 @@ def build(
     return model, notes
 
 
-def _converted(
-    state: dict[str, torch.Tensor], model: nn.Module
-) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Apply timm's own conversion of older checkpoints of a family, where names do not match.
-
-    timm keeps it as `checkpoint_filter_fn` beside the model class; its own hub loading applies
-    it too (some published swin and beit files need it).
-    """
-    names = set(model.state_dict())
-    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    if convert is None or set(state) == names:
-        return state, []
-    try:
-        result = dict(convert(dict(state), model))
-    except Exception:  # made for one layout; anything else may break it
-        return state, []
-    if len(names ^ set(result)) >= len(names ^ set(state)):
-        return state, []
-    return result, [f"{len(state)} tensors of the file converted by timm's checkpoint_filter_fn"]
-
-
 def _load_state(
     model: nn.Module, state: dict[str, torch.Tensor], allow_keys: tuple[str, ...], path: Path
 ) -> WeightAccount:
@@ -205,7 +183,7 @@ def _load_state(
 
     Raises CaseProblem for quantised weights, which mean nothing without their scales.
     """
-    state, notes = _converted(state, model)
+    state, notes = checkpoint.converted(state, model)
     own = model.state_dict()
     good: dict[str, torch.Tensor] = {}
     mismatched, nonfinite = [], []

@@ -109,6 +109,7 @@ def test_neither_device_nor_place_is_in_the_key(leg_request, copy_of, monkeypatc
 # What a leg imports and what cannot change the outputs of one on the CPU, with the reason.
 NOT_IN_KEY = {
     "cases/case": "names and ids; a leg gets files",
+    "cases/found_files": "says what was left out of a folder; what is read of it is in the key",
     "cases/image_files": "reads inputs, whose content is in the key",
     "cases/synthetic": "makes inputs, whose content is in the key",
     "devices/fault_plan": "legs with faults are not kept",

@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 from typing import get_type_hints
 
+import pytest
+
+from harness.cases.models import loading
 from harness.report.port import translation
 from harness.system import messages
 from harness.system.messages import join, say
@@ -136,3 +139,38 @@ def test_messages_survive_another_process_and_a_change_of_their_text():
     assert again == reason and again.messages == reason.messages
     clean = messages.mapped(reason, lambda text: text.replace("\x1b", "?"))
     assert clean == "a?" and clean.messages[0].values == {"name": "a?"}
+
+
+def test_what_is_wrong_with_a_model_directory_is_chinese_throughout(tmp_path):
+    good = '{"architecture": "test_resnet"}'
+    safe, pickle = b"\x01" * 40, "pytorch_model.bin"
+    broken: list[dict[str, bytes | str]] = [
+        {},
+        {"saved_model.pb": ""},
+        {"config.json": "{"},
+        {"config.json": "[]"},
+        {"config.json": "{}", "model.onnx": ""},
+        {"config.json": '{"architecture": 3}'},
+        {"config.json": '{"model_type": "vit"}'},
+        {"config.json": '{"architecture": "test_resnext"}'},
+        {"config.json": good},
+        {"config.json": good, pickle: "x"},
+        {"config.json": good, "a.safetensors": "x", "b.safetensors": "x"},
+        {"config.json": good, "model.safetensors": ""},
+        {"config.json": good, "model.safetensors": safe},
+        {"config.json": good, "model.safetensors": "version https://git-lfs"},
+    ]
+    said = set()
+    for number, files in enumerate(broken):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(CaseProblem) as caught:
+            loading.load_model(folder)
+        reason = caught.value.reason
+        assert translation.known(reason.messages), reason
+        text = translation.chinese(reason.messages)
+        assert "英文原文" not in text and "{" not in text
+        said.add(reason.messages[0].id)
+    assert len(said) == len(broken), said
