@@ -97,6 +97,16 @@ def test_a_plan_for_another_dtype_is_bad_usage(tmp_path, cache_dir, overflowing,
     assert found.code == 4 and "is for float16, the case over-" in found.text
 
 
+def test_a_plan_without_hf32_for_a_case_that_has_none_is_bad_usage(
+    tmp_path, cache_dir, overflowing, plan
+):
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(json.loads(plan.read_text()) | {"dtype": "float32"}))
+    cases = entry(overflowing, plan=str(other)).replace('"float16"', '"float32"')
+    found = run_harness(tmp_path, cache_dir, "--device", "cpu", cases=cases)
+    assert found.code == 4 and "which modules run without HF32, and the case over-" in found.text
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
