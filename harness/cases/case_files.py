@@ -234,6 +234,8 @@ def _override(case: Case, selection: Selection) -> Case:
 
 def _of_model(cases: Sequence[Case], pattern: str) -> list[Case]:
     """Cases of the models that a --model names: a directory, or a glob over names."""
+    if not pattern:
+        raise UsageProblem("--model is empty: give an architecture or a timm model directory.")
     path = Path(pattern)
     named = path.is_absolute() or pattern.startswith((".", "~")) or "/" in pattern
     if os.path.exists(path) or named or directory.is_hub_name(pattern):

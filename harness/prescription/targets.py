@@ -14,6 +14,7 @@ from harness.upgrade import conditions
 from harness.upgrade.conditions import Term
 
 _METRICS = ("budget_ratio", "error_rate", "mae", "top1")
+_GREATEST = {"top1": 100.0}  # percent; the others have no end, and none is below 0
 _OF_CLASSES = ("error_rate", "mae", "top1")
 
 Outputs = Mapping[str, Array]
@@ -56,6 +57,16 @@ def parse(text: str) -> Target:
         if term.metric not in _METRICS:
             raise UsageProblem(
                 f"--target: no plan brings {term.metric}; known: {', '.join(_METRICS)}."
+            )
+        least, greatest = 0.0, _GREATEST.get(term.metric, math.inf)
+        nearest = min(max(term.number, least), greatest)
+        holds = conditions.OPERATORS[term.operator]
+        if not term.relative and not any(
+            holds(value, term.number) for value in (least, nearest, greatest)
+        ):
+            raise UsageProblem(
+                f"--target: {term.metric} is never {term.operator} {term.number:g}: it goes from "
+                f"{least:g} to {greatest:g}."
             )
     return Target(text, terms)
 

@@ -178,6 +178,8 @@ def as_text(made: Certificate) -> str:
     ]
     if run.emulated:
         lines.insert(0, EMULATED_MEANS)
+    if run.planted:
+        lines.append(run.planted)
     if not made.ended:
         lines.append("The run was cut short: go on with --resume.")
     if run.shard:

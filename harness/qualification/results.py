@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -29,6 +30,7 @@ _SAME = (
     "largest",
     "variants",
     "kernels",
+    "fault_plan_sha256",
 )
 # What has to be the same for bits to be compared.
 _SAME_BITS = ("device", "dtype", "numerics", "inputs", "largest", "emulated")
@@ -42,7 +44,8 @@ class Run:
     evidence about hardware; `read`: its settings; `versions`: of timm, torch, torch_npu and CANN;
     `inputs`: version of the inputs; `largest`: floating-point operations beyond which calls were
     cropped; `models`: that were asked for; `calls`: their distinct calls; `shard`: "2/3", or "";
-    `kernels`: of an emulated device.
+    `kernels`: of an emulated device; `fault_plan`, `fault_plan_sha256`: the file whose faults were
+    planted there.
     """
 
     device: str
@@ -59,6 +62,8 @@ class Run:
     calls: int
     shard: str = ""
     kernels: str = ""
+    fault_plan: str = ""
+    fault_plan_sha256: str = ""
     format: int = FORMAT
 
     @property
@@ -86,7 +91,16 @@ class Run:
         """How `operators run` is asked for the same device, format and settings."""
         given = [f"--device {self.kind}", f"--dtype {self.dtype}", f"--numerics {self.numerics}"]
         given += [f"--largest {self.largest / 1e9:g}"]
-        return " ".join(given + [f"--emulated-kernels {self.kernels}"] * bool(self.kernels))
+        given += [f"--emulated-kernels {self.kernels}"] * bool(self.kernels)
+        given += [f"--fault-plan {shlex.quote(self.fault_plan)}"] * bool(self.fault_plan)
+        return " ".join(given)
+
+    @property
+    def planted(self) -> str:
+        """That faults were planted, as a sentence; "" for none."""
+        if not self.fault_plan:
+            return ""
+        return f"Faults were planted on purpose: {self.fault_plan} ({self.fault_plan_sha256[:12]})."
 
 
 @dataclasses.dataclass(frozen=True)

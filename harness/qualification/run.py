@@ -23,6 +23,7 @@ from harness.qualification.device_requests import Batch, Describe, Single
 from harness.qualification.outcomes import Outcome, settled
 from harness.qualification.results import Results, Run, Writer
 from harness.records.leg import DeviceInfo
+from harness.system import files
 from harness.system.status import CaseProblem, ExitCode, Status, UsageProblem
 
 Say = Callable[[str], None]
@@ -36,7 +37,8 @@ class Plan:
 
     `shard`: (number from 1, of how many); `since`: an earlier run whose verdict stands where bits
     did not change; `call_seconds`: the longest that one call may take; `largest`: floating-point
-    operations beyond which a call is cropped; `kernels`, `fault_plan`: of the emulated NPU;
+    operations beyond which a call is cropped; `kernels`, `fault_plan` and
+    `fault_plan_file`: of the emulated NPU, the plan as JSON and where it was read;
     `processes`: of the device, which take batches side by side.
     """
 
@@ -50,6 +52,7 @@ class Plan:
     largest: float = MOST_FLOPS
     kernels: str = emulated_kernels.DEFAULT
     fault_plan: str | None = None
+    fault_plan_file: str = ""
     processes: int = 1
 
     def takes(self, call: str) -> bool:
@@ -87,6 +90,8 @@ def run(catalogue: Catalogue, plan: Plan, path: Path, say: Say, *, resume: bool 
             calls=len(catalogue.signatures),
             shard="" if plan.shard[1] == 1 else f"{plan.shard[0]}/{plan.shard[1]}",
             kernels=plan.kernels if info.emulated else "",
+            fault_plan=plan.fault_plan_file,
+            fault_plan_sha256=files.sha256_json(plan.fault_plan) if plan.fault_plan else "",
         )
         _check_since(this, plan)
         kept = _kept(this, path) if resume else {}

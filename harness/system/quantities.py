@@ -19,12 +19,21 @@ def natural(text: str) -> int:
 
 def seconds(text: str) -> float:
     """Positive, finite number of seconds; raises argparse.ArgumentTypeError."""
+    return _above_zero(text, " of seconds")
+
+
+def above_zero(text: str) -> float:
+    """Positive, finite number; raises argparse.ArgumentTypeError."""
+    return _above_zero(text)
+
+
+def _above_zero(text: str, of_what: str = "") -> float:
     try:
         value = float(text)
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number{of_what}")
     return value
 
 

@@ -118,6 +118,7 @@ def test_an_architecture_outside_the_case_files_is_made(tmp_path):
     [
         ("resnet5000", "matches no case.*Did you mean"),
         ("./nope", "does not exist"),
+        ("", "--model is empty"),
     ],
 )
 def test_a_model_that_names_nothing(pattern, sentence):

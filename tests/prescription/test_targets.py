@@ -15,7 +15,7 @@ VALUES = {"budget_ratio": 0.4, "error_rate": 0.5, "mae": 1e-4, "top1": 100.0}
         ("error_rate<1", True),
         ("error_rate<0.5", False),
         ("error_rate<=0.5, top1>=100", True),
-        ("error_rate<1, top1>100", False),
+        ("error_rate<0.4, top1>=100", False),
         ("budget_ratio<0.5x", True),  # 0.4 of 1.0
         ("mae<0.5x", False),
     ],
@@ -37,6 +37,8 @@ def test_what_is_not_finite_never_holds():
     [
         ("error_rate", "--target, column 11: expected one of > < >= <=, found the end"),
         ("speed>2", "--target: no plan brings speed; known: budget_ratio, error_rate, mae, top1"),
+        ("top1>=101", "--target: top1 is never >= 101: it goes from 0 to 100."),
+        ("budget_ratio<0", "--target: budget_ratio is never < 0: it goes from 0 to inf."),
         ("latency<2", "--target, column 1: unknown metric 'latency'"),
         ("", "--target, column 1: expected a metric, found the end"),
     ],

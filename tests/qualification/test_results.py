@@ -74,3 +74,11 @@ def test_an_earlier_verdict_stands_where_the_bits_are_the_same():
     found = settled(Outcome("0a", "[]", Status.PASS, sets={"typical": again}), earlier)
     assert found.status is Status.FAIL_ACCURACY and found.reason == "7 times"
     assert found.sets["typical"].ratio == 7.0 and not found.sets["typical"].judged
+
+
+def test_faults_that_were_planted_belong_to_a_run_and_to_the_command_that_repeats_it():
+    planted = dataclasses.replace(run(), fault_plan="my faults.json", fault_plan_sha256="ab" * 32)
+    assert "fault_plan_sha256" in planted.differs(run())
+    assert planted.options.endswith("--fault-plan 'my faults.json'")
+    assert planted.planted == "Faults were planted on purpose: my faults.json (abababababab)."
+    assert not run().planted and "--fault-plan" not in run().options

@@ -38,8 +38,8 @@ def _add_catalogue(actions: Any) -> None:
     add("--all", action="store_true", help="every architecture of the installed timm")
     add("--dtype", choices=_DTYPES, default="float32")
     add("--device", default="auto", help="whose dispatcher decides which calls are one")
-    add("--batch-size", type=quantities.natural, default=2, metavar="N")
-    add("-n", "--processes", type=quantities.natural, default=os.cpu_count() or 1, metavar="N")
+    add("--batch-size", type=quantities.positive, default=2, metavar="N")
+    add("-n", "--processes", type=quantities.positive, default=os.cpu_count() or 1, metavar="N")
     add("--output", type=Path, required=True, metavar="FILE")
 
 
@@ -60,14 +60,14 @@ def _add_run(actions: Any) -> None:
     add(
         "-n",
         "--processes",
-        type=quantities.natural,
+        type=quantities.positive,
         default=min(8, os.cpu_count() or 1),
         metavar="N",
         help="of the device, side by side (default: a processor each, at most 8)",
     )
     add("--variants", action="store_true", help="also in other layouts and batches")
-    add("--largest", type=float, default=1.0, metavar="GFLOP", help="calls beyond are cropped "
-        "(default: %(default)s)")  # fmt: skip
+    add("--largest", type=quantities.above_zero, default=1.0, metavar="GFLOP",
+        help="calls beyond are cropped (default: %(default)s)")  # fmt: skip
     add("--call-timeout", type=quantities.seconds, default=120.0, metavar="S")
     add("--emulated-kernels", metavar="NAME")
     add("--fault-plan", type=Path, metavar="FILE")
@@ -118,7 +118,7 @@ def _catalogue(given: argparse.Namespace) -> int:
         level = worker.ask(building.AskLevel(), _LEVEL_SECONDS)
     finally:
         worker.stop()
-    header = catalogue.Header.now(given.dtype, max(1, given.batch_size), level)
+    header = catalogue.Header.now(given.dtype, given.batch_size, level)
     part = given.output.with_name(given.output.name + ".part")
     found = building.build(header, names, part, _say, processes=given.processes)
     catalogue.write(found, given.output)
@@ -137,6 +137,8 @@ def _run(given: argparse.Namespace) -> int:
     from harness.devices.choice import choose
     from harness.execution.worker import DeviceWorker
 
+    if given.call:
+        _alone(given)
     chosen = choose(given.device)
     kernels = emulated_kernels.check_for(given.emulated_kernels, chosen.spec)
     worker = DeviceWorker(chosen.spec, kernels)
@@ -155,7 +157,8 @@ def _run(given: argparse.Namespace) -> int:
         largest=given.largest * 1e9,
         kernels=kernels,
         fault_plan=fault_plan.read_for(given.fault_plan, chosen.spec) if given.fault_plan else None,
-        processes=max(1, given.processes),
+        processes=given.processes,
+        fault_plan_file=str(given.fault_plan or ""),
     )
     if given.call:
         try:
@@ -170,6 +173,14 @@ def _run(given: argparse.Namespace) -> int:
     return run.exit_code(found)
 
 
+def _alone(given: argparse.Namespace) -> None:
+    """Raise UsageProblem for options that choose calls, beside one call by its id."""
+    others = {"--model": given.model, "--family": given.family, "--resume": given.resume,
+              "--changed-since": given.changed_since, "--shard": given.shard != (1, 1)}  # fmt: skip
+    if beside := [name for name, value in others.items() if value]:
+        raise UsageProblem(f"--call runs one call alone: leave out {', '.join(beside)}.")
+
+
 def _again(given: argparse.Namespace, plan: Any, worker: Any) -> int:
     import json
 
@@ -180,8 +191,8 @@ def _again(given: argparse.Namespace, plan: Any, worker: Any) -> int:
     text = calls.signatures.get(given.call)
     if text is None:
         raise UsageProblem(
-            f"The catalogue has no call {given.call!r}: take an id from a certificate of the same "
-            "timm and dtype, or give its --catalogue (operators-catalogue.gz beside the results)."
+            f"The catalogue has no call {given.call!r}: take an id from operators.jsonl of the "
+            "same timm and dtype, or give its --catalogue."
         )
     scripts = given.scripts.absolute() if given.scripts else None
     outcome = run.again(worker, given.call, text, plan, given.inputs, scripts)

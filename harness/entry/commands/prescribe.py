@@ -35,9 +35,10 @@ def add(commands: Any) -> Mapping[str, Command]:
     add("--device", default="auto", help="npu, npu-emulated, cpu or cuda (default: auto)")
     add("--emulated-kernels", default=None, metavar="NAME", help="kernels of the emulated NPU")
     add("--images", metavar="PATH", help="your own (default: photos for a model directory)")
-    add("--batch-size", type=quantities.natural, metavar="N")
+    add("--batch-size", type=quantities.positive, metavar="N")
     add("--seed", type=quantities.natural, metavar="N", help="of random weights and images")
-    add("--output", type=Path, default=Path("plan.json"), metavar="FILE")
+    add("--output", type=Path, default=Path("plan.json"), metavar="FILE",
+        help="the plan (default: %(default)s)")  # fmt: skip
     add("--json", action="store_true", help="print one JSON document instead of a table")
     add_allow_pickle(add)
     return {"prescribe": _prescribe}
@@ -52,6 +53,7 @@ def _prescribe(given: argparse.Namespace) -> int:
     from harness.prescription import plan_of, prescribe, targets
     from harness.report import text
     from harness.report.tables import prescription as report
+    from harness.runs import memory
     from harness.system.files import check_writable
 
     target = targets.parse(given.target)
@@ -66,6 +68,7 @@ def _prescribe(given: argparse.Namespace) -> int:
     kernels = emulated_kernels.check_for(given.emulated_kernels, spec)
     sides = Sides(RunSettings(spec, emulated_kernels=kernels))
     try:
+        memory.check(case, sides)
         found = prescribe.prescribe(
             sides, case, target, lambda said: print(f"  {said}", file=sys.stderr, flush=True)
         )

@@ -17,7 +17,9 @@
     if (words.exact[whole]) return ` ${words.exact[whole]} `;
     const plain = whole.replace(/ \[[A-Z]+\]$/, "");  // a mark behind a title
     const [from, to] = patterns.find(([pattern]) => pattern.test(plain)) ?? [];
-    const said = words.exact[plain] ?? (from && plain.replace(from, to));
+    const parts = from?.exec(plain)?.slice(1) ?? [];
+    const part = (_, number) => inLanguage(parts[number - 1] ?? "").trim();
+    const said = words.exact[plain] ?? to?.replace(/\$(\d)/g, part);
     return said === undefined ? text : ` ${said}${whole.slice(plain.length)} `;
   };
   const ATTRIBUTES = ["title", "aria-label", "placeholder", "alt"];

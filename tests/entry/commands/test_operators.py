@@ -84,6 +84,7 @@ def test_one_call_is_repeated_by_its_id(made, capsys):
         (["--family=resnet"], "The catalogue has no family 'resnet'"),
         (["--dtype=float16"], "holds calls in float32, not float16"),
         (["--changed-since=nowhere"], "nowhere cannot be read"),
+        (["--call=0123456789ab", "--family=resnet", "--resume"], "leave out --family, --resume."),
         (["--emulated-kernels=ulp2"], "works on the emulated NPU only, not on cpu"),
     ],
 )
