@@ -140,7 +140,7 @@ class Sides:
             judged,
             findings=(*self._leg_findings(reference, candidate), *judged.findings),
             notes=(
-                *_idle_faults(request, candidate),
+                *_planted(request, candidate),
                 *judged.notes,
                 *linear_notes(reference.record.ranges),
                 *(
@@ -265,13 +265,14 @@ def _evidence(request: LegRequest, answers: Answers, candidate: LegResult) -> Ev
     )
 
 
-def _idle_faults(request: LegRequest, candidate: LegResult) -> list[Said]:
-    """A planned fault that never acted: the case says nothing about it."""
+def _planted(request: LegRequest, candidate: LegResult) -> list[Said]:
+    """That faults were planted, and which never acted: the case says nothing about those."""
     if request.fault_plan is None:
         return []
     faults = FaultPlan.from_json(request.fault_plan).faults
     largest = request.batch_size  # a batch that the images do not fill runs full as well
-    idle = []
+    english = "Faults were planted on purpose ({count}): what they cause says nothing of a device."
+    said = [say("fault.planted", english, count=len(faults))]
     for number, (fault, effects) in enumerate(
         zip(faults, candidate.counters.fault_effects, strict=False), start=1
     ):
@@ -288,7 +289,7 @@ def _idle_faults(request: LegRequest, candidate: LegResult) -> list[Said]:
             )
         elif fault.operator not in ("*", *candidate.counters.operators):
             why = say("fault.operator", "the model never calls {operator}", operator=fault.operator)
-        idle.append(
+        said.append(
             say(
                 "fault.idle",
                 "Fault {number} of the fault plan never acted: {why}.",
@@ -296,4 +297,4 @@ def _idle_faults(request: LegRequest, candidate: LegResult) -> list[Said]:
                 why=why,
             )
         )
-    return idle
+    return said

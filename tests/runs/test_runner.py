@@ -190,5 +190,6 @@ def test_a_fault_that_never_acted_says_why(fault, why):
     request, candidate = _on(
         6, 8, [fault, {"kind": "nan_output"}], operators={"Convolution": 4}, fault_effects=(0, 3)
     )
-    (note,) = sides._idle_faults(request, candidate)
+    planted, note = sides._planted(request, candidate)
+    assert planted.startswith("Faults were planted on purpose (2): ")
     assert note.startswith("Fault 1 of the fault plan never acted") and why in note
