@@ -93,7 +93,8 @@ def properties(record: CaseRecord) -> list[tuple[str, object]]:
         "device_peak_memory_bytes": str(used.device_peak) if used and used.device_peak else None,
         "host_peak_memory_bytes": str(used.host_peak) if used and used.host_peak else None,
     }
-    texts = {key: shown.line(value) for key, value in found.items() if isinstance(value, str)}
+    # Plain text: it goes to another process as xdist sends it.
+    texts = {k: str(shown.line(v)) for k, v in found.items() if isinstance(v, str)}
     return [(name, texts[name]) for name in PROPERTIES if name in texts]
 
 

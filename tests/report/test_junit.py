@@ -2,6 +2,7 @@ import pytest
 
 from harness.judgement.localization import Localization
 from harness.report import junit
+from harness.system.messages import say
 from tests.makers.port import broken, case_of
 from tests.makers.report import full_case, operator
 
@@ -10,6 +11,9 @@ def test_properties_are_absent_where_nothing_was_measured():
     assert dict(junit.properties(case_of(gate=None)))["budget_ratio"] == "1.02"
     found = dict(junit.properties(broken()))
     assert list(found) == ["case", "status", "emulated", "stage", "reason"]
+    # As xdist sends it between processes, which knows no classes of ours.
+    said = broken().model_copy(update={"reason": say("load.wanted", "Out of memory.")})
+    assert {type(value) for _, value in junit.properties(said)} == {str}
     emulated = dict(junit.properties(case_of(kind="npu-emulated")))
     assert emulated["emulated"] == "true" and "speed_up" not in emulated
 
@@ -28,8 +32,6 @@ def test_a_case_is_found_where_a_plugin_repeats_its_test(inner):
 
 
 def test_a_culprit_is_a_property_where_one_was_looked_for():
-    from harness.report import junit
-
     assert dict(junit.properties(full_case("a", bad=True)))["culprit"].endswith("blocks.7.conv")
     looked = full_case("a", localization=Localization("float16", 0, 2, (operator(0),)))
     assert dict(junit.properties(looked))["culprit"] == "none"

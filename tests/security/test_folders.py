@@ -339,7 +339,9 @@ def built(folder, monkeypatch):
     monkeypatch.setattr(build, "find_toolchain", lambda: None)
     monkeypatch.setattr(build, "build_key", lambda tools: "0" * 20)
     monkeypatch.setattr(
-        build, "_compile_all", lambda where, tools: (where / "liba.so").write_bytes(b"library")
+        build.compilation,
+        "compile_all",
+        lambda sources, where, tools: (where / "liba.so").write_bytes(b"library"),
     )
     return build.ensure_built(folder)
 
