@@ -30,6 +30,7 @@ KEPT = 1 << 30
 # Weights of the greatest model of which shares are measured, those from which on with few images,
 # and those up to which all eight are in one pass.
 MOST_SHARED, LARGE_SHARED, _SMALL_SHARED = 1e9, 1e8, 2e7
+IMAGES_OF_LARGE = 2
 # Bytes of three processes with torch, timm and a device's libraries, whatever the model.
 _PROCESSES = 1.2e9
 # Images by which weights are set, and what a layer makes of them in float64, in A of one image.
@@ -83,7 +84,7 @@ def needed(case: Case, way: Way) -> int | None:
 def shared_together(weights: float) -> int:
     """Images of which shares keep the activations at once."""
     if weights > LARGE_SHARED:
-        return 2
+        return IMAGES_OF_LARGE
     return 8 if weights <= _SMALL_SHARED else 4
 
 

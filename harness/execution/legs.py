@@ -220,7 +220,8 @@ def run(
             model=loaded.facts,
         )
         # Their memory may be needed.
-        facts = loaded.num_classes, f"{loaded.weights_description}: {loaded.description}"
+        num_classes = loaded.num_classes
+        weights = f"{loaded.weights_description}: {loaded.description}"
         passes.close()
         del loaded, batches, first
         device.release()
@@ -234,10 +235,10 @@ def run(
         raise problem(device, error, stage, executed.failed) from error
     return LegResult(
         outputs=results[-1],
-        logits=outputs.logits_name(results[-1], facts[0]),
+        logits=outputs.logits_name(results[-1], num_classes),
         unstable=outputs.unstable(results),
         record=record,
-        weights=facts[1],
+        weights=weights,
         counters=counters,
         variants=variants,
         operators=check,

@@ -32,7 +32,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.cases.needed_memory import LARGE_SHARED, shared_together
+from harness.cases.needed_memory import IMAGES_OF_LARGE, LARGE_SHARED, shared_together
 from harness.cases.samples import Samples
 from harness.execution import autocast, outputs
 from harness.execution.imitation import storage_dtype
@@ -42,7 +42,6 @@ from harness.judgement.shares import DIRECTIONS, IMAGES, RoundingPoint, Shares, 
 from harness.system.messages import say
 
 _STEP = 0.125  # part of the errors that is added, and taken away
-_IMAGES_OF_LARGE = 2
 
 
 def measure(
@@ -66,7 +65,7 @@ def measure(
     if weights > most_weights:
         english = "the model has more than {most} million weights"
         raise ValueError(say("shares.large", english, most=f"{most_weights / 1e6:g}"))
-    images = IMAGES if weights <= LARGE_SHARED else _IMAGES_OF_LARGE
+    images = IMAGES if weights <= LARGE_SHARED else IMAGES_OF_LARGE
     together = shared_together(weights)
     samples = given.rows(slice(images)) if not given.apart else given
     measured = _Measured(model, arithmetic, names, directions, taps_features)
