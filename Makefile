@@ -14,6 +14,8 @@ JOBS ?= 2
 PARALLEL = -n $(JOBS) --dist loadfile
 # Idle OpenMP threads that spin make several test processes on few cores many times slower.
 check test test-all: export OMP_WAIT_POLICY = passive
+# A run needs neither linters nor what tests alone need.
+lint check test test-all: TOOLS = --tests
 # The stack under test: a torch_npu release as in 2.8.0.post4, installed, or auto (docs/install.md).
 STACK ?= auto
 # A folder made by `make bundle`, for a host without a network.
@@ -25,7 +27,7 @@ EMULATOR = harness/devices/emulator/src
 # Quick where nothing has changed.  It says what is large before it fetches it.
 installed:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
-	@$(PYTHON) -m harness.entry.install venv $(VENV) --stack "$(STACK)" --wheels "$(WHEELS)"
+	@$(PYTHON) -m harness.entry.install venv $(VENV) --stack "$(STACK)" --wheels "$(WHEELS)" $(TOOLS)
 
 # All wheels for a host without a network; FOR_MACHINE=aarch64 FOR_PYTHON=3.11 for another kind.
 BUNDLE ?= wheels
@@ -67,7 +69,7 @@ test-all: test $(VENV)/.engines
 	$(PYTEST) tests --ignore tests/emulator -m "browser or cluster or engines" $(ARGS)
 
 # An extra of pyproject.toml.  It changes none of the locked versions: -c would fail.
-$(VENV)/.bench $(VENV)/.engines: $(VENV)/.%: requirements.lock pyproject.toml | installed
+$(VENV)/.bench $(VENV)/.engines: $(VENV)/.%: requirements.lock requirements-dev.lock pyproject.toml | installed
 	$(RUN) -m harness.entry.install.lock > $(VENV)/constraints.txt
 	$(RUN) benchmarks/extra.py $* > $(VENV)/$*.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -r $(VENV)/$*.txt
@@ -77,10 +79,16 @@ bench: export OMP_WAIT_POLICY = passive
 bench: $(VENV)/.bench
 	$(RUN) -m benchmarks.bench $(ARGS)
 
+COMPILE = uv pip compile --universal --python-version 3.10 --no-header --no-annotate --quiet \
+	--generate-hashes
 # For maintainers: renew the exact versions of the tools, with hashes.
 lock:
 	$(PYTHON) -m harness.entry.install.lock --inputs > requirements.in
-	uv pip compile --universal --python-version 3.10 --no-header --no-annotate --quiet \
-		--generate-hashes requirements.in > requirements.new
+	$(COMPILE) requirements.in > requirements.new
 	{ sed -n '/^# /p' requirements.lock; cat requirements.new; } > requirements.tmp
-	mv requirements.tmp requirements.lock && rm requirements.new requirements.in
+	mv requirements.tmp requirements.lock
+	$(PYTHON) -m harness.entry.install.lock --inputs --tests > requirements.in
+	$(COMPILE) -c requirements.lock requirements.in > requirements.new
+	{ sed -n '/^# /p' requirements-dev.lock; \
+		$(PYTHON) -m harness.entry.install.lock --beyond < requirements.new; } > requirements.tmp
+	mv requirements.tmp requirements-dev.lock && rm requirements.new requirements.in

@@ -18,7 +18,10 @@ import psutil
 from harness.system import processor
 
 ROOT = Path(__file__).parents[1]
-_INTERVAL = 0.1  # seconds between two looks at the memory of a process tree
+_INTERVAL = 0.1  # least seconds between two looks at the memory of a process tree
+# And at least so many times what a look takes: it stops processes that ask for memory, and one at
+# several GB takes a twentieth of a second.
+_PAUSE = 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +93,11 @@ class _Memory(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
-        while not self._ended.wait(_INTERVAL):
+        taken = 0.0
+        while not self._ended.wait(max(_INTERVAL, _PAUSE * taken)):
+            started = time.perf_counter()
             self.peak = max(self.peak, tree_memory(self._pid))
+            taken = time.perf_counter() - started
 
     def stop(self) -> None:
         self._ended.set()

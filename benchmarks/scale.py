@@ -240,11 +240,11 @@ def sweep(device: str, devices: Sequence[int], say: Callable[[str], None]) -> st
     rows, cores = [], len(processor.affinity())
     with tempfile.TemporaryDirectory() as directory:
         scratch = Path(directory)
-        names = _SWEPT[:1]
         for count in (1, *devices):  # the first makes the models, and is not counted
             scratch.joinpath("case.toml").write_text(
                 "".join(
-                    f'[[case]]\narchitecture = "{name}"\ninputs = ["synthetic"]\n' for name in names
+                    f'[[case]]\narchitecture = "{name}"\ninputs = ["synthetic"]\n'
+                    for name in _SWEPT
                 ),
                 encoding="utf-8",
             )
@@ -260,7 +260,6 @@ def sweep(device: str, devices: Sequence[int], say: Callable[[str], None]) -> st
                 codes=(0, 1),
             )
             say(f"{count} devices: {cost.wall:.0f} s (processor {cost.processor:.0f} s)")
-            names = _SWEPT
             seconds = [case.duration_seconds for case in results_file.read_run(results).cases]
             rows.append((count, cost, seconds, load))
     rows = rows[1:]

@@ -13,8 +13,9 @@ phases follow each other, and each frees what it held:
 - in a short dtype the shares of the error: W three times, and every activation of some images, with
   what its rounding changed.
 
-A model of up to `KEPT` bytes is also held by the CPU's side while the device's works.  The numbers
-are bounds above what was measured (docs/large-runs.md); a device with memory of its own takes less.
+A model of up to `KEPT` bytes is also held by the CPU's side while the device's works, a larger one
+from leg to leg alone.  The numbers are bounds above what was measured (docs/large-runs.md); a
+device with memory of its own takes less.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from pathlib import Path
 from harness.cases import architectures, sizes
 from harness.cases.case import Case
 
-# Bytes of the greatest model that the CPU's side keeps between its legs.
-KEPT = 1 << 30
+# Bytes of the greatest model that the CPU's side keeps while the device's works.
+KEPT = 2 << 30
 # Weights of the greatest model of which shares are measured, those from which on with few images,
 # and those up to which all eight are in one pass.
 MOST_SHARED, LARGE_SHARED, _SMALL_SHARED = 1e9, 1e8, 2e7

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import io
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +56,7 @@ class OwnModule:
             taps_features=False,
         )
 
-    def key(self, fingerprint: Callable[[Path], str]) -> dict[str, Any]:
+    def key(self) -> dict[str, Any]:
         """There is none: what is imported by name may change unseen.  Raises CaseProblem."""
         said = say("own.no_key", "A module of one's own is in no cache.")
         raise CaseProblem(Status.FAIL_LOAD, Stage.LOAD, said)

@@ -269,7 +269,13 @@ class _Measured:
             if one.node in nodes and one.error is not None
         ]
         leaves = [leaf for leaf, _ in inputs]
-        weights = [weight for weight in self._weights if weight.requires_grad]
+        # Under autocast a weight's rounding is its cast's, to which gradients come on their way.
+        cast = self._arithmetic.autocast is not None
+        weights = [
+            weight
+            for weight, point in self._weights.items()
+            if weight.requires_grad and (cast or point.error is not None)
+        ]
         errors: list[tuple[Point, torch.Tensor | None]] = [
             *((self._input, error) for _, error in inputs),
             *((self._weights[weight], self._weights[weight].error) for weight in weights),

@@ -58,6 +58,19 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def fingerprint(path: Path) -> str:
+    """`sha256_file`, taken again only when a file's size, time or inode changes."""
+    found = path.stat()
+    signature = (found.st_size, found.st_mtime_ns, found.st_ino)
+    known = _FINGERPRINTS.get(path)
+    if known is None or known[0] != signature:
+        known = _FINGERPRINTS[path] = (signature, sha256_file(path))
+    return known[1]
+
+
+_FINGERPRINTS: dict[Path, tuple[tuple[int, int, int], str]] = {}
+
+
 def as_text(name: str | Path) -> str:
     """A file's name as text for records and output: bytes that are no UTF-8 as escapes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

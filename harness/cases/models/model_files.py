@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from harness.cases.case import ModelSource
 from harness.cases.models import checkpoint, loading
 from harness.cases.models.loading import LoadedModel
+from harness.system import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,19 +43,18 @@ class ModelFiles:
             allow_pickle=self.allow_pickle,
         )
 
-    def key(self, fingerprint: Callable[[Path], str]) -> dict[str, Any]:
+    def key(self) -> dict[str, Any]:
         """What loading depends on, but for the versions of timm and torch, as JSON.
 
-        `fingerprint`: content hash of a file.  The model is not built: the bytes of config.json
-        and of the weights stand for it.  Raises CaseProblem or OSError when the directory is none
-        that can be loaded.
+        The model is not built: the bytes of config.json and of the weights stand for it.  Raises
+        CaseProblem or OSError when the directory is none that can be loaded.
         """
         weights = checkpoint.find_weights(self.directory, allow_pickle=self.allow_pickle)
         parts = checkpoint.parts(weights)
         return {
-            "config_sha256": fingerprint(self.directory / "config.json"),
+            "config_sha256": files.fingerprint(self.directory / "config.json"),
             "weights_file": weights.name,
-            "weights_file_sha256": [fingerprint(part) for part in parts],
+            "weights_file_sha256": [files.fingerprint(part) for part in parts],
             "num_classes": self.num_classes,
             "allow_keys": list(self.allow_keys),
             "allow_pickle": self.allow_pickle,

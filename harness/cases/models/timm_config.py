@@ -48,7 +48,7 @@ def is_whole(directory: Path) -> bool:
         said = claim.pop(_SELF)
         if said != files.sha256_json({**config, "harness_weights": claim}):
             return False
-        return bool(claim["sha256"] == files.sha256_file(directory / "model.safetensors"))
+        return bool(claim["sha256"] == files.fingerprint(directory / "model.safetensors"))
     except (OSError, ValueError, TypeError, KeyError):
         return False
 

@@ -18,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     venv = commands.add_parser("venv", help="make or renew the virtual environment of the harness")
     venv.add_argument("directory", type=Path)
     venv.add_argument("--wheels", default="", help="install from this bundle, without a network")
+    venv.add_argument("--tests", action="store_true", help="also what tests and linters need")
     packed = commands.add_parser("bundle", help="fetch all wheels for a host without a network")
     packed.add_argument("directory", type=Path)
     packed.add_argument("--machine", default="", help="x86_64 or aarch64 (default: this one)")
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bundle.write(given.directory, stack.choose(given.stack, target), target)
         else:
             wheels = Path(given.wheels) if given.wheels else None
-            environment.renew(given.directory, given.stack, wheels)
+            environment.renew(given.directory, given.stack, wheels, tests=given.tests)
     except UsageProblem as problem:
         print(f"error: {problem}", file=sys.stderr)
         return ExitCode.USAGE

@@ -26,10 +26,9 @@ def write(folder: Path, chosen: Stack, target: Target) -> None:
     if any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise UsageProblem(f"{folder} is not empty and no bundle: name another folder.")
     tool = Pip(Path(sys.executable), target=target)
-    lock = locked.LOCK.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as scratch:
         pins = Path(scratch, "constraints.txt")
-        pins.write_text("\n".join(locked.constraints(lock)) + "\n", encoding="utf-8")
+        pins.write_text("\n".join(locked.constraints(locked.text())) + "\n", encoding="utf-8")
         release, total = chosen.release, 0
         if release is not None:
             own = [f"torch_npu=={release.torch_npu}"]
@@ -37,7 +36,7 @@ def write(folder: Path, chosen: Stack, target: Target) -> None:
             fetches = tool.plan(own, "--no-deps") + tool.plan(asked, "-c", str(pins))
             total = pip.announce(fetches, folder)
         with pip.followed(total, folder):
-            tool.download(["-r", str(locked.LOCK)], folder, "--no-deps")
+            tool.download(["-r", str(locked.LOCK), "-r", str(locked.DEV)], folder, "--no-deps")
             if release is not None:
                 tool.download(asked, folder, "-c", str(pins))
                 tool.download(own, folder, "--no-deps")

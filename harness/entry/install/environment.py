@@ -34,21 +34,25 @@ _AT_START = (
 )
 
 
-def renew(directory: Path, asked: str, wheels: Path | None) -> None:
+def renew(directory: Path, asked: str, wheels: Path | None, *, tests: bool = False) -> None:
     """Make the environment, or bring it up to date; quick where nothing has changed.
 
-    `asked`: as STACK= gives it; `wheels`: a bundle to install from without a network.  Packages
-    of the Python that runs this are never changed.  Raises UsageProblem.
+    `asked`: as STACK= gives it; `wheels`: a bundle to install from without a network; `tests`: also
+    what the tests and the linters need, which stays.  Packages of the Python that runs this are
+    never changed.  Raises UsageProblem.
     """
+    before = _stamp(directory).get("wanted")
+    tests = tests or bool(before and before.get("tests"))
     wanted = {
         "asked": asked or "auto",
-        "lock": hashlib.sha256(locked.LOCK.read_bytes()).hexdigest(),
+        "lock": hashlib.sha256(locked.text(tests=tests).encode()).hexdigest(),
+        "tests": "yes" if tests else "",
         "python": f"{sys.executable} {sys.version.split()[0]}",
         "beside": stack.installed() or "",
         "wheels": str(wheels.resolve()) if wheels is not None else "",
         "imports": hashlib.sha256(_AT_START.encode() + _shim().read_bytes()).hexdigest(),
     }
-    if _stamp(directory).get("wanted") == wanted:
+    if before == wanted:
         return
     target = Target.of()
     packed = bundle.read(wheels, target) if wheels is not None else None
@@ -63,10 +67,10 @@ def renew(directory: Path, asked: str, wheels: Path | None) -> None:
 def _install(
     tool: Pip, chosen: Stack, directory: Path, python: Path, wanted: dict[str, str]
 ) -> None:
-    lock = locked.LOCK.read_text(encoding="utf-8")
+    lock = locked.text(tests=bool(wanted["tests"]))
     with tempfile.TemporaryDirectory() as scratch:
         pins, tools = Path(scratch, "constraints.txt"), Path(scratch, "tools.lock")
-        pins.write_text("\n".join(locked.constraints(lock)) + "\n", encoding="utf-8")
+        pins.write_text("\n".join(locked.constraints(locked.text())) + "\n", encoding="utf-8")
         fetches: list[Fetch] = []
         release = chosen.release
         if release is None:

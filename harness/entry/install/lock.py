@@ -1,4 +1,4 @@
-"""requirements.lock: the harness' tools with their hashes; the stack under test is not in it."""
+"""The harness' tools with their hashes, in two locks; the stack under test is in neither."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ import sys
 
 from harness.system.files import ROOT
 
-LOCK = ROOT / "requirements.lock"
+LOCK = ROOT / "requirements.lock"  # of a run
+DEV = ROOT / "requirements-dev.lock"  # of the tests and the linters, beside those of a run
 STACK = ("torch", "torch-npu", "torchvision", "timm")
+
+
+def text(*, tests: bool = True) -> str:
+    """The lock of a run, with that of the tests after it where they are wanted."""
+    return "".join(path.read_text(encoding="utf-8") for path in (LOCK, DEV)[: 1 + tests])
 
 
 def constraints(lock: str) -> list[str]:
@@ -32,18 +38,23 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def inputs(extras: tuple[str, ...] = ("sample", "dev")) -> list[str]:
-    """What pyproject.toml asks for, without the stack."""
+def inputs(*, tests: bool = True) -> list[str]:
+    """What pyproject.toml asks for, without the stack, for a run or for the tests as well."""
     from harness.system.toml import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = list(project["dependencies"])
-    for extra in extras:
+    for extra in ("sample", "dev")[: 1 + tests]:
         wanted += project["optional-dependencies"][extra]
     name = re.compile(r"[\w.-]+")
     return [text for text in wanted if normal(name.match(text)[0]) not in STACK]  # type: ignore[index]
 
 
 if __name__ == "__main__":
-    lines = inputs() if "--inputs" in sys.argv else constraints(LOCK.read_text(encoding="utf-8"))
-    print("\n".join(lines))
+    if "--beyond" in sys.argv:  # a lock on stdin without what the lock of a run has
+        own = {normal(pin.partition("==")[0]) for pin in constraints(text(tests=False))}
+        sys.stdout.write(without(sys.stdin.read(), own))
+    elif "--inputs" in sys.argv:
+        print("\n".join(inputs(tests="--tests" in sys.argv)))
+    else:
+        print("\n".join(constraints(text())))

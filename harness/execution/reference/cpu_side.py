@@ -29,7 +29,7 @@ from harness.execution.reference.answers import Answers
 from harness.execution.reference.cache import ReferenceCache, false
 from harness.execution.reference.entries import Stored
 from harness.execution.reference.held_models import HeldModels
-from harness.execution.reference.keys import Fingerprints, Key
+from harness.execution.reference.keys import Key
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.budget import Budget
 from harness.judgement.metrics import Array, count_nonfinite
@@ -58,14 +58,14 @@ class CpuSide:
         self._images = cache or ReferenceCache(self._cache_dir, 0)
         self._cache = cache if cache is not None and cache.size else None
         self._data_configs: dict[ModelFiles, dict[str, Any]] = {}
-        self._fingerprints = Fingerprints()
-        self._models = HeldModels(self._fingerprints)
+        self._models = HeldModels()
         self._kept: collections.OrderedDict[tuple[LegRequest, CpuVariant], LegResult] = (
             collections.OrderedDict()
         )
 
     def release(self) -> None:
-        """Nothing is kept that a later case could not use."""
+        """Let go of a large model while the device works."""
+        self._models.release()
 
     def prepare(self, source: ModelSource, images: InputSource) -> tuple[ModelFiles, InputSet]:
         """A case's model, whose weights are all accounted for, and its images.
@@ -192,7 +192,7 @@ class CpuSide:
         Raises CaseProblem (fail_unsupported) for a model that has
         none: without a derivative, or with too many weights.
         """
-        loaded = self._models.own(request.model)
+        loaded = self._models.own(request.model, alone=True)
         try:
             return shares.measure(
                 loaded.model,
@@ -259,7 +259,7 @@ class CpuSide:
 
     def _through_cache(self, request: LegRequest, variant: CpuVariant) -> LegResult:
         def make_key() -> Key:
-            return keys.leg_key(request, variant, self._fingerprints)
+            return keys.leg_key(request, variant)
 
         key = held_models.key_or_none(make_key) if self._cache is not None else None
         if self._cache is None or key is None:

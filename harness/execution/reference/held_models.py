@@ -13,7 +13,7 @@ from harness.cases.models.loading import LoadedModel
 from harness.cases.needed_memory import KEPT
 from harness.execution.own_module import AnyModel, OwnModule
 from harness.execution.reference import keys
-from harness.execution.reference.keys import Fingerprints, Key
+from harness.execution.reference.keys import Key
 from harness.system.status import CaseProblem
 
 
@@ -21,16 +21,15 @@ class HeldModels:
     """Loads models, and keeps the last one while its files stay what they were.
 
     A leg gets a copy of its own that shares the weights: no leg writes to them, but puts others
-    in their place.
+    in their place.  One of more than `KEPT` bytes is let go of between requests.
     """
 
-    def __init__(self, fingerprints: Fingerprints) -> None:
-        self._fingerprints = fingerprints
+    def __init__(self) -> None:
         self._last: tuple[Key, LoadedModel, list[int]] | None = None
 
     def key(self, model: AnyModel) -> Key | None:
         """What loading depends on; None for a model that cannot be loaded."""
-        return key_or_none(lambda: keys.model_key(model, self._fingerprints))
+        return key_or_none(lambda: keys.model_key(model))
 
     def original(self, model: AnyModel) -> LoadedModel:
         """A model to look at only.  Raises as `ModelFiles.load` does."""
@@ -38,17 +37,24 @@ class HeldModels:
         if self._last is None or self._last[0] != key or self._last[2] != _versions(self._last[1]):
             self._last = None  # its memory may be needed
             loaded = model.load()
-            if key is None or self.key(model) != key or _bytes(loaded) > KEPT:
+            if key is None or self.key(model) != key:
                 return loaded
             self._last = (key, loaded, _versions(loaded))
         return self._last[1]
 
-    def own(self, model: AnyModel) -> LoadedModel:
+    def release(self) -> None:
+        """Keep no large model."""
+        if self._last is not None and _bytes(self._last[1]) > KEPT:
+            self._last = None
+
+    def own(self, model: AnyModel, *, alone: bool = False) -> LoadedModel:
         """A model that a leg may change, but for the numbers in its parameters.
 
-        Raises as `ModelFiles.load` does.
+        `alone`: a large one is not kept beside.  Raises as `ModelFiles.load` does.
         """
         loaded = self.original(model)
+        if alone:
+            self.release()
         if self._last is None or self._last[1] is not loaded:
             return loaded
         shared: dict[int, Any] = {}

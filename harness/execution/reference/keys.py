@@ -20,7 +20,7 @@ import torch
 
 from harness.execution.cpu_variants import CpuVariant
 from harness.execution.own_module import AnyModel
-from harness.system import environment, files, own_models, processor
+from harness.system import environment, own_models, processor
 from harness.system.files import ROOT
 
 if TYPE_CHECKING:
@@ -58,23 +58,7 @@ _SETTINGS = ("ATEN_", "DNNL_", "MKL_", "ONEDNN_", "TIMM_")
 _BY_CONTENT = ("model", "inputs")
 
 
-class Fingerprints:
-    """Content hashes of files, taken again only when a file's size, time or inode changes."""
-
-    def __init__(self) -> None:
-        self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}
-
-    def of(self, path: Path) -> str:
-        """The sha256 of a file as hex.  Raises OSError."""
-        found = path.stat()
-        signature = (found.st_size, found.st_mtime_ns, found.st_ino)
-        known = self._known.get(path)
-        if known is None or known[0] != signature:
-            known = self._known[path] = (signature, files.sha256_file(path))
-        return known[1]
-
-
-def model_key(model: AnyModel, fingerprints: Fingerprints) -> Key:
+def model_key(model: AnyModel) -> Key:
     """What loading a model depends on: its files, the options of loading, timm and torch.
 
     Raises CaseProblem or OSError when the directory is none that can be loaded.
@@ -82,12 +66,12 @@ def model_key(model: AnyModel, fingerprints: Fingerprints) -> Key:
     return {
         "schema": _SCHEMA,
         "kind": "model",
-        **model.key(fingerprints.of),
+        **model.key(),
         "software": _software(),
     }
 
 
-def leg_key(request: LegRequest, variant: CpuVariant, fingerprints: Fingerprints) -> Key:
+def leg_key(request: LegRequest, variant: CpuVariant) -> Key:
     """What a CPU leg depends on.
 
     Every field of request and variant is in it, one that is added later as well.  The number of
@@ -95,7 +79,7 @@ def leg_key(request: LegRequest, variant: CpuVariant, fingerprints: Fingerprints
     """
     fields = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
     return {
-        **model_key(request.model, fingerprints),
+        **model_key(request.model),
         "kind": "leg",
         "inputs_sha256": request.inputs.sha256,
         "leg": {name: value for name, value in fields.items() if name not in _BY_CONTENT},

@@ -1,8 +1,10 @@
 """The environment that `make` makes, over a Python whose packages must not change."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -10,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from harness.entry.install import bundle, environment, lock, stack
 from harness.entry.install.__main__ import main
@@ -39,16 +42,37 @@ def test_a_lock_loses_a_package_with_its_hashes():
     assert pins == ["numpy==2.5.5 ; python_full_version >= '3.12'", "Torch_NPU==1", "rich==14.0.0"]
 
 
-def test_the_lock_has_hashes_for_the_tools_and_no_stack():
-    text = lock.LOCK.read_text(encoding="utf-8")
-    names = {lock.normal(pin.partition("==")[0]) for pin in lock.constraints(text)}
+def names_in(pins):
+    return {lock.normal(re.split("[>=;]", pin)[0]) for pin in pins}
+
+
+def test_the_locks_have_hashes_for_the_tools_and_no_stack():
+    names = names_in(lock.constraints(lock.text()))
     assert names.isdisjoint(lock.STACK) and not any(name.startswith("nvidia") for name in names)
-    assert {"numpy", "pytest", "pydantic", "import-linter"} <= names
-    for pin in text.split("\n\n")[-1].split("\n"):
-        assert pin.startswith(("#", " ", "\t")) or "==" in pin or not pin
-    assert text.count("--hash=sha256:") > len(names)
-    wanted = {lock.normal(text.split(">")[0].split("=")[0].split(";")[0]) for text in lock.inputs()}
-    assert wanted <= names
+    for line in lock.text().splitlines():
+        assert line.startswith(("#", " ", "\t")) or "==" in line
+    assert lock.text().count("--hash=sha256:") > len(names)
+    assert names_in(lock.inputs()) <= names
+
+
+def test_a_run_needs_neither_linters_nor_what_the_tests_need():
+    run = names_in(lock.constraints(lock.text(tests=False)))
+    assert {"numpy", "pytest", "pytest-xdist", "pydantic"} <= run
+    assert names_in(lock.inputs(tests=False)) <= run
+    more = names_in(lock.constraints(lock.DEV.read_text(encoding="utf-8")))
+    assert {"ray", "playwright", "mypy"} <= more and more.isdisjoint(run)
+    # All that a package of the run's lock asks for is there, or comes with the stack.
+    left, seen = [*run], set()
+    while left:
+        name = left.pop()
+        seen.add(name)
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            for text in importlib.metadata.requires(name) or []:
+                asked = Requirement(text)
+                wanted = asked.marker is None or asked.marker.evaluate({"extra": ""})
+                if wanted and (other := lock.normal(asked.name)) not in seen:
+                    left.append(other)
+    assert seen.isdisjoint(more)
 
 
 @pytest.fixture
@@ -86,6 +110,27 @@ def test_all_is_asked_before_anything_is_installed(asked, tmp_path, monkeypatch)
     # Nothing has changed: nothing is asked again.
     environment.renew(tmp_path / "venv", "2.8.0.post4", None)
     assert len(asked) == 5
+
+
+def test_what_the_tests_need_is_installed_when_it_is_asked_for_and_stays(
+    asked, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(stack, "choose", lambda *_: Stack(release("2.8.0.post4"), "because"))
+    pins = []
+
+    def install(self, requirements, *more):
+        if requirements[0] == "-r":
+            pins.append(len(lock.constraints(Path(requirements[1]).read_text(encoding="utf-8"))))
+
+    monkeypatch.setattr(Pip, "install", install)
+    all_pins = len(lock.constraints(lock.text()))
+    environment.renew(tmp_path / "venv", "2.8.0.post4", None)
+    assert len(pins) == 1 and pins[0] < all_pins
+    environment.renew(tmp_path / "venv", "2.8.0.post4", None, tests=True)
+    assert pins[1:] == [all_pins]
+    environment.renew(tmp_path / "venv", "2.8.0.post4", None)
+    environment.renew(tmp_path / "venv", "2.8.0.post4", None, tests=True)
+    assert len(pins) == 2
 
 
 def test_a_cpu_build_is_preferred_where_there_is_one(asked, tmp_path, monkeypatch, capsys):
@@ -132,7 +177,7 @@ def test_the_users_packages_are_seen_and_left_alone(tmp_path, monkeypatch, asked
     environment.renew(venv, "auto", None)
     (text,) = tools  # the tools alone: no call for the stack
     pins = lock.constraints(text)
-    assert not any(pin.startswith("numpy==") for pin in pins) and len(pins) > 50
+    assert not any(pin.startswith("numpy==") for pin in pins) and len(pins) > 30
     code = "import importlib.metadata as m; print(m.version('torch_npu'))"
     seen = subprocess.run(
         [str(venv / "bin/python"), "-c", code], capture_output=True, text=True, check=True

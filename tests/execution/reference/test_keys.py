@@ -12,7 +12,7 @@ import torch
 from harness.cases.models.model_files import ModelFiles
 from harness.execution.cpu_variants import CpuVariant
 from harness.execution.reference import keys
-from harness.execution.reference.keys import Fingerprints, leg_key
+from harness.execution.reference.keys import leg_key
 from harness.judgement.arithmetic import Arithmetic, Factors
 from harness.system import processor
 from harness.system.files import ROOT
@@ -45,7 +45,7 @@ PLAIN = CpuVariant()
 
 
 def text(request, variant=PLAIN):
-    return json.dumps(leg_key(request, variant, Fingerprints()), sort_keys=True)
+    return json.dumps(leg_key(request, variant), sort_keys=True)
 
 
 def test_every_part_of_a_request_is_in_the_key(leg_request):
@@ -67,9 +67,8 @@ def test_every_part_of_a_request_is_in_the_key(leg_request):
 def test_what_surrounds_a_request_is_in_the_key(leg_request, copy_of, monkeypatch, what, tmp_path):
     model = copy_of("model")
     leg_request = dataclasses.replace(leg_request, model=ModelFiles(model))
-    fingerprints = Fingerprints()
-    before = leg_key(leg_request, PLAIN, fingerprints)
-    assert leg_key(leg_request, PLAIN, fingerprints) == before
+    before = leg_key(leg_request, PLAIN)
+    assert leg_key(leg_request, PLAIN) == before
     threads = torch.get_num_threads()
     keys._software.cache_clear()
     try:
@@ -93,17 +92,17 @@ def test_what_surrounds_a_request_is_in_the_key(leg_request, copy_of, monkeypatc
             shutil.copytree(ROOT / "harness", package)
             (package / "execution/imitation.py").write_text("# another rule of rounding\n")
             monkeypatch.setattr(keys, "ROOT", tmp_path)
-        assert leg_key(leg_request, PLAIN, fingerprints) != before
+        assert leg_key(leg_request, PLAIN) != before
     finally:
         torch.set_num_threads(threads)
         keys._software.cache_clear()
 
 
 def test_neither_device_nor_place_is_in_the_key(leg_request, copy_of, monkeypatch):
-    before = leg_key(leg_request, PLAIN, Fingerprints())
+    before = leg_key(leg_request, PLAIN)
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "3")
     moved = dataclasses.replace(leg_request, model=ModelFiles(copy_of("elsewhere")))
-    assert leg_key(moved, PLAIN, Fingerprints()) == before
+    assert leg_key(moved, PLAIN) == before
 
 
 # What a leg imports and what cannot change the outputs of one on the CPU, with the reason.
