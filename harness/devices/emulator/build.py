@@ -27,7 +27,7 @@ from pathlib import Path
 from harness.devices.emulator import compilation
 from harness.devices.emulator.compilation import Toolchain
 from harness.devices.emulator.errors import EmulatorError
-from harness.system import files, foreign, private
+from harness.system import files, foreign, private, releases
 
 SOURCES = Path(__file__).resolve().parent / "src"
 # The releases in the table of docs/releases.md; any other one is loaded as well, and named untried.
@@ -36,7 +36,7 @@ TRIED_TORCH_NPU = (
     *("2.9.0", "2.9.0.post2", "2.9.0.post9", "2.9.1", "2.10.0", "2.10.0.post4", "2.10.0.post7"),
     *("2.11.0", "2.12.0", "2.13.0", "2.14.0"),
 )
-_OLDEST_TORCH_NPU = "2.7.1"
+_OLDEST_TORCH_NPU = (2, 7, 1)
 
 _MANIFEST = "manifest.json"  # sha256 of every library
 FIRST_USE = "The emulated NPU is compiled first, once for this torch: under a minute on two cores."
@@ -73,17 +73,17 @@ def find_torch_npu() -> tuple[Path, str]:
             "torch_npu is not installed in this Python environment, and the emulator runs the "
             "real one: install torch_npu (docs/releases.md lists them)."
         )
-    from packaging.version import InvalidVersion, Version  # `doctor` works where it is absent
-
     try:
         version = importlib.metadata.version("torch_npu")
-        known = Version(version)
-    except (importlib.metadata.PackageNotFoundError, InvalidVersion):
+    except importlib.metadata.PackageNotFoundError:
         return directory, "unknown"
-    if known < Version(_OLDEST_TORCH_NPU):
+    torch = releases.torch_of(version)
+    if torch is None:
+        return directory, "unknown"
+    if tuple(map(int, torch.split("."))) < _OLDEST_TORCH_NPU:
         raise EmulatorError(
             f"torch_npu {version} is older than the emulator can carry: install "
-            f"{_OLDEST_TORCH_NPU} or newer."
+            f"{'.'.join(map(str, _OLDEST_TORCH_NPU))} or newer."
         )
     return directory, version
 

@@ -20,6 +20,7 @@ from harness.entry.install.lock import normal
 from harness.entry.install.pip import Fetch, Pip, Target
 from harness.entry.install.stack import Stack
 from harness.system import torchvision_shim
+from harness.system.files import ROOT
 from harness.system.releases import Release
 from harness.system.status import UsageProblem
 
@@ -83,10 +84,15 @@ def _install(
         name = release.torch_npu if release is not None else chosen.name
         print(f"Stack: {name} ({chosen.reason})", flush=True)
         with pip.followed(total, directory):
+            if release is not None:
+                # Alone: what they need comes with the lock's hashes where it is in the lock.
+                pair = [f"torch=={release.torch}", f"torch_npu=={release.torch_npu}"]
+                tool.install(pair, "--no-deps")
+                if chosen.emulated:
+                    _build_beside(python)
             tool.install(["-r", str(tools)], "--no-deps")
             if release is not None:
                 tool.install(stack.requirements(release), "-c", str(pins))
-                tool.install([f"torch_npu=={release.torch_npu}"], "--no-deps")
     make_importable(python)
     found = {
         "wanted": wanted,
@@ -95,6 +101,21 @@ def _install(
         "cuda_build": any(fetch.is_cuda for fetch in fetches),
     }
     (directory / STAMP).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def _build_beside(python: Path) -> None:
+    """Compile the emulator while pip, which uses one core, installs the rest.
+
+    A run waits for it (`build.ensure_built`), and says what went wrong where something did.
+    """
+    code = "import os; os.nice(10); from harness.devices.emulator import build; "
+    subprocess.Popen(
+        [str(python), "-c", code + "build.ensure_built()"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def _plan(

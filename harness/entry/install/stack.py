@@ -33,11 +33,13 @@ class Stack:
     """What to install; `release` is None for the stack that is installed already.
 
     `alternative`: taken where `release` comes as a CUDA build and this one does not.
+    `emulated`: it is for the emulated NPU.
     """
 
     release: Release | None
     reason: str
     alternative: Release | None = None
+    emulated: bool = False
 
     @property
     def name(self) -> str:
@@ -81,7 +83,7 @@ def choose(
         reason = "no torch_npu and no CANN here: for the emulated NPU"
         # PyPI's x86_64 wheels of torch are CUDA builds, whichever the release.
         last = releases.find(LAST_CPU_BUILD) if target.machine == "aarch64" else None
-        return Stack(_usable(EMULATED, target), reason, last)
+        return Stack(_usable(EMULATED, target), reason, last, emulated=target.here)
     if asked == "installed":
         if mine is None:
             raise UsageProblem(

@@ -103,8 +103,10 @@ def test_all_is_asked_before_anything_is_installed(asked, tmp_path, monkeypatch)
     kinds = [call[0] for call in asked]
     assert kinds == ["plan", "plan", "install", "install", "install"]
     assert asked[0] == ("plan", "torch_npu==2.8.0.post4")
-    assert asked[3][:3] == ("install", "torch==2.8.0", "torchvision==0.23.0")
-    assert asked[4] == ("install", "torch_npu==2.8.0.post4")  # without what it pins on x86_64
+    # Without what torch_npu pins on x86_64; tools come before what is not pinned by hashes.
+    assert asked[2] == ("install", "torch==2.8.0", "torch_npu==2.8.0.post4")
+    assert asked[3][:2] == ("install", "-r")
+    assert asked[4][:3] == ("install", "torch==2.8.0", "torchvision==0.23.0")
     written = json.loads((tmp_path / "venv" / STAMP).read_text())
     assert (written["stack"], written["reason"]) == ("2.8.0.post4", "because")
     # Nothing has changed: nothing is asked again.
@@ -137,8 +139,22 @@ def test_a_cpu_build_is_preferred_where_there_is_one(asked, tmp_path, monkeypatc
     chosen = Stack(release("2.13.0"), "emulated", alternative=release("2.10.0.post4"))
     monkeypatch.setattr(stack, "choose", lambda *_: chosen)
     environment.renew(tmp_path / "venv", "", None)
-    assert ("install", "torch_npu==2.10.0.post4") in asked
+    assert ("install", "torch==2.10.0", "torch_npu==2.10.0.post4") in asked
     assert "Stack: 2.10.0.post4 (emulated)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_the_emulator_is_compiled_beside_the_rest_where_it_will_be_used(
+    asked, tmp_path, monkeypatch, emulated
+):
+    chosen = Stack(release("2.13.0"), "because", emulated=emulated)
+    monkeypatch.setattr(stack, "choose", lambda *_: chosen)
+    monkeypatch.setattr(
+        environment, "_build_beside", lambda python: asked.append(("build", python))
+    )
+    environment.renew(tmp_path / "venv", "", None)
+    steps = [call[0] for call in asked if call[0] != "plan"]
+    assert steps == ["install", *["build"] * emulated, "install", "install"]
 
 
 def test_a_package_is_compiled_when_it_is_imported_and_not_before(tmp_path):
