@@ -14,6 +14,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -27,7 +28,7 @@ from pathlib import Path
 from harness.devices.emulator import compilation
 from harness.devices.emulator.compilation import Toolchain
 from harness.devices.emulator.errors import EmulatorError
-from harness.system import files, foreign, private, releases
+from harness.system import files, foreign, private
 
 SOURCES = Path(__file__).resolve().parent / "src"
 # The releases in the table of docs/releases.md; any other one is loaded as well, and named untried.
@@ -77,10 +78,10 @@ def find_torch_npu() -> tuple[Path, str]:
         version = importlib.metadata.version("torch_npu")
     except importlib.metadata.PackageNotFoundError:
         return directory, "unknown"
-    torch = releases.torch_of(version)
-    if torch is None:
+    numbers = tuple(map(int, re.findall(r"\d+", version)[:3]))
+    if not numbers:
         return directory, "unknown"
-    if tuple(map(int, torch.split("."))) < _OLDEST_TORCH_NPU:
+    if numbers < _OLDEST_TORCH_NPU:
         raise EmulatorError(
             f"torch_npu {version} is older than the emulator can carry: install "
             f"{'.'.join(map(str, _OLDEST_TORCH_NPU))} or newer."
