@@ -97,7 +97,7 @@ def read(path: Path) -> list[Case]:
     """Read a case file.
 
     Raises UsageProblem, naming file, place and what is wrong, for a file that cannot be read, is
-    not TOML, or holds an unknown key or a bad value.
+    not TOML, holds no case, an unknown key or a bad value.
     """
     try:
         document = toml.loads(foreign.read_text(path))
@@ -110,6 +110,10 @@ def read(path: Path) -> list[Case]:
         raise UsageProblem(
             f"Case file {path}: only [[case]] entries are known, "
             f"not {', '.join(document) or 'case'}."
+        )
+    if not entries:
+        raise UsageProblem(
+            f"Case file {path} holds no [[case]]: docs/adding-a-model.md shows one."
         )
     found: list[Case] = []
     for number, raw in enumerate(entries, start=1):

@@ -47,6 +47,7 @@ def test_directories_are_relative_to_the_file(write, tmp_path):
         ('[[case]]\nsample = "x"\nbatch_size = 0\n', "case 1, batch_size: "),
         ('[[case]]\nsample = "x"\narchitecture = "y"\n', "name exactly one of"),
         ("[[case]]\n", "name exactly one of"),
+        ("# not yet\n", "cases.toml holds no \\[\\[case\\]\\]: docs/adding-a-model.md shows one"),
         ('[cases]\nsample = "x"\n', "only \\[\\[case\\]\\] entries are known, not cases"),
     ],
 )
