@@ -112,9 +112,7 @@ def read(path: Path) -> list[Case]:
             f"not {', '.join(document) or 'case'}."
         )
     if not entries:
-        raise UsageProblem(
-            f"Case file {path} holds no [[case]]: docs/adding-a-model.md shows one."
-        )
+        raise UsageProblem(f"Case file {path} holds no [[case]]: docs/adding-a-model.md shows one.")
     found: list[Case] = []
     for number, raw in enumerate(entries, start=1):
         try:

@@ -48,7 +48,7 @@ Found in $module, call $index of the forward pass, by an accuracy run on
 $name$emulated, in $arithmetic:
 $finding
 
-Run: python $script [--device $torch_device]
+Run: $run
 Needs: torch, safetensors$extension; found with $versions.
 Exit code: 1 when the difference shows, 0 when it does not, 3 when it could not be run.
 """
@@ -216,7 +216,9 @@ class Reproducers:
             emulated=f" ({EMULATED_MEANS})" * self._device.emulated,
             arithmetic=row.arithmetic,
             finding=f"{describe(row)}\n{row.method}" if row.method else describe(row),
-            script=path.name,
+            run=f"python -m harness emulate {path.name}; on a real NPU: python {path.name}"
+            if self._device.emulated
+            else f"python {path.name} [--device {kind}:0]",
             emulation=emulation.line(row.module, self._device.details.get("emulated_kernels"))
             if self._device.emulated
             else "",

@@ -34,7 +34,9 @@ def test_the_worst_three_are_left_each_with_the_call_that_it_names(tmp_path):
     assert KEPT == 3 and len(list((tmp_path / "new").iterdir())) == 2 * KEPT
     for name, index in zip(scripts.written, (7, 3, 5), strict=True):
         script = tmp_path / "new" / name
-        assert f"Found in layer{index}, call {index} of the forward pass" in script.read_text()
+        text = script.read_text()
+        assert f"Found in layer{index}, call {index} of the forward pass" in text
+        assert f"Run: python {name} [--device npu:0]\n" in text
         stored = load_file(script.with_suffix(".safetensors"))
         assert [tensor.tolist() for tensor in stored.values()] == [[index, index]]
     assert scripts.problem == ""
