@@ -48,16 +48,17 @@ class ElementRule:
 def of_images(pair: Pair) -> tuple[ImageErrors, ...]:
     """Errors of each row of a pair [N, ...]."""
     cosines = metrics.cosines_with_zeros(pair)
-    reference, _ = pair.rows
-    sizes = pair.sizes.reshape(reference.shape)
+    norms, _ = pair.norms
+    sizes = pair.sizes.reshape(pair.rows[0].shape)
+    distances = np.sqrt(metrics.row_products(sizes, sizes))
     return tuple(
         ImageErrors(
             cosine=float(cosine),
             max_abs=float(row.max()),
             mean_abs=float(row.mean()),
-            relative=metrics.quotient(float(np.linalg.norm(row)), float(np.linalg.norm(exact))),
+            relative=metrics.quotient(float(distance), float(norm)),
         )
-        for cosine, row, exact in zip(cosines, sizes, reference, strict=True)
+        for cosine, row, distance, norm in zip(cosines, sizes, distances, norms, strict=True)
     )
 
 
@@ -65,11 +66,12 @@ def element_rule(pair: Pair, honest: Array) -> ElementRule:
     """The element-wise rule for a pair [N, ...]; `honest`: an honest run on the CPU, [N, ...]."""
     scale = np.abs(pair.reference)
     there = scale > 0
-    relative = pair.sizes[there] / scale[there]
+    relative = np.divide(pair.sizes, scale, out=np.zeros_like(scale), where=there)
+    count = np.count_nonzero(there)
     return ElementRule(
         beyond=_beyond(pair.sizes, scale),
         honest=_beyond(np.abs(np.asarray(honest, np.float64) - pair.reference), scale),
-        mean_relative=float(relative.mean()) if relative.size else float("nan"),
+        mean_relative=float(relative.sum() / count) if count else float("nan"),
     )
 
 

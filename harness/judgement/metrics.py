@@ -165,9 +165,14 @@ class Pair:
         return [row_products(rows, rows) for rows in self.rows]
 
     @property
+    def norms(self) -> list[Float64]:
+        """|x_i| of each row x_i of both sides, [N]."""
+        return [np.sqrt(squares) for squares in self._squares]
+
+    @property
     def cosines(self) -> Float64:
         """As `cosine_similarity`, of rows [N] that are flattened first."""
-        scale = np.prod(np.sqrt(self._squares), axis=0)
+        scale = np.prod(self.norms, axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
             cosines = row_products(*self.rows) / scale
         return np.asarray(np.clip(cosines, -1.0, 1.0), np.float64)
