@@ -31,6 +31,7 @@ def test_a_reproducer_names_the_kernels_of_its_run(harness_run):
     first, *_ = reproducers(done.text)
     assert Path(first).is_absolute() and Path(first).is_file()
     assert f"Run: python -m harness emulate {Path(first).name};" in Path(first).read_text()
+    assert "Next: run the first of them on the card" in done.text
     shown = emulate(first)
     assert shown.returncode == 1 and "The difference shows." in shown.stdout, shown.stderr
     assert emulate("--emulated-kernels", "cann", first).returncode == 0

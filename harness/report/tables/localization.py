@@ -98,6 +98,14 @@ def lines(case: CaseRecord, folder: Path | None = None) -> list[str]:
         say("culprit.reproducer", "Reproducer: {path}", path=folder / path if folder else path)
         for path in found.reproducers
     ]
+    if found.reproducers:
+        text.append(
+            say(
+                "culprit.next",
+                "Next: run the first of them on the card with the newest CANN; if the difference "
+                "shows there too, file it: the folder of a port has the report filled in.",
+            )
+        )
     text += [found.note] if found.note else []
     return text
 
