@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from harness.entry.install import bundle, environment, lock, stack
+from harness.entry.install import bundle, environment, lock, pip, stack
 from harness.entry.install.__main__ import main
 from harness.entry.install.environment import STAMP
 from harness.entry.install.pip import Fetch, Pip, Target
@@ -149,9 +149,14 @@ def test_the_emulator_is_compiled_beside_the_rest_where_it_will_be_used(
 ):
     chosen = Stack(release("2.13.0"), "because", emulated=emulated)
     monkeypatch.setattr(stack, "choose", lambda *_: chosen)
-    monkeypatch.setattr(
-        environment, "_build_beside", lambda python: asked.append(("build", python))
-    )
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(pip, "LARGE", 1)  # so that it is followed, with another TMPDIR meanwhile
+
+    def build(python, environ):
+        assert os.environ["TMPDIR"] != environ["TMPDIR"] == str(tmp_path)
+        asked.append(("build", python))
+
+    monkeypatch.setattr(environment, "_build_beside", build)
     environment.renew(tmp_path / "venv", "", None)
     steps = [call[0] for call in asked if call[0] != "plan"]
     assert steps == ["install", *["build"] * emulated, "install", "install"]
