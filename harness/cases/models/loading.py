@@ -22,7 +22,7 @@ from harness.cases.models import (
 from harness.cases.models.directory import fail
 from harness.cases.models.model_facts import ModelFacts, facts
 from harness.cases.models.weight_account import UNREAD, WeightAccount, show_first
-from harness.system import environment, files, own_models, suggestions
+from harness.system import environment, files, own_models, process, suggestions
 from harness.system.messages import say
 from harness.system.status import CaseProblem
 from harness.system.torchvision_shim import import_timm
@@ -337,6 +337,7 @@ def _random_model(source: ModelSource, cache_dir: Path) -> Path:
     with files.exclusive(cache_dir, hashlib.sha256(target.name.encode()).hexdigest()):
         if not timm_config.is_whole(target):  # another process may have made it meanwhile
             _make_random_model(source, target, versions)
+            process.release()  # of what it was made in: it is loaded next
     return target
 
 

@@ -332,3 +332,12 @@ def test_unknown_sources(tmp_path):
     assert loading.materialise(ModelSource("directory", "some/where"), tmp_path) == Path(
         "some/where"
     )
+
+
+def test_what_weights_were_made_in_is_given_back_before_they_are_loaded(tmp_path, monkeypatch):
+    released = []
+    monkeypatch.setattr(loading.process, "release", lambda: released.append(1))
+    source = ModelSource("architecture", "test_vit", num_classes=10)
+    for _ in range(2):
+        loading.materialise(source, tmp_path)
+    assert len(released) == 1
