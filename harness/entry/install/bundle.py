@@ -35,7 +35,7 @@ def write(folder: Path, chosen: Stack, target: Target) -> None:
             asked = stack.requirements(release)
             fetches = tool.plan(own, "--no-deps") + tool.plan(asked, "-c", str(pins))
             total = pip.announce(fetches, folder)
-        with pip.followed(total, folder):
+        with tool.followed(total, folder):
             tool.download(["-r", str(locked.LOCK), "-r", str(locked.DEV)], folder, "--no-deps")
             if release is not None:
                 tool.download(asked, folder, "-c", str(pins))

@@ -11,7 +11,6 @@ import site
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +83,13 @@ def _install(
         total = pip.announce(fetches, directory)
         name = release.torch_npu if release is not None else chosen.name
         print(f"Stack: {name} ({chosen.reason})", flush=True)
-        lasting = dict(os.environ)  # what is followed has a TMPDIR that goes with it
-        with pip.followed(total, directory):
+        with tool.followed(total, directory):
             if release is not None:
                 # Alone: what they need comes with the lock's hashes where it is in the lock.
                 pair = [f"torch=={release.torch}", f"torch_npu=={release.torch_npu}"]
                 tool.install(pair, "--no-deps")
                 if chosen.emulated:
-                    _build_beside(python, lasting)
+                    _build_beside(python)
             tool.install(["-r", str(tools)], "--no-deps")
             if release is not None:
                 tool.install(stack.requirements(release), "-c", str(pins))
@@ -105,7 +103,7 @@ def _install(
     (directory / STAMP).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
-def _build_beside(python: Path, environ: Mapping[str, str]) -> None:
+def _build_beside(python: Path) -> None:
     """Compile the emulator while pip, which uses one core, installs the rest.
 
     A run waits for it (`build.ensure_built`), and says what went wrong where something did.
@@ -114,7 +112,6 @@ def _build_beside(python: Path, environ: Mapping[str, str]) -> None:
     subprocess.Popen(
         [str(python), "-c", code + "build.ensure_built()"],
         cwd=ROOT,
-        env=environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

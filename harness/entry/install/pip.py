@@ -114,6 +114,7 @@ class Pip:
             start = ["-c", _ELSEWHERE, target.machine, target.python]
         self._command = [str(python), *start, "--disable-pip-version-check"]
         self._options = [*options, *(target.options() if target is not None else ())]
+        self._environ: dict[str, str] | None = None  # None: that of this process
 
     def plan(self, requirements: Sequence[str], *more: str) -> list[Fetch]:
         """What an installation would fetch.  Raises UsageProblem when it cannot be."""
@@ -148,9 +149,38 @@ class Pip:
         """Fetch wheels into a folder.  Raises UsageProblem."""
         self._run(["download", "--quiet", "--dest", str(folder), *more], requirements)
 
+    @contextlib.contextmanager
+    def followed(self, total: int, where: Path, seconds: float = 15.0) -> Iterator[None]:
+        """Say now and then how much of a large fetch has arrived; pip's files lie in `where`."""
+        if total < LARGE:
+            yield
+            return
+        scratch = Path(tempfile.mkdtemp(prefix=".fetch-", dir=_existing(where)))
+        ended = threading.Event()
+
+        def watch() -> None:
+            before, most = -1, 0
+            while not ended.wait(seconds):
+                before, most = most, max(most, _bytes_in(scratch))
+                doing = "fetched" if most > before else "installing; fetched"
+                print(f"{doing} {most / 1e9:.1f} of {total / 1e9:.1f} GB", flush=True)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        self._environ = {**os.environ, "TMPDIR": str(scratch)}
+        try:
+            yield
+        finally:
+            self._environ = None
+            ended.set()
+            watcher.join()
+            shutil.rmtree(scratch, ignore_errors=True)
+
     def _run(self, command: Sequence[str], requirements: Sequence[str]) -> None:
         call = [*self._command, command[0], *self._options, *command[1:], *requirements]
-        done = subprocess.run(call, capture_output=True, text=True, errors="replace", check=False)
+        done = subprocess.run(
+            call, capture_output=True, text=True, errors="replace", check=False, env=self._environ
+        )
         if done.returncode:
             raise UsageProblem(explained(done.stdout + done.stderr, requirements))
 
@@ -180,37 +210,6 @@ def announce(fetches: Sequence[Fetch], where: Path) -> int:
             f"{free / 1e9:.0f} GB are free: make room, or give VENV= a folder on another disk."
         )
     return total
-
-
-@contextlib.contextmanager
-def followed(total: int, where: Path, seconds: float = 15.0) -> Iterator[None]:
-    """Say now and then how much of a large fetch has arrived; pip's files lie in `where`."""
-    if total < LARGE:
-        yield
-        return
-    scratch = Path(tempfile.mkdtemp(prefix=".fetch-", dir=_existing(where)))
-    earlier, ended = os.environ.get("TMPDIR"), threading.Event()
-
-    def watch() -> None:
-        before, most = -1, 0
-        while not ended.wait(seconds):
-            before, most = most, max(most, _bytes_in(scratch))
-            doing = "fetched" if most > before else "installing; fetched"
-            print(f"{doing} {most / 1e9:.1f} of {total / 1e9:.1f} GB", flush=True)
-
-    os.environ["TMPDIR"] = str(scratch)
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
-        if earlier is None:
-            del os.environ["TMPDIR"]
-        else:
-            os.environ["TMPDIR"] = earlier
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def explained(output: str, requirements: Sequence[str]) -> str:
