@@ -192,7 +192,8 @@ class CpuSide:
         Raises CaseProblem (fail_unsupported) for a model that has
         none: without a derivative, or with too many weights.
         """
-        loaded = self._models.own(request.model, alone=True)
+        loaded = self._models.own(request.model)
+        self._models.release()  # each of its weights is held three times meanwhile
         try:
             return shares.measure(
                 loaded.model,

@@ -47,14 +47,12 @@ class HeldModels:
         if self._last is not None and _bytes(self._last[1]) > KEPT:
             self._last = None
 
-    def own(self, model: AnyModel, *, alone: bool = False) -> LoadedModel:
+    def own(self, model: AnyModel) -> LoadedModel:
         """A model that a leg may change, but for the numbers in its parameters.
 
-        `alone`: a large one is not kept beside.  Raises as `ModelFiles.load` does.
+        Raises as `ModelFiles.load` does.
         """
         loaded = self.original(model)
-        if alone:
-            self.release()
         if self._last is None or self._last[1] is not loaded:
             return loaded
         shared: dict[int, Any] = {}
