@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import harness  # noqa: F401  (before torch)
-from benchmarks import kernels, measured
+from benchmarks import kernels, measured, own_cost
 from harness.cases import architectures
 from harness.detection import study_results
 from harness.records import results_file
@@ -68,9 +68,7 @@ def _architectures(folder: Path) -> None:
     cases = folder / "architectures.toml"
     cases.write_text(
         "\n".join(
-            f'[[case]]\narchitecture = "{name}"\ninputs = ["synthetic"]\n'
-            'numerics = ["strict", "default"]\n'
-            for name in chosen()
+            own_cost.case_text(name) + 'numerics = ["strict", "default"]\n' for name in chosen()
         ),
         encoding="utf-8",
     )

@@ -131,7 +131,7 @@ def one_case(
 ) -> Cost:
     """One run of pytest, through `harness run`, over one case; a new `cache` is a cold one."""
     case_file = scratch / "case.toml"
-    case_file.write_text(_case(architecture) + keys, encoding="utf-8")
+    case_file.write_text(case_text(architecture) + keys, encoding="utf-8")
     results = scratch / "results"
     command = measured.python(
         *("-m", "harness", "run", f"--device={device}", f"--case-file={case_file}"),
@@ -141,7 +141,8 @@ def one_case(
     return measured.run(command, scratch)
 
 
-def _case(architecture: str) -> str:
+def case_text(architecture: str) -> str:
+    """A case file's entry for an architecture on synthetic images."""
     return f'[[case]]\narchitecture = "{architecture}"\ninputs = ["synthetic"]\n'
 
 
@@ -188,10 +189,7 @@ def case_file(path: Path, count: int) -> Path:
         rows = csv.DictReader(line for line in opened if not line.startswith("#"))
         names = [row["name"] for row in rows][:count]
     assert len(names) == count
-    text = "".join(
-        f'[[case]]\narchitecture = "{name}"\ninputs = ["synthetic"]\nnumerics = ["strict"]\n'
-        for name in names
-    )
+    text = "".join(case_text(name) + 'numerics = ["strict"]\n' for name in names)
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -250,7 +248,7 @@ def prepared(device_name: str, model: str = MODEL) -> Iterator[tuple[Sides, LegR
 
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "case.toml"
-        path.write_text(_case(model) + _DEFAULT, encoding="utf-8")
+        path.write_text(case_text(model) + _DEFAULT, encoding="utf-8")
         [case] = case_files.read(path)
         spec = choose(device_name).spec
         sides = Sides(RunSettings(spec))

@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 
 import harness  # noqa: F401  (before torch)
-from benchmarks import measured
+from benchmarks import measured, own_cost
 from benchmarks.sweep import ARCHITECTURES
 from harness.cases import architectures, sizes
 from harness.cases.case import Case, InputSource, ModelSource
@@ -240,14 +240,9 @@ def sweep(device: str, devices: Sequence[int], say: Callable[[str], None]) -> st
     rows, cores = [], len(processor.affinity())
     with tempfile.TemporaryDirectory() as directory:
         scratch = Path(directory)
+        cases = "".join(map(own_cost.case_text, _SWEPT))
+        scratch.joinpath("case.toml").write_text(cases, encoding="utf-8")
         for count in (1, *devices):  # the first makes the models, and is not counted
-            scratch.joinpath("case.toml").write_text(
-                "".join(
-                    f'[[case]]\narchitecture = "{name}"\ninputs = ["synthetic"]\n'
-                    for name in _SWEPT
-                ),
-                encoding="utf-8",
-            )
             results = scratch / f"results{len(rows)}-{count}"
             load = os.getloadavg()[0]
             cost = measured.run(
