@@ -20,7 +20,6 @@ Float64 = npt.NDArray[np.float64]
 
 # Elements of an activation taken at a time: few enough for a processor's cache.
 PIECE = 1 << 18
-_ONE_THREAD = 10_000  # elements for which OpenBLAS starts no second thread
 # Pairs of values that a record keeps of an output, and how many of them are the worst ones.
 SAMPLE_SIZE, SAMPLE_WORST = 150, 15
 
@@ -74,18 +73,12 @@ def cosine_similarity(a: Array, b: Array) -> Float64:
 
 
 def row_products(a: Float64, b: Float64) -> Float64:
-    """<a_i, b_i> of each row pair, float64 [N, D] -> [N], without arrays of the arguments' size."""
-    return np.array([_product(*rows) for rows in zip(a, b, strict=True)], np.float64)
+    """<a_i, b_i> of each row pair, float64 [N, D] -> [N], without arrays of the arguments' size.
 
-
-def _product(a: Float64, b: Float64) -> float:
-    """<a, b> of float64 [D].
-
-    In pieces that are too short for more than one thread of BLAS: the sum is the same on any
-    number of cores, and no thread goes on waiting at full speed for more of it.
+    Without BLAS: the sums are the same on any number of cores, and none of its threads goes on
+    waiting at full speed for more of them.
     """
-    pieces = (slice(start, start + _ONE_THREAD) for start in range(0, a.size, _ONE_THREAD))
-    return sum(float(np.dot(a[piece], b[piece])) for piece in pieces)
+    return np.asarray(np.einsum("ij,ij->i", a, b), np.float64)
 
 
 def mean_absolute_error(a: Array, b: Array) -> float:
@@ -141,7 +134,7 @@ class Pair:
         """As `mean_absolute_error`."""
         return float(np.mean(self.sizes))
 
-    @property
+    @functools.cached_property
     def rmse(self) -> float:
         """As the function `rmse`."""
         return root_mean_square(self.differences)
@@ -169,7 +162,7 @@ class Pair:
         """|x_i| of each row x_i of both sides, [N]."""
         return [np.sqrt(squares) for squares in self._squares]
 
-    @property
+    @functools.cached_property
     def cosines(self) -> Float64:
         """As `cosine_similarity`, of rows [N] that are flattened first."""
         scale = np.prod(self.norms, axis=0)
@@ -223,8 +216,8 @@ def spread(reference: Array) -> float:
 
 def root_mean_square(values: Float64) -> float:
     """Root of the mean square over all elements [...], in their unit."""
-    flat = values.reshape(-1)
-    return math.sqrt(_product(flat, flat) / values.size)
+    [total] = row_products(*(values.reshape(1, -1),) * 2)
+    return math.sqrt(total / values.size)
 
 
 def top1(scores: Array) -> npt.NDArray[np.int64]:
