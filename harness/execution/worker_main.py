@@ -86,7 +86,9 @@ def main(requests_descriptor: int, answers_descriptor: int) -> int:
             result = request.answer(side, enter)
             answers.send(("result", result))
         except CaseProblem as problem:
-            traceback.print_exc()
+            # Without a cause its sentence says all there is to know.
+            if problem.__cause__ is not None or problem.__context__ is not None:
+                traceback.print_exc()
             answers.send(("failed", (problem.status.value, problem.stage.value, problem.reason)))
         except UsageProblem as problem:
             answers.send(("usage", problem.said))

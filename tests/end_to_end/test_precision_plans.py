@@ -89,6 +89,7 @@ def test_a_plan_of_another_model_fails_the_case(
     found = run_harness(tmp_path, cache_dir, "--device", "cpu", cases=cases)
     (case,) = found.run.cases
     assert found.code == 1 and case.status is status and said in case.reason
+    assert not case.log_tail  # the sentence says all: no traceback beside it
 
 
 def test_a_plan_for_another_dtype_is_bad_usage(tmp_path, cache_dir, overflowing, plan):

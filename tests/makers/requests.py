@@ -38,7 +38,7 @@ class Unpacks:
 
 def fails(status: Status) -> None:
     """End as a case ends that has a status."""
-    raise CaseProblem(status, Stage.FORWARD, "It was to fail.")
+    raise CaseProblem(status, Stage.FORWARD, "It was to fail.") from RuntimeError("the cause")
 
 
 def prints_and_aborts() -> None:

@@ -38,13 +38,13 @@ class Failures:
 
     @property
     def line(self) -> Said:
-        """The cause, how many cases have it, and how bad it is."""
+        """How bad it is, in how many cases, and the cause."""
         statuses = list(dict.fromkeys(case.status.value for case in self.cases))
         ratios = [case.budget_ratio for case in self.cases if case.budget_ratio is not None]
         many = len(self.cases) > 1
         return say(
             "failures.line",
-            "{cause}, {statuses}{cases}{ratio}",
+            "{statuses}{cases}{ratio}: {cause}",
             cause=self.cause,
             statuses=listed(statuses),
             cases=say("failures.cases", ", {count} cases", count=len(self.cases)) if many else "",

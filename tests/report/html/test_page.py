@@ -37,10 +37,10 @@ def test_a_failing_page_opens_with_its_culprits_one_line_each():
     shown = page.render_summary(None, [*many, crashed("lost", "It died.")])
     lines = re.findall(r"<summary>(.*?)</summary>", shown)
     assert lines[0] == (
-        "Culprit aten::convolution.default in blocks.7.conv, fail_accuracy, 50 cases, "
-        "error up to 686 times the budget"
+        "fail_accuracy, 50 cases, error up to 686 times the budget: "
+        "Culprit aten::convolution.default in blocks.7.conv"
     )
-    assert lines[1] == "It died., error_crash"
+    assert lines[1] == "error_crash: It died."
     assert shown.index(lines[0]) < shown.index("<table")
     assert shown.count("mean cosine similarity</td>") == 1
     assert '<a href="#harness-results" data-case="bad-39">bad-39</a>\n<span>686 times' in shown
@@ -56,15 +56,14 @@ def test_one_culprit_or_one_sentence_is_one_line_whatever_the_names_in_it():
         cases.append(case_record(name, status=found.status, findings=[found], reason=found.reason))
     lines = [group.line for group in failures.grouped(cases)]
     assert lines == [
-        "Culprit aten::convolution.default in blocks.7.conv, fail_accuracy, fail_nan, 2 cases, "
-        "error up to 686 times the budget",
-        "/models/c of load.empty, fail_load, 2 cases",
-        "/models/e of load.lfs, fail_load",
+        "fail_accuracy, fail_nan, 2 cases, error up to 686 times the budget: "
+        "Culprit aten::convolution.default in blocks.7.conv",
+        "fail_load, 2 cases: /models/c of load.empty",
+        "fail_load: /models/e of load.lfs",
     ]
     chinese = words.sentences(cases)
-    assert chinese[lines[0]].startswith("问题算子 aten::convolution.default，位于 blocks.7.conv，")
-    assert "/models/c 为空（0 字节）" in chinese[lines[1]]
-    assert chinese[lines[1]].endswith("，fail_load，2 个用例")
+    assert chinese[lines[0]].endswith("：问题算子 aten::convolution.default，位于 blocks.7.conv")
+    assert chinese[lines[1]].startswith("fail_load，2 个用例：/models/c 为空（0 字节）")
 
 
 def test_a_case_whose_sides_are_equal_says_so():
