@@ -14,6 +14,8 @@ JOBS ?= 2
 PARALLEL = -n $(JOBS) --dist loadfile
 # Idle OpenMP threads that spin make several test processes on few cores many times slower.
 check test test-all: export OMP_WAIT_POLICY = passive
+# With it each of the many processes of tests and benchmarks would compile all of the harness anew.
+bench check test test-all: export PYTHONDONTWRITEBYTECODE =
 # A run needs neither linters nor what tests alone need.
 lint check test test-all: TOOLS = --tests
 # The stack under test: a torch_npu release as in 2.8.0.post4, installed, or auto (docs/install.md).

@@ -94,6 +94,8 @@ def _install(
             if release is not None:
                 tool.install(stack.requirements(release), "-c", str(pins))
     make_importable(python)
+    if sys.dont_write_bytecode:
+        _compile(python, directory)
     found = {
         "wanted": wanted,
         "stack": name,
@@ -116,6 +118,17 @@ def _build_beside(python: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+
+
+def _compile(python: Path, directory: Path) -> None:
+    """Compile all Python modules of an environment, on all cores.
+
+    pip did not, and with PYTHONDONTWRITEBYTECODE, as in many containers, nothing that is imported
+    is kept: every process would compile torch and the rest anew.
+    """
+    command = [str(python), "-m", "compileall", "-q", "-j", "0", "-x", r"[\\/]tests?[\\/]"]
+    # Some packages have files for other versions of Python, which do not compile.
+    subprocess.run([*command, str(directory / "lib")], check=False, capture_output=True)
 
 
 def _plan(

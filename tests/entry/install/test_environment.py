@@ -180,6 +180,27 @@ def test_a_package_is_compiled_when_it_is_imported_and_not_before(tmp_path):
     assert not list(place.rglob("*.pyc"))
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_packages_are_compiled_at_once_where_no_import_may_keep_what_it_compiles(
+    asked, tmp_path, monkeypatch, kept
+):
+    monkeypatch.setattr(sys, "dont_write_bytecode", not kept)
+    chosen = Stack(release("2.13.0"), "because")
+    monkeypatch.setattr(stack, "choose", lambda *_: chosen)
+
+    def install(self, requirements, *more):
+        (place,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+        (place / "tests").mkdir(exist_ok=True)
+        for name in ("ours.py", "broken.py", "tests/test_ours.py"):
+            (place / name).write_text("answer =" if name == "broken.py" else "answer = 42\n")
+
+    monkeypatch.setattr(Pip, "install", install)
+    environment.renew(tmp_path / "venv", "", None)
+    found = {path.name.partition(".")[0] for path in (tmp_path / "venv").rglob("*.pyc")}
+    assert ("ours" in found) is not kept
+    assert found.isdisjoint({"broken", "test_ours"})
+
+
 def test_the_users_packages_are_seen_and_left_alone(tmp_path, monkeypatch, asked):
     """A Python with a torch of its own: what it has stays, and comes after what is ours."""
     users = tmp_path / "users" / "site-packages"
