@@ -33,7 +33,7 @@ _README = "docs/install.md"
 
 # Each line of its answer is one JSON object; a library may print before it.
 _IMPORTS = """
-import json, harness
+import json, os, sys, harness
 def say(name, **found): print("\\n" + json.dumps({"name": name, **found}), flush=True)
 def failed(error): return " ".join(f"{type(error).__name__}: {error}".split())[:400]
 try:
@@ -50,7 +50,13 @@ else:
         say("timm")
     except BaseException as error:
         say("timm", error=failed(error))
+    specs = [getattr(module, "__spec__", None) for module in list(sys.modules.values())]
+    files = [file for file in (getattr(spec, "cached", None) for spec in specs) if file]
+    say("compiled", anew=sum(not os.path.exists(file) for file in files), of=len(files),
+        folder=os.path.dirname(os.path.dirname(torch.__file__)))
 """
+# Below this share of the modules a start takes hardly longer.
+_MANY_COMPILED = 0.3
 
 
 class Level(enum.Enum):
@@ -101,7 +107,7 @@ def examine(device: str = "auto") -> Examination:
         imports, plain, npu = [task.result() for task in [pool.submit(q) for q in questions]]
     wanted = spec or DeviceSpec("npu" if npu.devices else "npu-emulated")
     findings = [
-        _python(),
+        *_python(imports),
         *_stack(),
         *_packages(),
         *_torch(imports, wanted),
@@ -137,12 +143,21 @@ def document(found: Examination) -> dict[str, Any]:
     }
 
 
-def _python() -> Diagnosis:
+def _python(imports: Mapping[str, Any]) -> list[Diagnosis]:
     text = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    if sys.version_info >= _OLDEST_PYTHON:
-        return Diagnosis("python", Level.FINE, text)
-    oldest = ".".join(map(str, _OLDEST_PYTHON))
-    return Diagnosis("python", Level.FAILURE, text, f"Use Python {oldest} or newer.")
+    if sys.version_info < _OLDEST_PYTHON:
+        oldest = ".".join(map(str, _OLDEST_PYTHON))
+        return [Diagnosis("python", Level.FAILURE, text, f"Use Python {oldest} or newer.")]
+    found = [Diagnosis("python", Level.FINE, text)]
+    compiled = imports.get("compiled", {"anew": 0, "of": 1})
+    if compiled["anew"] > _MANY_COMPILED * compiled["of"]:
+        text = (
+            f"every process compiles {compiled['anew']} modules of Python anew and starts seconds "
+            "later, since it may not keep them (PYTHONDONTWRITEBYTECODE, or a read-only folder)"
+        )
+        remedy = f"Once, as who may write there: python -m compileall -q {compiled['folder']}"
+        found.append(Diagnosis("bytecode", Level.NOTE, text, remedy))
+    return found
 
 
 def _stack() -> list[Diagnosis]:

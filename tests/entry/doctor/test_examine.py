@@ -84,6 +84,18 @@ def test_a_good_machine(machine):
     assert environment.short().endswith("torchvision 0.23.0, CANN 9.0.0")
 
 
+@pytest.mark.parametrize(("anew", "said"), [(100, False), (1900, True)])
+def test_modules_that_every_process_compiles_anew_are_said(machine, monkeypatch, anew, said):
+    compiled = {"anew": anew, "of": 2000, "folder": "/site-packages"}
+    monkeypatch.setattr(examine, "_imports", lambda: {**GOOD, "compiled": compiled})
+    note = found().get("bytecode")
+    assert (note is not None) is said
+    if note is not None:
+        assert note.level is Level.NOTE and "1900 modules" in note.found
+        assert note.remedy.endswith("python -m compileall -q /site-packages")
+    assert examine.examine().exit_code == 0
+
+
 def test_every_bad_finding_has_a_remedy_and_the_worst_sets_the_exit_code(machine, monkeypatch):
     machine.pop("scipy")
     machine["timm"] = "0.9"
