@@ -23,6 +23,7 @@ from harness.execution.reference.cache import ReferenceCache, ReferenceCacheWarn
 from harness.execution.reference.cpu_side import CpuSide
 from harness.execution.settings import RunSettings
 from harness.execution.sides import Sides
+from harness.judgement.arithmetic import Arithmetic
 from harness.system import files, private, signing
 from harness.system.status import CaseProblem, Status, UsageProblem
 from tests.security.conftest import OTHER
@@ -201,6 +202,29 @@ def test_the_first_and_a_share_of_the_others_are_computed_again(
         again = cpu.reference(leg_request)
         assert all(np.array_equal(again.outputs[n], right.outputs[n]) for n in right.outputs)
     assert set(asked) == {20} and cpu.computed == 3
+
+
+def test_shares_of_another_user_are_measured_again_and_false_ones_are_loud(
+    tmp_path, leg_request, others_wrote
+):
+    def shares():
+        given = Arithmetic("bfloat16"), ["output"], 1
+        return CpuSide(signed_cache(tmp_path)).shares(leg_request, *given)
+
+    right = shares()
+    others_wrote()
+    assert shares().points == right.points
+
+    def halved(stored):
+        points = [
+            {**one, "squares": [0.5 * one["squares"][0]]}
+            for one in stored.facts["shares"]["points"]
+        ]
+        return {}, {**stored.facts, "shares": {**stored.facts["shares"], "points": points}}
+
+    changed(signed_cache(tmp_path), "shares", halved)
+    with pytest.raises(CaseProblem, match="differs from what this host computes"):
+        shares()
 
 
 IMAGES = {"input_size": (3, 40, 40), "mean": (0.5,) * 3, "std": (0.5,) * 3}

@@ -31,8 +31,9 @@ class Stored:
 class CacheEntry:
     """A file of the cache, without its arrays.
 
-    `kind`: "leg", "model", "prepared" (image files), "inputs", or "partial" for a write that was
-    cut short.  `size` in bytes; `key`, `facts`: as stored, empty where the header cannot be read.
+    `kind`: "leg", "shares", "model", "prepared" (image files), "inputs", or "partial" for a write
+    that was cut short.  `size` in bytes; `key`, `facts`: as stored, empty where the header cannot
+    be read.
     """
 
     path: Path

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ import torch
 
 from harness.execution.cpu_variants import CpuVariant
 from harness.execution.own_module import AnyModel
+from harness.judgement.arithmetic import Arithmetic
 from harness.system import environment, own_models, processor
 from harness.system.files import ROOT
 
@@ -51,6 +52,15 @@ SOURCES = (
     "judgement/arithmetic.py",
     "system/files.py",
     "system/foreign.py",
+)
+# And those of an error's shares.
+SHARES_SOURCES = (
+    *SOURCES,
+    "cases/needed_memory.py",
+    "devices/module_path.py",
+    "execution/roundings.py",
+    "execution/shares.py",
+    "judgement/shares.py",
 )
 # Settings that choose kernels or change a model's graph (TIMM_FUSED_ATTN).
 _SETTINGS = ("ATEN_", "DNNL_", "MKL_", "ONEDNN_", "TIMM_")
@@ -88,18 +98,32 @@ def leg_key(request: LegRequest, variant: CpuVariant) -> Key:
     }
 
 
-def sources() -> list[Path]:
-    """The files of `SOURCES`, in a fixed order."""
-    named = [ROOT / "harness" / name for name in SOURCES]
+def shares_key(
+    request: LegRequest, arithmetic: Arithmetic, names: Sequence[str], directions: int
+) -> Key:
+    """What the shares of an error depend on, as `CpuSide.shares` takes it.  Raises as `leg_key`."""
+    leg = leg_key(request.on_cpu(dtype="float32"), CpuVariant(imitate=arithmetic))
+    return {
+        **leg,
+        "kind": "shares",
+        "outputs": list(names),
+        "directions": directions,
+        "software": _software(SHARES_SOURCES),
+    }
+
+
+def sources(names: Sequence[str] = SOURCES) -> list[Path]:
+    """The files of `SOURCES`, or of others named like them, in a fixed order."""
+    named = [ROOT / "harness" / name for name in names]
     return sorted(
         file for path in named for file in (path.glob("*.py") if path.is_dir() else [path])
     )
 
 
 @functools.cache
-def _software() -> Mapping[str, str]:
+def _software(names: Sequence[str] = SOURCES) -> Mapping[str, str]:
     own = hashlib.sha256()
-    for path in sources():
+    for path in sources(names):
         own.update(path.read_bytes())
     build = hashlib.sha256(torch.__config__.show().encode()).hexdigest()
     return {

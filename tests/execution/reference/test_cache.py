@@ -60,12 +60,21 @@ def test_a_warm_cache_answers_without_a_forward(cache, leg_request, forwards):
             *cpu.budget(leg_request, Arithmetic(short_conv=Factors(11))).runs,
         ]
 
+    def shares(cpu: CpuSide) -> list:
+        return [
+            cpu.shares(leg_request, Arithmetic("bfloat16"), ["output"], 1),
+            cpu.shares(leg_request, Arithmetic("bfloat16"), ["output", "forward_features"], 2),
+            cpu.shares(leg_request, Arithmetic(short_conv=Factors(11)), ["output"], 1),
+        ]
+
     cold = CpuSide(cache)
-    computed = answers(cold)
+    computed, measured = answers(cold), shares(cold)
     assert cold.computed == 5 and forwards
+    assert all(one.points for one in measured) and len({str(one) for one in measured}) == 3
     forwards.clear()
     warm = CpuSide(cache)
     restored = answers(warm)
+    assert shares(warm) == measured
     assert (warm.computed, len(forwards)) == (0, 0)
     for one, other in zip(computed, restored, strict=True):
         assert list(one) == list(other)
