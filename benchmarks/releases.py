@@ -173,7 +173,8 @@ def faults(folder: Path) -> dict[str, Any]:
 
     spec = choose("npu-emulated").spec
     settings = RunSettings(spec, folder, localize="never", reference_cache_size=10**9)
-    runner = CaseRunner(Sides(settings), folder / "faults.jsonl")
+    # Without a file of results: in one the worst verdict of a case stands, whatever was planted.
+    runner = CaseRunner(Sides(settings))
     honest: dict[str, str] = {}
     planned: dict[tuple[str, str, str], str] = {}
     caught: dict[str, list[Any]] = {}

@@ -29,7 +29,8 @@ def work(model: Path, images: Path, folder: Path, jobs: Sequence[Job]) -> list[A
         localize="never",
         reference_cache_size=10**9,
     )
-    runner = CaseRunner(Sides(settings), folder / "results.jsonl")
+    # Without a file of results: in one the worst verdict of a case stands, whatever was planted.
+    runner = CaseRunner(Sides(settings))
     found = []
     try:
         for job in jobs:
@@ -39,7 +40,7 @@ def work(model: Path, images: Path, folder: Path, jobs: Sequence[Job]) -> list[A
             gate = record.gate
             said = record.status.value
             if gate is not None:
-                said += f" (documented gate: {'passed' if gate.passed else 'failed'})"
+                said += f" (protocol's gate: {'passed' if gate.passed else 'failed'})"
             found.append(Answer(job.name, job.numerics, job.seed, caught, said))
     finally:
         runner.close()

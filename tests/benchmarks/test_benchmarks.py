@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from benchmarks import against_tools, bench, measured, planted
+from benchmarks import against_tools, bench, measured, planted, with_harness
 from benchmarks.measured import Cost, Target
 from benchmarks.planted import Answer, Job
 from harness.cases import case_files
-from harness.devices.fault_plan import plan_for
+from harness.devices.fault_plan import Fault, FaultPlan, plan_for
 
 psutil = pytest.importorskip("psutil", reason="comes with the extra `bench`")
 
@@ -87,6 +87,15 @@ def test_every_chosen_fault_exists_and_can_be_planted():
     assert len({job.name for job in jobs}) == len(planted.CHOSEN) + 1
     assert all(plan_for(job.plan) for job in jobs)
     assert [job.plan for job in planted.honest((0, 1))] == [None] * 4
+
+
+@pytest.mark.slow
+def test_a_planted_fault_is_not_laid_to_the_runs_after_it(tiny_model, tmp_path):
+    nan = FaultPlan((Fault("nan_output", "Convolution", first=1),)).to_json()
+    jobs = [Job("honest"), Job("dead", plan=nan), Job("honest")]
+    answers = with_harness.work(tiny_model, tmp_path, tmp_path, jobs)
+    assert [one.caught for one in answers] == [False, True, False]
+    assert "fail_nan" in answers[1].said
 
 
 def test_the_tables_say_what_each_tool_caught_and_its_false_alarms(monkeypatch):
