@@ -80,7 +80,8 @@ class PrecisionPlan(pydantic.BaseModel):
         near = suggestions.near(missing, known, 1)
         return say(
             "plan.no_module",
-            "The plan names {module}, and the model has no such module{near}.",
+            "The plan names {module}, and the model has no such module{near}: correct it, or make "
+            "a plan with `python -m harness prescribe`.",
             module=missing,
             near=say("plan.near", " (did you mean {near}?)", near=near) if near else "",
         )

@@ -86,7 +86,8 @@ def _remedy(case: Case, way: Way, room: int) -> str:
     least = needed_memory.needed(dataclasses.replace(case, batch_size=1), Way(True, False))
     return say(
         "memory.none",
-        "end other programs or use a host with more, for even with {options} it takes {size} GB",
+        "end other programs, raise a limit that is set or use a host with more, for even with "
+        "{options} it takes {size} GB",
         options=f"--batch-size 1 {_WITHOUT_OPERATORS}",
         size=_giga(least or 0),
     )

@@ -81,9 +81,12 @@ def size(text: str) -> int:
 def days(text: str) -> datetime.timedelta:
     """Days, also parts of one, as a span of time; raises argparse.ArgumentTypeError."""
     try:
-        return datetime.timedelta(days=float(text))
+        span = datetime.timedelta(days=float(text))
     except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days") from None
+        span = -datetime.timedelta.resolution
+    if span < datetime.timedelta():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days")
+    return span
 
 
 def _whole(text: str, least: int) -> int:

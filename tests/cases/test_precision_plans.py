@@ -48,7 +48,7 @@ def test_the_digest_is_of_what_a_plan_does():
         ({"weights_sha256": "0" * 64}, "made for another model (tiny, weights 000000000000; "),
         (
             {"modules": ["1.00"]},
-            "names 1.00, and the model has no such module (did you mean 1.0?).",
+            "names 1.00, and the model has no such module (did you mean 1.0?): correct",
         ),
     ],
 )

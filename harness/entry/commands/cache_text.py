@@ -28,13 +28,17 @@ def render_list(entries: Sequence[CacheEntry], directory: Path, limit: int) -> s
 
 
 def render_check(
-    checked: int, damaged: Sequence[tuple[CacheEntry, str]], *, deleted: bool = False
+    checked: int,
+    damaged: Sequence[tuple[CacheEntry, str]],
+    *,
+    deleted: bool = False,
+    asked: str = "",
 ) -> str:
-    """One line for each damaged entry, with why, and the sum."""
+    """One line for each damaged entry, with why, and the sum; `asked`: options of the command."""
     lines = [f"{entry.path}: {problem}" for entry, problem in damaged]
     if not damaged:
         return f"{checked} entries, all sound."
-    end = "removed" if deleted else "`python -m harness cache verify --delete` removes them"
+    end = "removed" if deleted else f"`python -m harness cache verify --delete{asked}` removes them"
     return "\n".join([*lines, f"{checked} entries, {len(damaged)} damaged: {end}."])
 
 

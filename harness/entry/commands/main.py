@@ -281,8 +281,14 @@ def _cache(given: argparse.Namespace) -> int:
                 for entry, _ in damaged:
                     kept.remove(entry.path)
             if trouble := kept.trouble():
-                print(f"{directory} is not this user's alone: {trouble}.")
-            print(report.render_check(len(checked), damaged, deleted=given.delete))
+                print(f"{directory} is not this user's alone: {trouble}; take that right away, or "
+                      "sign it with --reference-cache-key.")  # fmt: skip
+            named = {
+                "--reference-cache": given.reference_cache,
+                "--reference-cache-key": given.reference_cache_key,
+            }
+            asked = "".join(f" {name}={value}" for name, value in named.items() if value)
+            print(report.render_check(len(checked), damaged, deleted=given.delete, asked=asked))
             unsafe = trouble and not kept.signed
             return ExitCode.FAILED if damaged or unsafe else ExitCode.OK
         if given.action == "prune":

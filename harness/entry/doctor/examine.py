@@ -155,7 +155,9 @@ def _python(imports: Mapping[str, Any]) -> list[Diagnosis]:
             f"every process compiles {compiled['anew']} modules of Python anew and starts seconds "
             "later, since it may not keep them (PYTHONDONTWRITEBYTECODE, or a read-only folder)"
         )
-        remedy = f"Once, as who may write there: python -m compileall -q {compiled['folder']}"
+        remedy = (
+            f"Once, as who may write there: {sys.executable} -m compileall -q {compiled['folder']}"
+        )
         found.append(Diagnosis("bytecode", Level.NOTE, text, remedy))
     return found
 

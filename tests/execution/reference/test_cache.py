@@ -398,7 +398,10 @@ def test_the_command_lists_verifies_and_prunes(cache, leg_request, capsys, monke
     code, text = run("verify")
     assert code == 1
     assert str(entries["leg"]) in text and str(entries["inputs"]) in text
-    assert "2 damaged" in text
+    assert (
+        f"2 damaged: `python -m harness cache verify --delete --reference-cache={cache.directory}` "
+        in text
+    )
     assert run("verify", "--delete")[0] == 1
     assert run("verify") == (0, "2 entries, all sound.\n")
 
@@ -409,3 +412,4 @@ def test_the_command_lists_verifies_and_prunes(cache, leg_request, capsys, monke
     assert run()[1].startswith("0 entries")
     assert run("--delete") == (4, run("verify", "--max-size=1")[1])
     assert run("prune", "--max-size", "many")[0] == 4
+    assert run("prune", "--older-than", "nan")[0] == run("prune", "--older-than=-3")[0] == 4
