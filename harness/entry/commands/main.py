@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -280,16 +281,19 @@ def _cache(given: argparse.Namespace) -> int:
             if given.delete:
                 for entry, _ in damaged:
                     kept.remove(entry.path)
-            if trouble := kept.trouble():
-                print(f"{directory} is not this user's alone: {trouble}; take that right away, or "
-                      "sign it with --reference-cache-key.")  # fmt: skip
+            trouble = kept.trouble()
+            unsafe = trouble and not kept.signed
+            if trouble:
+                remedy = "; take that right away, or sign it with --reference-cache-key"
+                print(f"{directory} is not this user's alone: {trouble}{remedy if unsafe else ''}.")
             named = {
                 "--reference-cache": given.reference_cache,
                 "--reference-cache-key": given.reference_cache_key,
             }
-            asked = "".join(f" {name}={value}" for name, value in named.items() if value)
+            asked = "".join(
+                f" {name}={shlex.quote(str(value))}" for name, value in named.items() if value
+            )
             print(report.render_check(len(checked), damaged, deleted=given.delete, asked=asked))
-            unsafe = trouble and not kept.signed
             return ExitCode.FAILED if damaged or unsafe else ExitCode.OK
         if given.action == "prune":
             by_age = given.max_size is None and given.older_than is not None

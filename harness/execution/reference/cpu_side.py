@@ -9,34 +9,30 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from pydantic import TypeAdapter
 
 from harness.cases.case import InputSource, ModelSource
 from harness.cases.inputs import InputSet
 from harness.cases.models.model_files import ModelFiles
 from harness.cases.precision_plans import PrecisionPlan
-from harness.devices.device import Counters
 from harness.execution import legs, shares
 from harness.execution.cpu_variants import CpuVariant, VariantCpu
 from harness.execution.legs import LegRequest, LegResult
 from harness.execution.own_module import OwnModule
-from harness.execution.reference import held_models, keys, pictures
+from harness.execution.reference import forms, held_models, keys, pictures
 from harness.execution.reference.answers import Answers
 from harness.execution.reference.cache import ReferenceCache, false
-from harness.execution.reference.entries import Stored
+from harness.execution.reference.forms import Form
 from harness.execution.reference.held_models import HeldModels
 from harness.execution.reference.keys import Key
 from harness.judgement.arithmetic import Arithmetic
 from harness.judgement.budget import Budget
 from harness.judgement.metrics import Array, count_nonfinite
 from harness.judgement.shares import Shares
-from harness.records.leg import LegRecord
 from harness.system.files import default_cache_dir
 from harness.system.messages import Said, say
 from harness.system.status import CaseProblem, Stage, Status, UsageProblem
@@ -45,7 +41,8 @@ from harness.system.status import CaseProblem, Stage, Status, UsageProblem
 _KEPT = 8
 
 _PLAIN = CpuVariant()
-_SHARES = TypeAdapter(Shares)
+
+_Answer = TypeVar("_Answer")
 
 
 class CpuSide:
@@ -196,28 +193,12 @@ class CpuSide:
         with too many weights; error_harness as for a leg that others stored.
         """
 
-        def make_key() -> Key:
-            return keys.shares_key(request, arithmetic, names, directions)
-
-        def measured() -> Shares:
-            return self._shares(request, arithmetic, names, directions, most_weights)
-
-        key = held_models.key_or_none(make_key) if self._cache is not None else None
-        if self._cache is None or key is None:
-            return measured()
-        stored = self._cache.get(key)
-        if stored is not None:
-            found = _SHARES.validate_python(stored.facts["shares"])
-            if self._cache.doubts(stored, "shares") and not _same_shares(measured(), found):
-                raise false(stored, request.model.name)
-            return found
-        found = measured()
-        facts = _SHARES.dump_python(found, mode="json")
-        # Numbers that are none do not come back, and are not kept.
-        if _SHARES.validate_python(facts) == found and held_models.key_or_none(make_key) == key:
-            about = {"model": request.model.name, "inputs": request.inputs.description}
-            self._cache.put(key, {}, {**about, "shares": facts})
-        return found
+        return self._through_cache(
+            request,
+            lambda: keys.shares_key(request, arithmetic, names, directions),
+            lambda: self._shares(request, arithmetic, names, directions, most_weights),
+            forms.SHARES,
+        )
 
     def _shares(
         self,
@@ -287,99 +268,56 @@ class CpuSide:
         if asked in self._kept:
             self._kept.move_to_end(asked)
             return self._kept[asked]
-        result = self._through_cache(request, variant)
+        result = self._through_cache(
+            request,
+            lambda: keys.leg_key(request, variant),
+            lambda: self._fresh(request, variant),
+            forms.LEG,
+        )
         self._kept[asked] = result
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return result
 
-    def _through_cache(self, request: LegRequest, variant: CpuVariant) -> LegResult:
-        def make_key() -> Key:
-            return keys.leg_key(request, variant)
+    def _through_cache(
+        self,
+        request: LegRequest,
+        make_key: Callable[[], Key],
+        compute: Callable[[], _Answer],
+        form: Form[_Answer],
+    ) -> _Answer:
+        """An answer from the cache, else computed by one process and kept.
 
+        A share of those that others wrote is computed again.  Raises CaseProblem (error_harness)
+        when that gives another: the same key promises the same.
+        """
         key = held_models.key_or_none(make_key) if self._cache is not None else None
         if self._cache is None or key is None:
-            return self._fresh(request, variant)
+            return compute()
         stored = self._cache.get(key)
-        if stored is not None:
-            return self._believed(stored, request, variant)
-        with self._cache.making(key):
-            stored = self._cache.get(key)
-            if stored is not None:
-                return self._believed(stored, request, variant)
-            result = self._fresh(request, variant)
-            facts = _facts(result)
-            # The key again: files that changed meanwhile make this another model's answer.
-            if facts is not None and held_models.key_or_none(make_key) == key:
-                about = {
-                    "model": request.model.name,
-                    "inputs": request.inputs.description,
-                }
-                self._cache.put(key, result.outputs, {**about, "result": facts})
-        return result
-
-    def _believed(self, stored: Stored, request: LegRequest, variant: CpuVariant) -> LegResult:
-        """A stored leg; a share of those that others wrote is computed again.
-
-        Raises CaseProblem (error_harness) when that gives other outputs: the same key promises
-        the same bits.
-        """
-        assert self._cache is not None
-        result = _restored(stored)
-        if not self._cache.doubts(stored, "leg"):
-            return result
-        fresh = self._fresh(request, variant)
-        if not _same_outputs(fresh.outputs, result.outputs):
+        if stored is None:
+            with self._cache.making(key):
+                stored = self._cache.get(key)
+                if stored is None:
+                    answer = compute()
+                    entry = form.entry(answer)
+                    # The key again: files that changed meanwhile make this another model's answer.
+                    if entry is not None and held_models.key_or_none(make_key) == key:
+                        about = {
+                            "model": request.model.name,
+                            "inputs": request.inputs.description,
+                        }
+                        arrays, facts = entry
+                        self._cache.put(key, arrays, {**about, **facts})
+                    return answer
+        answer = form.restored(stored)
+        if not self._cache.doubts(stored, key["kind"]):
+            return answer
+        fresh = compute()
+        if not form.same(fresh, answer):
             raise false(stored, request.model.name)
         return fresh
 
 
-def _same_outputs(ours: dict[str, Array], theirs: dict[str, Array]) -> bool:
-    return ours.keys() == theirs.keys() and all(
-        ours[name].dtype == theirs[name].dtype
-        and ours[name].shape == theirs[name].shape
-        and ours[name].tobytes() == theirs[name].tobytes()
-        for name in ours
-    )
-
-
-def _same_shares(ours: Shares, theirs: Shares) -> bool:
-    """Whether both are of the same roundings, and as good as equal: backward passes may vary."""
-    named = [[(one.what, one.name, one.module) for one in each.points] for each in (ours, theirs)]
-    least = 1e-6 * float(ours.squares.sum())
-    return named[0] == named[1] and np.allclose(ours.squares, theirs.squares, 1e-3, least)
-
-
 def _form(gelu: str) -> CpuVariant:
     return CpuVariant(imitate=Arithmetic(gelu=gelu)) if gelu else _PLAIN
-
-
-def _facts(result: LegResult) -> dict[str, Any] | None:
-    """A plain CPU leg without its outputs, as JSON; None for one that gave more than this holds."""
-    facts = {
-        "logits": result.logits,
-        "unstable": list(result.unstable),
-        "record": result.record.model_dump(mode="json"),
-        "weights": result.weights,
-    }
-    whole = _from_facts(facts, {}) == dataclasses.replace(result, outputs={})
-    return facts if whole else None
-
-
-def _from_facts(facts: dict[str, Any], outputs: dict[str, Array]) -> LegResult:
-    return LegResult(
-        outputs=outputs,
-        logits=facts["logits"],
-        unstable=tuple(facts["unstable"]),
-        record=LegRecord.model_validate(facts["record"]),
-        weights=facts["weights"],
-        counters=Counters(),
-    )
-
-
-def _restored(stored: Stored) -> LegResult:
-    """A leg from the cache; its timing says when it was measured."""
-    result = _from_facts(stored.facts["result"], stored.arrays)
-    timing = result.record.timing.model_copy(update={"cached_since": stored.made})
-    record = result.record.model_copy(update={"timing": timing})
-    return dataclasses.replace(result, record=record)

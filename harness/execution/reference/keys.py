@@ -20,12 +20,12 @@ import torch
 
 from harness.execution.cpu_variants import CpuVariant
 from harness.execution.own_module import AnyModel
-from harness.judgement.arithmetic import Arithmetic
 from harness.system import environment, own_models, processor
 from harness.system.files import ROOT
 
 if TYPE_CHECKING:
     from harness.execution.legs import LegRequest
+    from harness.judgement.arithmetic import Arithmetic
 
 Key = dict[str, Any]
 

@@ -13,7 +13,7 @@ from harness.devices import npu_probe
 from harness.devices.npu_probe import Probe
 from harness.devices.spec import DeviceSpec
 from harness.entry.commands.main import main
-from harness.entry.doctor import examine
+from harness.entry.doctor import elsewhere, examine
 from harness.entry.doctor import text as report
 from harness.entry.doctor.examine import Diagnosis, Examination, Level
 from harness.system import environment
@@ -48,8 +48,8 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(npu_probe, "has_torch_npu", lambda: "torch_npu" in versions)
     monkeypatch.setattr(npu_probe, "cuda_build", lambda: None)
     monkeypatch.setattr(npu_probe, "probe", lambda: Probe(8))
-    monkeypatch.setattr(examine, "_imports", lambda: GOOD)
-    monkeypatch.setattr(examine, "_plain_import", lambda: None)
+    monkeypatch.setattr(elsewhere, "imports", lambda: GOOD)
+    monkeypatch.setattr(elsewhere, "plain_import", lambda: None)
     for name in list(os.environ):
         if name.startswith(("ASCEND_", "ACL_", "TORCH_NPU_", "TASK_QUEUE", "INF_NAN", "OMP_NUM")):
             monkeypatch.delenv(name)
@@ -87,7 +87,7 @@ def test_a_good_machine(machine):
 @pytest.mark.parametrize(("anew", "said"), [(100, False), (1900, True)])
 def test_modules_that_every_process_compiles_anew_are_said(machine, monkeypatch, anew, said):
     compiled = {"anew": anew, "of": 2000, "folder": "/site-packages"}
-    monkeypatch.setattr(examine, "_imports", lambda: {**GOOD, "compiled": compiled})
+    monkeypatch.setattr(elsewhere, "imports", lambda: {**GOOD, "compiled": compiled})
     note = found().get("bytecode")
     assert (note is not None) is said
     if note is not None:
@@ -144,7 +144,7 @@ def test_a_torchvision_for_another_torch_is_a_warning_also_in_the_header(machine
 
 def test_the_compiled_operators_of_torchvision_are_a_note(machine, monkeypatch):
     answer = GOOD | {"torchvision": {"shim": "torchvision compiled ops unavailable: x"}}
-    monkeypatch.setattr(examine, "_imports", lambda: answer)
+    monkeypatch.setattr(elsewhere, "imports", lambda: answer)
     assert found()["torchvision"].level is Level.NOTE
 
 
@@ -185,7 +185,7 @@ def test_cuda_without_a_gpu(machine):
 
 
 def test_autoload_is_told_with_its_remedy(machine, monkeypatch):
-    monkeypatch.setattr(examine, "_plain_import", lambda: "exit code 1: RuntimeError")
+    monkeypatch.setattr(elsewhere, "plain_import", lambda: "exit code 1: RuntimeError")
     assert "TORCH_DEVICE_BACKEND_AUTOLOAD=0" in found()["autoload"].remedy
 
 
